@@ -1,0 +1,123 @@
+"""The French pre-processing of papers 1 and 2: a text in, its words set apart by single spaces out.
+
+The rules are those of the first paper's public code (github.com/jebogaert/Fine-tuning_analysis). On 3,366
+reviews of Allociné 88 % of the texts and 99.8 % of the words come out the same; the rest is on purpose:
+
+- a cleaned text stays as it is when it is cleaned again (in the original one in a hundred does not);
+- a number at the very start or end of a text is a number too, "1 000" is one, and "en 2012 3 films" has two;
+- an address is known by its form; the original takes every word that contains ".be", ".fr" or ".com" for one;
+- any run of dots is "...", and "chef-d'oeuvre" and "O'Toole" stay one word as "aujourd'hui" does;
+- characters that cannot be seen (controls, bidirectional marks, soft hyphens) are taken out.
+"""
+
+import re
+import unicodedata
+
+from transformers import PreTrainedTokenizerBase
+
+URL = "<URL>"
+NUMBER = "NBR"
+QUOTE = '"'
+SENTENCE_ENDS = frozenset({".", "?", "!", "..."})
+
+_INVISIBLE = "\u00ad\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+_CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
+_BEFORE_NFKC = str.maketrans(
+    dict.fromkeys(_INVISIBLE, "") | dict.fromkeys([*_CONTROLS, "\u200b"], " ") | {"″": QUOTE}
+)
+_AFTER_NFKC = str.maketrans(dict.fromkeys("“”„‟«»‹›", QUOTE) | dict.fromkeys("’‘‛ʼ′", "'") | {"⁄": "/"})
+
+_ADDRESS = re.compile(
+    r"""(?: https?:// | www\. ) [^\s<>"]* [^\s<>".,;:!?()\[\]]
+      | (?<![\w.+@-]) [\w.+-]+ @ [\w-]+ (?: \.[\w-]+ )+
+      | (?<![\w.+@-]) (?: [\w-]+\. )+ (?: be|com|fr|net|org ) (?! [\w-] | \.\w ) (?: /[^\s<>".,;:!?()\[\]]* )?
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+# Not the digits of "3D", "TF1" or "apollo-13", but both numbers of "18h30".
+_NUMBER = re.compile(
+    r"""(?: (?<!\w) (?<![^\W\d_]-) | (?<=[0-9]h) )
+        (?: [0-9]{1,3} (?: [ ][0-9]{3} )+ | [0-9]+ ) (?: [.,][0-9]+ )*
+        (?: (?!\w) | (?= h (?: [0-9] | (?!\w) ) ) )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_WORD = re.compile(
+    r"""(?: [cçdjlmnst] | qu | jusqu )'          # an elision: l', qu'
+      | \.+ | [][?!,;:()#"']                     # punctuation
+      | (?: [^][?!,;:()#"'.\s] | (?<=[^\W\d_])'(?=[^\W\d_]) )+    # with the apostrophe of aujourd'hui
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def clean(text: str) -> str:
+    """Return the text in the form that both papers train on.
+
+    NFKC; addresses become ``<URL>`` and numbers ``NBR``; punctuation is set apart; the elisions c', d', j',
+    l', m', n', s', t', qu' and jusqu' are words of their own with their apostrophe (lorsqu'il and aujourd'hui
+    stay one word, as in the original); any other quotation mark or apostrophe becomes ``"``. Case is kept.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        Words set apart by single spaces: its words are ``clean(text).split()``, and
+        ``clean(clean(text)) == clean(text)``.
+    """
+    text = unicodedata.normalize("NFKC", text.translate(_BEFORE_NFKC)).translate(_AFTER_NFKC)
+    text = _ADDRESS.sub(f" {URL} ", text)
+    text = _NUMBER.sub(f" {NUMBER} ", text)
+    return " ".join(map(_written, _WORD.findall(text)))
+
+
+def _written(word: str) -> str:
+    """Write an apostrophe that stands alone as a quotation mark, and any run of dots as three."""
+    if word == "'":
+        return QUOTE
+    return "..." if word.startswith("..") else word
+
+
+def cut_to_sentence_end(text: str, tokenizer: PreTrainedTokenizerBase, max_pieces: int) -> str:
+    """Cut a cleaned text back to the last sentence end that fits, as the papers do with InfOpinion.
+
+    Parameters
+    ----------
+    text : str
+        A cleaned text.
+    tokenizer : PreTrainedTokenizerBase
+        A fast tokenizer, the model's own.
+    max_pieces : int
+        How many pieces fit, the special tokens included.
+
+    Returns
+    -------
+    str
+        The longest beginning of the text that ends with ``.``, ``?``, ``!``, ``...`` or one of these and a
+        closing quotation mark. A text in which no sentence end fits is cut after the last word that does.
+
+    Raises
+    ------
+    ValueError
+        If not even one word fits.
+    """
+    room = max_pieces - tokenizer.num_special_tokens_to_add()
+    pieces = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    starts = [start for start, _ in pieces["offset_mapping"]]
+    fits = len(text) if len(starts) <= room else starts[max(room, 0)]  # characters
+    sentence_end = word_end = 0
+    previous = ""
+    for word in re.finditer(r"\S+", text):
+        if word.end() > fits:
+            break
+        word_end = word.end()
+        if word[0] in SENTENCE_ENDS or (word[0] == QUOTE and previous in SENTENCE_ENDS):
+            sentence_end = word_end
+        previous = word[0]
+    if not word_end:
+        raise ValueError(f"max_pieces {max_pieces}: not even the first word of {text[:30]!r} fits")
+    return text[: sentence_end or word_end]

@@ -1,0 +1,293 @@
+"""Fine-tune the models of several seeds side by side: one batched computation over stacked weights.
+
+A batch of four texts leaves most of a GPU idle. With the weights of several seeds stacked, every operation of
+a training step does the work of all of them. On a CPU, which one seed keeps busy, it brings nothing.
+"""
+
+import copy
+import logging
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, vmap
+from torch.overrides import TorchFunctionMode
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lib.finetuning import Training, fine_tune
+from lib.seeding import derive, fingerprint, generator
+from lib.training import data_order
+
+MAX_GRADIENT_NORM = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class _Batch(NamedTuple):
+    """What every member reads in one step; the mask and the positions as the embedding layer wants them."""
+
+    input_ids: Tensor  # (seeds, batch, tokens)
+    attention_mask: Tensor  # (seeds, batch, 1, tokens, tokens), 0 or the least number
+    position_ids: Tensor  # (seeds, batch, tokens)
+    labels: Tensor  # (seeds, batch)
+    lengths: list[int]  # (seeds,): tokens of the member's own longest text
+
+
+class _Site(NamedTuple):
+    """A place where the model drops units."""
+
+    shape: torch.Size
+    probability: float
+
+
+def fine_tune_together(
+    models: Sequence[PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    labels: Sequence[int],
+    *,
+    seeds: Sequence[int],
+    epochs: int,
+    learning_rate: float,
+    batch_size: int,
+    max_length: int,
+) -> list[Training]:
+    """Fine-tune one model a seed, all at once, in place, as `lib.finetuning.fine_tune` does one.
+
+    Initial weights and order of the texts are those of `fine_tune`; with dropout off so is the result, to
+    rounding. Dropout comes from a stream of the seed's own (`fine_tune` draws from PyTorch's global one), so
+    that a member is the same, to rounding, whichever others train beside it. Where PyTorch cannot batch the
+    models or they do not fit into memory, they are trained one at a time, and the log says so.
+
+    Parameters
+    ----------
+    models : sequence of PreTrainedModel
+        One a seed, of one architecture, on one device, the same weights asking for a gradient.
+    tokenizer, texts, labels, epochs, learning_rate, batch_size, max_length
+        As in `fine_tune`.
+    seeds : sequence of int
+        (seeds,): each rules the order of the texts and dropout of its model.
+
+    Returns
+    -------
+    list of Training
+        One a seed. A member whose losses are not finite has diverged; the others are none the worse for it.
+
+    Raises
+    ------
+    ValueError
+        If models and seeds differ in number.
+    """
+    if len(models) != len(seeds):
+        raise ValueError(f"{len(models)} models but {len(seeds)} seeds")
+    training = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "max_length": max_length,
+    }
+    try:
+        return _Ensemble(models, tokenizer, seeds).train(texts, labels, **training)
+    except RuntimeError as error:  # what vmap refuses, and memory that runs out; no model has changed yet
+        reason = str(error).strip().splitlines()[0]
+        logger.warning("%d seeds are fine-tuned one at a time instead of together: %s", len(seeds), reason)
+    return [
+        fine_tune(model, tokenizer, texts, labels, seed=seed, **training)
+        for model, seed in zip(models, seeds, strict=True)
+    ]
+
+
+class _Ensemble:
+    """Stacked weights of several models, and the batched step that trains them."""
+
+    def __init__(
+        self, models: Sequence[PreTrainedModel], tokenizer: PreTrainedTokenizerBase, seeds: Sequence[int]
+    ) -> None:
+        self.models, self.tokenizer, self.seeds = models, tokenizer, seeds
+        self.device = models[0].device
+        members = [dict(model.named_parameters()) for model in models]
+        trained = [name for name, parameter in members[0].items() if parameter.requires_grad]
+        self.weights = {
+            name: torch.stack([member[name].detach() for member in members]).requires_grad_()
+            for name in trained
+        }
+        # What is not trained is kept once where it is the same in all members, as an encoder is.
+        self.shared: dict[str, Tensor] = {}
+        self.untrained: dict[str, Tensor] = {}
+        for name in members[0].keys() - set(trained):
+            values = [member[name].detach() for member in members]
+            if all(torch.equal(values[0], value) for value in values[1:]):
+                self.shared[name] = values[0]
+            else:
+                self.untrained[name] = torch.stack(values)
+        self.template = copy.deepcopy(models[0]).train()
+        # Attention weights are then dropped by F.dropout, and not inside of a fused kernel.
+        self.template.set_attn_implementation("eager")
+        self.skeleton = copy.deepcopy(self.template).to("meta")
+        self.sites = cache(self._sites)
+
+    def train(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[int],
+        *,
+        epochs: int,
+        learning_rate: float,
+        batch_size: int,
+        max_length: int,
+    ) -> list[Training]:
+        initial = [fingerprint(model) for model in self.models]
+        pieces = self.tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+        lengths = [len(ids) for ids in pieces]
+        orders = np.array(
+            [data_order(lengths, seed=seed, epochs=epochs, batch_size=batch_size) for seed in self.seeds]
+        )  # (seeds, epochs * texts)
+        starts = range(0, orders.shape[1], batch_size)
+        weights = list(self.weights.values())
+        optimizer = torch.optim.AdamW(weights, lr=learning_rate, eps=1e-8, weight_decay=0.0, fused=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(starts))
+        step = vmap(grad_and_value(self._loss), in_dims=0)
+        streams = [generator(derive(seed, "dropout"), self.device) for seed in self.seeds]
+        losses = []
+        for start in tqdm(starts, desc=f"{len(self.seeds)} seeds together", delay=2, leave=False):
+            batch = self._batch(orders[:, start : start + batch_size], pieces, labels)
+            masks = self._dropout_masks(batch, streams)
+            gradients, loss = step(self.weights, self.untrained, masks, *batch[:4])
+            _clip(gradients)
+            for name, weight in self.weights.items():
+                weight.grad = gradients[name]
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.detach())
+        by_seed = torch.stack(losses, dim=1).cpu().numpy()  # (seeds, steps)
+        self._hand_back()
+        return [
+            Training(by_seed[index], initial[index], fingerprint(orders[index].tolist()), fingerprint(model))
+            for index, model in enumerate(self.models)
+        ]
+
+    def _loss(
+        self,
+        weights: dict[str, Tensor],
+        untrained: dict[str, Tensor],
+        masks: list[Tensor],
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        labels: Tensor,
+    ) -> Tensor:
+        """One member's loss: vmap adds the dimension of the seeds to every argument."""
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
+        with _GivenDropout(masks):
+            everything = {**self.shared, **untrained, **weights}
+            logits = functional_call(self.template, everything, kwargs=inputs).logits
+        return F.cross_entropy(logits, labels)
+
+    def _batch(self, rows: np.ndarray, pieces: list[list[int]], labels: Sequence[int]) -> _Batch:
+        """Collect the texts ``rows`` (seeds, batch), padded to the longest of them all."""
+        lengths = [max(len(pieces[row]) for row in member) for member in rows]
+        padding = self.tokenizer.pad_token_id
+        ids = torch.full((*rows.shape, max(lengths)), padding)
+        for place, row in np.ndenumerate(rows):
+            ids[place][: len(pieces[row])] = torch.tensor(pieces[row])
+        ids = ids.to(self.device)
+        real = ids != padding  # (seeds, batch, tokens)
+        mask = torch.zeros(real.shape, device=self.device).masked_fill(~real, torch.finfo(torch.float32).min)
+        mask = mask[:, :, None, None, :].expand(-1, -1, 1, ids.shape[-1], -1)
+        if self.template.config.model_type == "bert":
+            positions = torch.arange(ids.shape[-1], device=self.device).expand(ids.shape)
+        else:  # RoBERTa counts from its padding token's number on, and padding has that number
+            positions = real.cumsum(dim=-1) * real + self.template.config.pad_token_id
+        targets = torch.as_tensor(np.asarray(labels)[rows], device=self.device)
+        return _Batch(ids, mask, positions, targets, lengths)
+
+    def _dropout_masks(self, batch: _Batch, streams: Sequence[torch.Generator]) -> list[Tensor]:
+        """Draw what each member keeps, scaled: (seeds, ...) a site.
+
+        A member draws for its own longest text, as if it were alone; the padding beyond is not attended to.
+        """
+        texts, tokens = batch.input_ids.shape[1:]
+        members = [
+            [_keep(site, stream) for site in self.sites(texts, length)]
+            for length, stream in zip(batch.lengths, streams, strict=True)
+        ]
+        sites = self.sites(texts, tokens)
+        return [
+            torch.stack([_enlarge(member[index], site.shape) for member in members])
+            for index, site in enumerate(sites)
+        ]
+
+    def _sites(self, texts: int, tokens: int) -> list[_Site]:
+        """Return where the model drops units of a batch, in the order in which it does."""
+        ids = torch.zeros(texts, tokens, dtype=torch.long, device="meta")
+        with torch.no_grad(), _RecordedDropout() as recorded:
+            mask = torch.zeros(texts, 1, tokens, tokens, device="meta")
+            self.skeleton(input_ids=ids, attention_mask=mask, position_ids=ids)
+        return recorded.sites
+
+    def _hand_back(self) -> None:
+        """Write each member's weights into its model."""
+        with torch.no_grad():
+            for index, model in enumerate(self.models):
+                for name, parameter in model.named_parameters():
+                    if name in self.weights:
+                        parameter.copy_(self.weights[name][index])
+                model.eval()
+
+
+class _RecordedDropout(TorchFunctionMode):
+    """Note every dropout that is called, and drop nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sites: list[_Site] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not F.dropout:
+            return func(*args, **(kwargs or {}))
+        probability = args[1] if len(args) > 1 else kwargs["p"]
+        if probability > 0:
+            self.sites.append(_Site(args[0].shape, probability))
+        return args[0]
+
+
+class _GivenDropout(TorchFunctionMode):
+    """Replace dropout by a product with masks that were drawn before, in the order in which it is called."""
+
+    def __init__(self, masks: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.masks: Iterator[Tensor] = iter(masks)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not F.dropout:
+            return func(*args, **(kwargs or {}))
+        probability = args[1] if len(args) > 1 else kwargs["p"]
+        return args[0] * next(self.masks) if probability > 0 else args[0]
+
+
+def _keep(site: _Site, stream: torch.Generator) -> Tensor:
+    drawn = torch.rand(site.shape, generator=stream, device=stream.device)
+    return (drawn >= site.probability) / (1 - site.probability)
+
+
+def _enlarge(mask: Tensor, shape: torch.Size) -> Tensor:
+    """Add zeros at the end of each dimension."""
+    missing = [new - old for new, old in zip(shape, mask.shape, strict=True)]
+    return F.pad(mask, [amount for extra in reversed(missing) for amount in (0, extra)])
+
+
+def _clip(gradients: dict[str, Tensor]) -> None:
+    """Scale each member's gradients to a norm of at most 1, as ``clip_grad_norm_`` does one model's."""
+    squares = sum(gradient.flatten(1).square().sum(dim=1) for gradient in gradients.values())  # (seeds,)
+    scale = (MAX_GRADIENT_NORM / (squares.sqrt() + 1e-6)).clamp(max=1.0)
+    for gradient in gradients.values():
+        gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))

@@ -1,0 +1,251 @@
+"""How faithful an explanation is: what hiding its most relevant tokens, or the rest, does to a prediction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lib.attribution import evaluating, pad
+
+BETTER = {
+    "comprehensiveness": "higher",
+    "sufficiency": "lower",
+    "deletion": "lower",
+    "insertion": "higher",
+}  # each score, and what a faithful explanation makes of it
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The probability of the class predicted for the whole text, while tokens are hidden or shown.
+
+    Attributes
+    ----------
+    shares : array, (points,)
+        Shares of a text's tokens, from 0 to 1, rounded to whole tokens in each text.
+    deletion : array, (texts, points)
+        With this share of the tokens hidden, the most relevant first.
+    insertion : array, (texts, points)
+        With this share alone shown, the most relevant first.
+    """
+
+    shares: NDArray[np.float64]
+    deletion: NDArray[np.float64]
+    insertion: NDArray[np.float64]
+
+    @property
+    def deletion_least_first(self) -> NDArray[np.float64]:
+        """With this share hidden, the least relevant first: hiding these is showing the rest."""
+        return self.insertion[:, ::-1]
+
+    @property
+    def insertion_least_first(self) -> NDArray[np.float64]:
+        """With this share alone shown, the least relevant first."""
+        return self.deletion[:, ::-1]
+
+    def scores(self) -> pd.DataFrame:
+        """Return the scores of ``BETTER``, one row a text.
+
+        - comprehensiveness: by how much the probability falls when relevant tokens are hidden, and
+          sufficiency: by how much it falls when they alone are kept, both averaged over the shares up to a
+          half (DeYoung et al. 2020, ERASER, whose shares end there too);
+        - deletion and insertion: the areas under the two curves (Petsiuk et al. 2018).
+        """
+        whole = self.deletion[:, :1]
+        early = (self.shares > 0) & (self.shares <= 0.5)
+        return pd.DataFrame(
+            {
+                "comprehensiveness": (whole - self.deletion[:, early]).mean(axis=1),
+                "sufficiency": (whole - self.insertion[:, early]).mean(axis=1),
+                "deletion": np.trapezoid(self.deletion, self.shares),
+                "insertion": np.trapezoid(self.insertion, self.shares),
+            }
+        )
+
+
+def curves(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    input_ids: Sequence[Sequence[int]],
+    relevance: Mapping[str, Sequence[ArrayLike]],
+    *,
+    steps: int = 10,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> dict[str, Curves]:
+    """Hide tokens in the order of each explanation and see what becomes of the prediction.
+
+    A hidden token becomes the mask token. The text keeps its length and every other token its position, and
+    the encoder has met masks all through its pre-training: a text with tokens taken out, or padded inside,
+    would be a text of a kind that it never saw, and the fall in probability would measure that as well.
+    Special tokens are never hidden: the head reads the first of them.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        On the device where it is to run.
+    tokenizer : PreTrainedTokenizerBase
+        Says what the mask token is and which tokens are special.
+    input_ids : sequence of sequences of int, (texts,) of (tokens,)
+        Without padding, special tokens included.
+    relevance : mapping of str to sequence of arrays, (texts,) of (tokens,)
+        Explanations by name, as `lib.attribution.explain` gives them. That of ``random_scores`` gives the
+        random order, which the others are to beat.
+    steps : int
+        Shares are 0, 1 / steps, ..., 1. Each text is classified 2 (steps - 1) times an explanation, and
+        twice.
+    batch_size : int
+        Texts, some tokens hidden, at a time.
+    seed : int
+        Equally relevant tokens are taken in random order.
+
+    Returns
+    -------
+    dict of str to Curves
+        By the explanations' names.
+
+    Raises
+    ------
+    ValueError
+        If the tokenizer has no mask token, ``steps`` is below 2, or relevance is missing or not finite.
+    """
+    if tokenizer.mask_token_id is None:
+        raise ValueError("tokenizer has no mask token, by which hidden tokens are to be replaced")
+    if steps < 2:
+        raise ValueError(f"steps = {steps}: allowed are 2 or more")
+    _check(input_ids, relevance)
+    specials = _special_ids(tokenizer)
+    inner = np.arange(1, steps) / steps
+    versions = 2 + len(relevance) * 2 * len(inner)
+    by_length = np.argsort([len(ids) for ids in input_ids], kind="stable")
+    at_a_time = max(1, batch_size // versions)
+    probability = np.empty((len(input_ids), versions))
+    with evaluating(model), torch.no_grad():
+        for begin in tqdm(range(0, len(by_length), at_a_time), desc="faithfulness", leave=False):
+            group = by_length[begin : begin + at_a_time]
+            rows = []
+            for text in group:
+                ids, values = (
+                    np.asarray(input_ids[text]),
+                    [np.asarray(each[text]) for each in relevance.values()],
+                )
+                hidden = _hidden(np.isin(ids, specials), values, inner, np.random.default_rng((seed, text)))
+                rows += np.where(hidden, tokenizer.mask_token_id, ids).tolist()
+            outputs = _probabilities(model, rows, batch_size).reshape(len(group), versions, -1)
+            predicted = outputs[:, :1].argmax(-1, keepdims=True)  # (group, 1, 1): for the whole text
+            probability[group] = np.take_along_axis(outputs, predicted, axis=-1).squeeze(-1)
+    whole, nothing = probability[:, :1], probability[:, 1:2]
+    between = probability[:, 2:].reshape(len(input_ids), len(relevance), 2, len(inner))
+    return {
+        name: Curves(
+            shares=np.array([0, *inner, 1]),
+            deletion=np.concatenate([whole, between[:, place, 0], nothing], axis=1),
+            insertion=np.concatenate([nothing, between[:, place, 1], whole], axis=1),
+        )
+        for place, name in enumerate(relevance)
+    }
+
+
+def against_random(explained: Mapping[str, Curves], null: str = "random") -> pd.DataFrame:
+    """Compare every explanation's scores with those of the random order, on the same texts.
+
+    Parameters
+    ----------
+    explained : mapping of str to Curves
+        As ``curves`` gives it.
+    null : str
+        The name of the random order in it.
+
+    Returns
+    -------
+    DataFrame
+        One row an explanation and score: the ``mean`` over texts, that of the random order (``random``),
+        their ``difference`` with its 95 % interval ``low`` to ``high`` (paired t), and which is ``better``,
+        higher or lower.
+
+    Raises
+    ------
+    ValueError
+        If the random order is missing, or there are fewer than two texts.
+    """
+    if null not in explained:
+        raise ValueError(
+            f"no explanation named {null!r} among {', '.join(explained)}: it is the random order"
+        )
+    chance = explained[null].scores()
+    if len(chance) < 2:
+        raise ValueError(f"{len(chance)} text: an interval takes two or more")
+    rows = []
+    for name, found in explained.items():
+        if name == null:
+            continue
+        scores = found.scores()
+        for score, better in BETTER.items():
+            difference = scores[score] - chance[score]  # (texts,)
+            half = stats.t.ppf(0.975, len(difference) - 1) * difference.sem()
+            rows.append(
+                {
+                    "explanation": name,
+                    "score": score,
+                    "mean": scores[score].mean(),
+                    "random": chance[score].mean(),
+                    "difference": difference.mean(),
+                    "low": difference.mean() - half,
+                    "high": difference.mean() + half,
+                    "better": better,
+                }
+            )
+    return pd.DataFrame(rows).set_index(["explanation", "score"])
+
+
+def _hidden(
+    special: NDArray[np.bool_], relevance: Sequence[NDArray], shares: NDArray, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Say which tokens are hidden in each version of a text: (versions, tokens).
+
+    The whole text, the text with everything hidden; then for each explanation the most relevant hidden, a row
+    a share, and the others hidden, a row a share.
+    """
+    free = np.flatnonzero(~special)
+    counts = np.rint(shares * len(free))[:, None]  # (shares, 1)
+    tie_breaker = rng.random(len(free))
+    versions = [np.zeros_like(special)[None], ~special[None]]
+    for values in relevance:
+        rank = np.full(len(special), -1)  # 0 is the most relevant, -1 a special token
+        rank[free[np.lexsort((tie_breaker, -values[free]))]] = np.arange(len(free))
+        versions += [(rank >= 0) & (rank < counts), rank >= counts]
+    return np.concatenate(versions)
+
+
+def _probabilities(model: PreTrainedModel, rows: Sequence[Sequence[int]], batch_size: int) -> NDArray:
+    """Classify texts, (rows,) of (tokens,): (rows, classes)."""
+    ids, mask = (part.to(model.device) for part in pad(rows, model.config.pad_token_id or 0))
+    batches = zip(ids.split(batch_size), mask.split(batch_size), strict=True)
+    logits = torch.cat([model(input_ids=part, attention_mask=seen).logits for part, seen in batches])
+    return logits.double().softmax(-1).cpu().numpy()
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the tokens that a tokenizer puts around a text; the unknown piece is a part of it."""
+    names = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "pad_token_id")
+    return [token for token in (getattr(tokenizer, name) for name in names) if token is not None]
+
+
+def _check(input_ids: Sequence[Sequence[int]], relevance: Mapping[str, Sequence[ArrayLike]]) -> None:
+    for name, values in relevance.items():
+        if len(values) != len(input_ids):
+            raise ValueError(
+                f"{name}: relevance of {len(values)} texts, but there are {len(input_ids)} texts"
+            )
+        for text, (row, ids) in enumerate(zip(values, input_ids, strict=True)):
+            if np.shape(row) != (len(ids),) or not np.isfinite(row).all():
+                raise ValueError(
+                    f"{name}: text {text} has relevance of shape {np.shape(row)}; "
+                    f"{len(ids)} finite numbers are wanted, one a token"
+                )

@@ -1,0 +1,166 @@
+"""Fine-tune a classifier for one seed, and read what an encoder makes of texts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase, Trainer
+
+from lib.seeding import fingerprint, set_deterministic
+from lib.training import data_order, run_trainer
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training run did, beyond the weights that it left in the model.
+
+    Attributes
+    ----------
+    losses : ndarray, (steps,)
+        Training loss at each step, in nats.
+    initial_weights, data_order, final_weights : str
+        Fingerprints.
+    """
+
+    losses: np.ndarray
+    initial_weights: str
+    data_order: str
+    final_weights: str
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a classifier makes of texts.
+
+    Attributes
+    ----------
+    embeddings : ndarray, (texts, dim)
+        The first token's vector after the last layer, float32.
+    logits : ndarray, (texts, classes)
+        Before the softmax, float32.
+    """
+
+    embeddings: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The class with the highest logit: (texts,)."""
+        return self.logits.argmax(axis=1)
+
+
+def fine_tune(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    labels: Sequence[int],
+    *,
+    seed: int,
+    epochs: int,
+    learning_rate: float,
+    batch_size: int,
+    max_length: int,
+    deterministic: bool = True,
+) -> Training:
+    """Fine-tune every weight of ``model`` that asks for a gradient, in place, as papers 1 and 2 do.
+
+    AdamW with eps 1e-8 and no weight decay, the learning rate decaying linearly to zero without a warm-up,
+    gradients clipped at norm 1 (the authors' code). The model's device is used.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        A sequence classifier, built under the same seed; left in evaluation mode.
+    tokenizer : PreTrainedTokenizerBase
+        Its tokenizer.
+    texts : sequence of str, (texts,)
+        Training texts.
+    labels : sequence of int, (texts,)
+        Their classes.
+    seed : int
+        Rules the order of the texts and dropout.
+    epochs, batch_size : int
+        Passes over the texts, texts a step.
+    learning_rate : float
+        At the first step.
+    max_length : int
+        Pieces at which a text is cut.
+    deterministic : bool
+        Ask for deterministic kernels (`lib.seeding.set_deterministic`).
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss stops being a number, with the step.
+    """
+    set_deterministic(deterministic)
+    pieces = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    order = data_order([len(ids) for ids in pieces], seed=seed, epochs=epochs, batch_size=batch_size)
+    initial = fingerprint(model)
+    trainer = run_trainer(
+        Trainer,
+        model=model,
+        train_dataset=Dataset.from_dict({"input_ids": pieces, "labels": list(labels)}).select(order),
+        data_collator=DataCollatorWithPadding(tokenizer),
+        seed=seed,
+        device=model.device,
+        num_train_epochs=1,  # the order holds every epoch already
+        per_device_train_batch_size=batch_size,
+        learning_rate=learning_rate,
+        max_grad_norm=1.0,
+        logging_strategy="steps",
+        logging_steps=1,
+    )
+    model.eval()
+    losses = np.array([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])  # (steps,)
+    if not np.isfinite(losses).all():
+        raise FloatingPointError(
+            f"the training loss is not a number from step {np.argmin(np.isfinite(losses))} on"
+        )
+    return Training(losses, initial, fingerprint(order), fingerprint(model))
+
+
+@torch.no_grad()
+def encode(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    max_length: int,
+    batch_size: int = 64,
+) -> Encoded:
+    """Return the first token's embedding and the logits of every text, in the order given.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        A sequence classifier, in evaluation mode.
+    tokenizer : PreTrainedTokenizerBase
+        Its tokenizer.
+    texts : sequence of str, (texts,)
+        Any texts.
+    max_length : int
+        Pieces at which a text is cut.
+    batch_size : int
+        Texts at a time; changes the speed alone.
+    """
+    pieces = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    by_length = sorted(range(len(pieces)), key=lambda index: len(pieces[index]))  # saves padding
+    embeddings = np.empty((len(pieces), model.config.hidden_size), np.float32)  # (texts, dim)
+    logits = np.empty((len(pieces), model.config.num_labels), np.float32)  # (texts, classes)
+    for start in range(0, len(pieces), batch_size):
+        chosen = by_length[start : start + batch_size]
+        batch = tokenizer.pad({"input_ids": [pieces[index] for index in chosen]}, return_tensors="pt")
+        hidden = model.base_model(**batch.to(model.device)).last_hidden_state  # (batch, tokens, dim)
+        embeddings[chosen] = hidden[:, 0].float().cpu().numpy()
+        logits[chosen] = _head_logits(model, hidden).float().cpu().numpy()
+    return Encoded(embeddings, logits)
+
+
+def _head_logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
+    """Apply the classification head to the last layer: (batch, tokens, dim) -> (batch, classes)."""
+    if model.config.model_type == "bert":  # BERT's pooler stands before its head
+        return model.classifier(model.bert.pooler(hidden))
+    return model.classifier(hidden)

@@ -1,0 +1,111 @@
+"""The French that a frame can't spell out: agreement of words, elision and contraction of neighbours."""
+
+_ELIDED = {"le", "la", "de", "que", "ne", "je", "se", "me", "te", "jusque"}
+_CONTRACTED = {("de", "le"): "du", ("de", "les"): "des", ("à", "le"): "au", ("à", "les"): "aux"}
+_BEFORE_VOWEL = {"ce": "cet", "ma": "mon", "sa": "son"}
+# An aspirated h behaves like a consonant: "le héros", not "l' héros". "héroïne" is mute in spite of its look.
+_ASPIRATED = """
+    hach hain haïr haïss halet hall halt hamac hameau handi hangar harc hard hasard hât hausse haut hibou
+    hideu hiérarch hockey holland homard hongr hont hors huis huit hurl heurt héros
+"""
+
+
+def inflect_adjective(word: str) -> tuple[str, str, str, str]:
+    """Four forms of an adjective or participle.
+
+    Parameters
+    ----------
+    word : str
+        The masculine singular ("captivant"), or, where the regular rules do not hold, masculine/feminine
+        ("creux/creuse") or all four forms ("banal/banale/banals/banales").
+
+    Returns
+    -------
+    tuple of str
+        Masculine singular, feminine singular, masculine plural, feminine plural.
+    """
+    given = word.split("/")
+    if len(given) == 4:
+        return tuple(given)
+    masculine = given[0]
+    feminine = given[1] if len(given) == 2 else _feminine(masculine)
+    if masculine[-1] in "sx":
+        plural = masculine
+    elif masculine.endswith("al"):
+        plural = masculine[:-1] + "ux"
+    else:
+        plural = masculine + ("x" if masculine.endswith("eau") else "s")
+    return masculine, feminine, plural, feminine + "s"
+
+
+def _feminine(masculine: str) -> str:
+    endings = {
+        "eux": "euse",
+        "if": "ive",
+        "er": "ère",
+        "el": "elle",
+        "eil": "eille",
+        "en": "enne",
+        "on": "onne",
+    }
+    if masculine.endswith("e"):
+        return masculine
+    for ending, feminine in endings.items():
+        if masculine.endswith(ending):
+            return masculine[: -len(ending)] + feminine
+    return masculine + "e"
+
+
+def inflect_verb(word: str) -> tuple[str, str, str, str]:
+    """Third person of a verb, in the order of `inflect_adjective` (a verb does not know the gender).
+
+    Parameters
+    ----------
+    word : str
+        The singular if its plural is regular ("captive"), else singular/plural ("déçoit/déçoivent").
+
+    Raises
+    ------
+    ValueError
+        If only a singular is given and it does not end in -e.
+    """
+    singular, _, plural = word.partition("/")
+    if not plural:
+        if not singular.endswith("e"):
+            raise ValueError(
+                f"verb {word!r}: a singular that does not end in -e needs its plural, as in 'dort/dorment'"
+            )
+        plural = singular + "nt"
+    return singular, singular, plural, plural
+
+
+def begins_with_vowel(word: str) -> bool:
+    """Whether the word before `word` is elided ("l' arbre", "l' homme", "n' y", but "le héros", "le oui")."""
+    word = word.lower()
+    if word[0] == "h":
+        return not word.startswith(tuple(_ASPIRATED.split()))
+    return word == "y" or (word[0] in "aàâeéèêëiîïoôuùûœ" and word not in {"oui", "onze"})
+
+
+def join_neighbours(word: str, following: str) -> tuple[str, bool]:
+    """How `word` is written before `following`, and whether it swallows it.
+
+    Parameters
+    ----------
+    word, following : str
+        Two neighbouring words; `following` as it is written before its own successor.
+
+    Returns
+    -------
+    tuple of str and bool
+        ("l'", False) for le + arbre; ("du", True) for de + le: one word is written for the two.
+    """
+    if (word, following) in _CONTRACTED:
+        return _CONTRACTED[word, following], True
+    if word in _ELIDED and begins_with_vowel(following):
+        return word[:-1] + "'", False
+    if word == "si" and following in {"il", "ils"}:
+        return "s'", False
+    if word in _BEFORE_VOWEL and begins_with_vowel(following):
+        return _BEFORE_VOWEL[word], False
+    return word, False

@@ -1,0 +1,189 @@
+"""The forward pass that `lrp` goes back through, written out from a BERT, RoBERTa or CamemBERT's weights.
+
+The model is read, never run. Its weights are taken a layer at a time in float32 or better: a 16-bit weight is
+widened and a 4-bit one decoded where it is used, and not kept. There is no dropout, in whatever mode it is.
+"""
+
+from typing import NamedTuple
+
+import bitsandbytes as bnb
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+
+class Layer(NamedTuple):
+    """The parts of one encoder layer."""
+
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    attention_output: nn.Linear
+    attention_norm: nn.LayerNorm
+    intermediate: nn.Linear
+    activation: nn.Module
+    output: nn.Linear
+    output_norm: nn.LayerNorm
+    heads: int
+
+
+class Trace(NamedTuple):
+    """What the way back needs of a layer; its attention, quadratic in the number of tokens, is made again."""
+
+    x: Tensor  # (batch, tokens, hidden) the layer's input; the others are of that shape but for one
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    context: Tensor  # attention probabilities times values
+    attention_output: Tensor
+    attended: Tensor  # layer norm of attention_output + x
+    intermediate: Tensor  # (batch, tokens, intermediate) before the activation
+    output: Tensor
+
+
+class Attention(NamedTuple):
+    """One layer's attention, by head."""
+
+    query: Tensor  # (batch, heads, tokens, hidden / heads), and so are key and value
+    key: Tensor
+    value: Tensor
+    products: Tensor  # (batch, heads, tokens, tokens) query by key, and so are scores and probabilities
+    scale: float
+    scores: Tensor  # products * scale, before the mask
+    probabilities: Tensor
+
+
+class HeadTrace(NamedTuple):
+    """What the classification head computed: dense, tanh, output."""
+
+    x: Tensor  # (batch, hidden) the encoder's output at the first token
+    dense: Tensor  # (batch, hidden)
+    logits: Tensor  # (batch, labels)
+
+
+def layers(model: PreTrainedModel) -> list[Layer]:
+    """Name the parts of every encoder layer, from the first to the last."""
+    return [
+        Layer(
+            query=block.attention.self.query,
+            key=block.attention.self.key,
+            value=block.attention.self.value,
+            attention_output=block.attention.output.dense,
+            attention_norm=block.attention.output.LayerNorm,
+            intermediate=block.intermediate.dense,
+            activation=block.intermediate.intermediate_act_fn,
+            output=block.output.dense,
+            output_norm=block.output.LayerNorm,
+            heads=block.attention.self.num_attention_heads,
+        )
+        for block in model.base_model.encoder.layer
+    ]
+
+
+def head(model: PreTrainedModel) -> tuple[nn.Linear, nn.Linear]:
+    """Name the head's two linear layers: BERT has the first of them in its pooler."""
+    if model.base_model.pooler is not None:
+        return model.base_model.pooler.dense, model.classifier
+    return model.classifier.dense, model.classifier.out_proj
+
+
+def precision(model: PreTrainedModel) -> torch.dtype:
+    """Float64 for a model that has float64 weights, else float32."""
+    doubles = any(parameter.dtype == torch.float64 for parameter in model.parameters())
+    return torch.float64 if doubles else torch.float32
+
+
+def parameters(linear: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """Return a linear layer's weights, (out, in), decoded if they are held in 4 bits, and bias, (out,)."""
+    bias = None if linear.bias is None else linear.bias.to(dtype)
+    if not isinstance(linear, bnb.nn.Linear4bit):
+        return linear.weight.to(dtype), bias
+    state = linear.weight.quant_state
+    if getattr(state, "packing_format_for_cpu", False):
+        # Its first call on a CPU with AVX512-BF16 repacked the weights: only its own product reads them now.
+        identity = torch.eye(linear.in_features, dtype=torch.bfloat16)
+        return bnb.matmul_4bit(identity, linear.weight, quant_state=state).mT.to(dtype), bias
+    return bnb.functional.dequantize_4bit(linear.weight.data, state).to(dtype), bias
+
+
+def apply_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """Layer norm in the precision of x."""
+    return F.layer_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(batch, tokens, hidden) -> (batch, heads, tokens, hidden / heads)."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(batch, heads, tokens, hidden / heads) -> (batch, tokens, hidden)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def positions(model: PreTrainedModel, input_ids: Tensor) -> Tensor:
+    """Return every token's position, (batch, tokens); RoBERTa counts on from the padding's own number."""
+    embeddings = model.base_model.embeddings
+    if hasattr(embeddings, "create_position_ids_from_input_ids"):
+        return embeddings.create_position_ids_from_input_ids(input_ids, embeddings.padding_idx)
+    return torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+
+
+def embed(model: PreTrainedModel, input_ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the encoder's input, (batch, tokens, hidden), every token of type 0."""
+    embeddings = model.base_model.embeddings
+    x = embeddings.word_embeddings(input_ids).to(dtype) + embeddings.token_type_embeddings.weight[0].to(dtype)
+    x += embeddings.position_embeddings(positions(model, input_ids)).to(dtype)
+    return apply_norm(embeddings.LayerNorm, x)
+
+
+def apply_layer(layer: Layer, x: Tensor, seen: Tensor) -> tuple[Tensor, Trace]:
+    """
+    Run one encoder layer.
+
+    Parameters
+    ----------
+    layer : Layer
+        Its parts.
+    x : Tensor
+        (batch, tokens, hidden).
+    seen : Tensor
+        (batch, tokens) True where a token may be attended to.
+
+    Returns
+    -------
+    Tensor
+        (batch, tokens, hidden) the layer's output.
+    Trace
+        What it computed on the way.
+    """
+    query, key, value = (_linear(part, x) for part in (layer.query, layer.key, layer.value))
+    heads = attention(layer, query, key, value, seen)
+    context = merge_heads(heads.probabilities @ heads.value)
+    attention_output = _linear(layer.attention_output, context)
+    attended = apply_norm(layer.attention_norm, attention_output + x)
+    intermediate = _linear(layer.intermediate, attended)
+    output = _linear(layer.output, layer.activation(intermediate))
+    trace = Trace(x, query, key, value, context, attention_output, attended, intermediate, output)
+    return apply_norm(layer.output_norm, output + attended), trace
+
+
+def attention(layer: Layer, query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> Attention:
+    """Attend, from queries, keys and values of (batch, tokens, hidden)."""
+    query, key, value = (split_heads(part, layer.heads) for part in (query, key, value))
+    products, scale = query @ key.mT, query.shape[-1] ** -0.5
+    scores = products * scale
+    probabilities = scores.masked_fill(~seen[:, None, None, :], -torch.inf).softmax(-1)
+    return Attention(query, key, value, products, scale, scores, probabilities)
+
+
+def apply_head(model: PreTrainedModel, x: Tensor) -> HeadTrace:
+    """Run the classification head on the encoder's output, (batch, tokens, hidden)."""
+    first, last = head(model)
+    dense = _linear(first, x[:, 0])
+    return HeadTrace(x[:, 0], dense, _linear(last, dense.tanh()))
+
+
+def _linear(linear: nn.Linear, x: Tensor) -> Tensor:
+    return F.linear(x, *parameters(linear, x.dtype))

@@ -1,0 +1,166 @@
+"""Post-training quantisation of a classifier, and its fine-tuning surface: the bits that training sets."""
+
+import copy
+import logging
+from typing import Literal
+
+import bitsandbytes as bnb
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from lib.frozen import head_parameter_names
+
+# bitsandbytes looks once for an optional kernel package of the Hub and says so when there is none.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+BLOCK = 64  # weights that share one scale: bitsandbytes' default for 4 bits
+FORMATS = ("nf4", "fp4", "fp8")
+
+
+class LinearFP8(nn.Linear):
+    """A linear layer whose weights are 8-bit floating-point numbers (E4M3, one scale for 64 weights).
+
+    The weights are held decoded, in 32 bits: they take at most 256 values a block, and the layer computes as
+    any other.
+    """
+
+    @classmethod
+    def rounded(cls, linear: nn.Linear) -> "LinearFP8":
+        """Return ``linear`` with its weights rounded to 8 bits by bitsandbytes."""
+        layer = cls(linear.in_features, linear.out_features, linear.bias is not None, linear.weight.device)
+        layer.load_state_dict(linear.state_dict())
+        if linear.weight.device.type != "meta":
+            code = bnb.functional.create_fp8_map(signed=True, exponent_bits=4, precision_bits=3)
+            weight = layer.weight.data
+            packed, state = bnb.functional.quantize_blockwise(weight, code.to(weight.device), blocksize=BLOCK)
+            layer.weight.data = bnb.functional.dequantize_blockwise(packed, state)
+        return layer
+
+
+def quantize(model: PreTrainedModel, kind: Literal["nf4", "fp4", "fp8"]) -> PreTrainedModel:
+    """Quantise a trained classifier without training it again.
+
+    Every linear layer, the head's included, gets 4-bit weights (bitsandbytes) or 8-bit ones; every other
+    parameter is rounded to a 16-bit number. That is what 7.44e8 bits imply (paper 2, section 2.1 and Table 1)
+    and what transformers made of a model loaded in 4 bits. Computation stays in 32 bits.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        It is left as it is. On the meta device the layers are exchanged and nothing is rounded.
+    kind : {"nf4", "fp4", "fp8"}
+        4-bit NormalFloat, 4-bit or 8-bit floating point.
+
+    Returns
+    -------
+    PreTrainedModel
+        A new model in evaluation mode, on the same device.
+
+    Raises
+    ------
+    ValueError
+        For another kind, or a model that is quantised already.
+    """
+    if kind not in FORMATS:
+        raise ValueError(f"quantisation = {kind!r}: no such format; allowed: {', '.join(FORMATS)}")
+    if is_quantized(model):
+        raise ValueError(f"{type(model).__name__} is quantised already: quantise the model that was trained")
+    quantized = copy.deepcopy(model).eval()
+    for parameter in quantized.parameters():
+        parameter.requires_grad_(False)
+    linears = [name for name, module in quantized.named_modules() if isinstance(module, nn.Linear)]
+    for module in quantized.modules():
+        if not isinstance(module, nn.Linear):
+            for parameter in module.parameters(recurse=False):
+                _round_to_16_bits(parameter)
+    for name in linears:
+        linear = quantized.get_submodule(name)
+        if linear.bias is not None:
+            _round_to_16_bits(linear.bias)
+        quantized.set_submodule(name, LinearFP8.rounded(linear) if kind == "fp8" else _four_bit(linear, kind))
+    return quantized.eval()
+
+
+def is_quantized(model: nn.Module) -> bool:
+    """Say whether any layer of the model holds weights of 4 or 8 bits."""
+    return any(isinstance(module, bnb.nn.Linear4bit | LinearFP8) for module in model.modules())
+
+
+def fine_tuning_surface(model: PreTrainedModel, trained: Literal["all", "head", "trainable"] = "all") -> int:
+    """Count the bits of a model that its fine-tuning sets (paper 2, section 2.1 and Table 1).
+
+    A parameter counts 32 bits. In a quantised model a linear layer's weight counts 4 (or 8) and any other
+    parameter 16, but a quantised head counts 4 (or 8) throughout: with these rules CamemBERT-base gives the
+    mantissas of Table 1. The scales of the 4-bit blocks (half a bit a weight) are left out, as in the paper.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        A classifier, plain or quantised; the meta device will do.
+    trained : {"all", "head", "trainable"}
+        Every parameter; the classification head's alone; or those that require a gradient, which a model
+        loses when it is quantised.
+
+    Returns
+    -------
+    int
+        The surface in bits.
+
+    Raises
+    ------
+    ValueError
+        For another ``trained``, or the trainable parameters of a quantised model.
+    """
+    if trained not in ("all", "head", "trainable"):
+        raise ValueError(f"trained = {trained!r}: allowed are 'all', 'head' and 'trainable'")
+    quantized = is_quantized(model)
+    if trained == "trainable" and quantized:
+        raise ValueError("trained = 'trainable': a quantised model no longer says what was trained")
+    counted = head_parameter_names(model) if trained == "head" else None
+    bits = 0
+    for prefix, module in model.named_modules():
+        for name, parameter in module.named_parameters(prefix, recurse=False):
+            if counted is not None and name not in counted:
+                continue
+            if trained == "trainable" and not parameter.requires_grad:
+                continue
+            bits += _size(module, name) * _bits_each(module, name, quantized, whole_head=counted is not None)
+    return bits
+
+
+def _four_bit(linear: nn.Linear, kind: str) -> bnb.nn.Linear4bit:
+    layer = bnb.nn.Linear4bit(
+        linear.in_features,
+        linear.out_features,
+        bias=linear.bias is not None,
+        compute_dtype=torch.float32,
+        compress_statistics=False,  # transformers' default: the scales stay 32-bit numbers
+        quant_type=kind,
+        device=linear.weight.device,
+    )
+    layer.load_state_dict(linear.state_dict(), assign=linear.weight.device.type == "meta")
+    # Otherwise a CPU with AVX512-BF16 repacks the weights at the first call and computes in bfloat16: the
+    # same run would give other numbers on another machine.
+    layer.support_avx512bf16_for_cpu = False
+    return layer.to(linear.weight.device).requires_grad_(False)
+
+
+def _round_to_16_bits(parameter: nn.Parameter) -> None:
+    """Keep what a 16-bit float holds of a parameter, in the 32 bits that the computation wants."""
+    if parameter.device.type != "meta":
+        parameter.data = parameter.data.to(torch.float16).to(parameter.dtype)
+
+
+def _size(module: nn.Module, name: str) -> int:
+    if isinstance(module, bnb.nn.Linear4bit) and name.endswith("weight"):
+        return module.in_features * module.out_features  # the parameter itself holds two weights a byte
+    return module.get_parameter(name.rpartition(".")[2]).numel()
+
+
+def _bits_each(module: nn.Module, name: str, quantized: bool, *, whole_head: bool) -> int:
+    if not quantized:
+        return 32
+    if isinstance(module, bnb.nn.Linear4bit | LinearFP8) and (whole_head or name.endswith("weight")):
+        return 4 if isinstance(module, bnb.nn.Linear4bit) else 8
+    return 16

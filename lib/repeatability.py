@@ -1,0 +1,270 @@
+"""What repeats, at which level, and which source of randomness costs what: statistics for a few trials.
+
+Seven trials are few. Tests are exact (every permutation counted), intervals say how little seven values tell,
+and every point is shown.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from lib.claims import Interval
+from lib.seeding import fingerprint
+
+
+def bitwise(records: Sequence[Mapping[str, object]], what: Iterable[str]) -> dict[str, int]:
+    """Count the different values among records: 1 where all are equal to the bit.
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        Results of trials.
+    what : iterable of str
+        Names of results, compared by their fingerprints.
+    """
+    return {name: len({fingerprint(record[name]) for record in records}) for name in what}
+
+
+def agreement(answers: Sequence[Sequence[str]]) -> tuple[float, float]:
+    """Return how far trials agree on the answers to the same questions.
+
+    Parameters
+    ----------
+    answers : (trials, questions)
+        At least two trials.
+
+    Returns
+    -------
+    unanimous : float
+        The share of questions that all trials answer alike.
+    pairwise : float
+        The mean share of questions that two trials answer alike.
+    """
+    table = np.array(answers)  # (trials, questions)
+    unanimous = (table == table[0]).all(0).mean()
+    pairs = [(first == second).mean() for first, second in combinations(table, 2)]
+    return float(unanimous), float(np.mean(pairs))
+
+
+def sd_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return a standard deviation with the interval that normal data would give it, by chi-squared.
+
+    From seven values it reaches from 0.64 to 2.2 times the estimate.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two values.
+    """
+    values = np.asarray(values, float)
+    freedom = len(values) - 1
+    if freedom < 1:
+        raise ValueError(f"a standard deviation wants two values or more, not {len(values)}")
+    sd = values.std(ddof=1)
+    low, high = np.sqrt(freedom / stats.chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], freedom))
+    return Interval(float(sd), float(sd * low), float(sd * high))
+
+
+def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return a mean with its interval by Student's t; one without width where all values are equal."""
+    values = np.asarray(values, float)
+    mean, half = values.mean(), stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1)
+    return Interval(float(mean), float(mean - half), float(mean + half))
+
+
+def sd_ratio_interval(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return the ratio of two standard deviations with the interval that normal data would give it, by F.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two values, or the second ones are all equal.
+    """
+    first, second = np.asarray(first, float), np.asarray(second, float)
+    freedom = len(first) - 1, len(second) - 1
+    if min(freedom) < 1 or not second.std() > 0:
+        raise ValueError(
+            "a ratio of standard deviations wants two values or more, the second ones not all equal"
+        )
+    ratio = first.std(ddof=1) / second.std(ddof=1)
+    low, high = ratio / np.sqrt(stats.f.ppf([(1 + confidence) / 2, (1 - confidence) / 2], *freedom))
+    return Interval(float(ratio), float(low), float(high))
+
+
+def exactly(value: float) -> Interval:
+    """Return an interval without width, for what is counted and not estimated."""
+    return Interval(float(value), float(value), float(value))
+
+
+def mean_and_range(values: ArrayLike) -> Interval:
+    """Return a mean with the smallest and the largest value, for a few cases that are no sample."""
+    return Interval(float(np.mean(values)), float(np.min(values)), float(np.max(values)))
+
+
+def permutation_p(first: ArrayLike, second: ArrayLike) -> float:
+    """Return the exact two-sided p of a difference of means, over every split of the pooled values.
+
+    Two groups of seven have 3,432 splits: p cannot be less than 2 / 3432.
+    """
+    result = stats.permutation_test(
+        (np.asarray(first, float), np.asarray(second, float)),
+        lambda a, b, axis: a.mean(axis) - b.mean(axis),
+        permutation_type="independent",
+        vectorized=True,
+        n_resamples=np.inf,
+    )
+    return float(result.pvalue)
+
+
+def sign_flip_p(differences: ArrayLike) -> float:
+    """Return the exact two-sided p that paired differences have mean 0, over every choice of signs.
+
+    Seven pairs have 128: p cannot be less than 2 / 128 = 0.016.
+    """
+    result = stats.permutation_test(
+        (np.asarray(differences, float),),
+        lambda a, axis: a.mean(axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=np.inf,
+    )
+    return float(result.pvalue)
+
+
+def brown_forsythe_p(first: ArrayLike, second: ArrayLike) -> float:
+    """Return the p of equal spreads by Brown and Forsythe: Levene's test around the medians."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # two values each lie equally far from their median
+        return float(stats.levene(first, second, center="median").pvalue)
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Return p values corrected for their number by Holm's step-down method, under the same names."""
+    ordered = sorted(p, key=p.__getitem__)
+    corrected: dict[str, float] = {}
+    floor = 0.0
+    for rank, name in enumerate(ordered):
+        floor = max(floor, min(1.0, (len(ordered) - rank) * p[name]))
+        corrected[name] = floor
+    return {name: corrected[name] for name in p}
+
+
+def with_holm(tests: pd.DataFrame) -> pd.DataFrame:
+    """Add to each column of p values, named "p ...", one corrected for the number of its rows."""
+    added = {
+        f"{name}, corrected": pd.Series(holm(tests[name].dropna().astype(float).to_dict()), dtype=float)
+        for name in tests
+        if name.startswith("p ")
+    }
+    return tests.assign(**added)
+
+
+def variance_shares(
+    runs: pd.DataFrame, factors: Sequence[str], value: str, *, confidence: float = 0.95, draws: int = 4_000
+) -> pd.DataFrame:
+    """Split the variance of a full factorial design into its sources (crossed random effects).
+
+    Each level of a factor is a draw (a seed), every combination of levels is run once, and a source's
+    variance is estimated from the mean squares (analysis of variance); what the factors do only together, all
+    interactions pooled, stands as one more source, "interactions". A negative estimate is set to 0.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        One row a run.
+    factors : sequence of str
+        Columns with the levels, at least two each.
+    value : str
+        Column with the outcome.
+    confidence : float
+        Of the intervals: generalised ones, in which each mean square is divided by a draw of chi-squared over
+        its degrees of freedom (Weerahandi 1993).
+    draws : int
+        How many.
+
+    Returns
+    -------
+    DataFrame
+        Index: the factors and "interactions". Columns: ``freedom`` (degrees), ``sd`` (of the outcome, from
+        that source alone), ``share`` (of the summed variances), ``low``, ``high`` (of the share).
+
+    Raises
+    ------
+    ValueError
+        If a combination is missing or there twice, or a factor has one level.
+
+    Notes
+    -----
+    With N runs, a factor of L levels has the expected mean square s² + (N / L) v, v being its variance and s²
+    that of the interactions.
+    """
+    levels = {factor: runs[factor].nunique() for factor in factors}
+    size = int(np.prod(list(levels.values())))
+    if len(runs) != size or runs.duplicated(list(factors)).any():
+        raise ValueError(f"{len(runs)} runs: a full design of {levels} has each of {size} combinations once")
+    if min(levels.values()) < 2:
+        raise ValueError(f"levels {levels}: every factor wants two or more")
+    outcome = runs[value].astype(float)
+    squares, freedom = {}, {}
+    for factor in factors:
+        means = runs.assign(**{value: outcome}).groupby(factor)[value].mean()
+        squares[factor] = size / levels[factor] * float(((means - outcome.mean()) ** 2).sum())
+        freedom[factor] = levels[factor] - 1
+    total = float(((outcome - outcome.mean()) ** 2).sum())
+    squares["interactions"] = max(total - sum(squares.values()), 0.0)
+    freedom["interactions"] = size - 1 - sum(freedom.values())
+    names = [*factors, "interactions"]
+    mean_squares = np.array([squares[name] / freedom[name] for name in names])  # (sources,)
+    runs_a_level = np.array([size / levels[factor] for factor in factors])
+    random = np.random.default_rng(0).chisquare([freedom[name] for name in names], (draws, len(names)))
+    pivots = mean_squares * np.array([freedom[name] for name in names]) / random  # (draws, sources)
+    estimate = _components(mean_squares[None], runs_a_level)
+    shares = _shares(_components(pivots, runs_a_level))  # (draws, sources)
+    low, high = np.quantile(shares, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return pd.DataFrame(
+        {
+            "freedom": [freedom[name] for name in names],
+            "sd": np.sqrt(estimate[0]),
+            "share": _shares(estimate)[0],
+            "low": low,
+            "high": high,
+        },
+        index=names,
+    )
+
+
+def _components(mean_squares: np.ndarray, runs_a_level: np.ndarray) -> np.ndarray:
+    """Turn mean squares into variances: (draws, sources) to (draws, sources), the interactions last."""
+    residual = mean_squares[:, -1:]
+    return np.hstack([np.maximum(mean_squares[:, :-1] - residual, 0) / runs_a_level, residual])
+
+
+def _shares(variances: np.ndarray) -> np.ndarray:
+    total = variances.sum(1, keepdims=True)
+    return np.divide(variances, total, out=np.zeros_like(variances), where=total > 0)
+
+
+def coarsest_grid(values: Sequence[float], decimals: int, finest: int = 10) -> int | None:
+    """Return the smallest k for which all printed values can be multiples of 2 ** -k, or None.
+
+    A value printed with some decimals, rounded or cut, can stand for a multiple that lies less than one unit
+    of the last decimal away. Grids finer than that unit hold every value and tell nothing.
+
+    Parameters
+    ----------
+    values : sequence of float
+        As printed.
+    decimals : int
+        How many were printed.
+    finest : int
+        Largest k that is tried; it is lowered to where the grid is still coarser than the decimals can hide.
+    """
+    unit = 10.0**-decimals
+    for k in range(min(finest, int(np.log2(1 / (2 * unit)))) + 1):
+        multiples = np.round(np.asarray(values) * 2**k) / 2**k
+        if (np.abs(multiples - values) < unit).all():
+            return k
+    return None

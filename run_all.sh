@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Set up if needed, then execute the notebooks headlessly (tools/execute.py) or run the tests (tools/check.py).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+usage() {
+  cat <<'EOF'
+Usage: ./run_all.sh [options]
+
+Executes every notebook with papermill into notebooks/executed/<profile>/, writes an HTML of each, and ends with a
+table: notebook, seconds, verdicts, where to look. A failing notebook is kept with its traceback and does not stop
+the others; the exit status is then 1. The first call makes .venv from requirements.txt, unless the active Python
+has all that is needed.
+
+  --profile NAME    smoke (CI), demo (the default), gpu or paper: the parameters of params/NAME/
+  --only N          notebook N alone (1, 2 or 3); may be given again
+  -p NAME VALUE     a parameter passed on to papermill, for every notebook that has it; may be given again
+  --tests           ruff, shellcheck, the unit tests and the smoke profile instead
+  --setup-only      set up and stop
+  --help            this text
+
+Examples:
+  ./run_all.sh --only 1 -p first_seed 100
+  ./run_all.sh --profile gpu --only 2 -p seeds 200
+EOF
+}
+
+action=execute
+arguments=()
+while (($#)); do
+  case $1 in
+    --help | -h) usage; exit 0 ;;
+    --tests) action=check ;;
+    --setup-only) action=setup ;;
+    --profile | --only) arguments+=("$1" "${2:?"$1 needs a value; see --help"}"); shift ;;
+    -p) arguments+=(-p "${2:?"-p needs a name and a value"}" "${3?"-p $2 needs a value"}"); shift 2 ;;
+    *) echo "run_all.sh: $1: no such option; see --help" >&2; exit 2 ;;
+  esac
+  shift
+done
+
+needed=(requirements.txt)
+[[ $action != check ]] || needed+=(requirements-ray.txt)
+
+python=python3
+if ! "$python" tools/environment.py --quiet "${needed[@]}"; then
+  python=.venv/bin/python
+  if ! { [[ -x $python ]] && "$python" tools/environment.py --quiet "${needed[@]}"; }; then
+    echo "Setting up .venv (once) ..." >&2
+    python3 -m venv .venv
+    pip() { .venv/bin/pip install --quiet --disable-pip-version-check "$@"; }
+    # torch first: what comes after then finds its need of torch met and pulls no other build
+    pip "$(grep '^torch==' requirements.txt)"
+    for file in "${needed[@]}"; do pip -r "$file"; done
+    pip --no-deps --editable .
+    "$python" tools/environment.py "${needed[@]}"
+  fi
+fi
+
+if [[ $action != setup ]]; then
+  exec "$python" "tools/$action.py" ${arguments[@]+"${arguments[@]}"}
+fi

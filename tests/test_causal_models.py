@@ -1,0 +1,216 @@
+import math
+
+import huggingface_hub
+import pytest
+import torch
+from transformers import GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from lib import causal_models, causal_pretraining, hub
+from lib.causal_models import TAGS, check_fits, dialogue, load_config, load_four_bit, load_tokenizer
+from lib.language_scores import choose, collate, complete, perplexity, text_losses
+from lib.models import ModelError
+from lib.seeding import fingerprint
+
+CPU = torch.device("cpu")
+TEXTS = ["Your silence will not protect you from fear.", "Hope is a distant shore.", "Be kind."]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # these models are too small for two
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    return causal_pretraining.pretrain_tiny(
+        ["tiny-neox", "tiny-llama-chat"], seed=0, steps=80, cache_dir=cache
+    )
+
+
+@pytest.fixture(scope="module", params=["tiny-neox", "tiny-llama-chat"])
+def loaded(request, folders):
+    folder = folders[request.param]
+    model = load_four_bit(folder, device=CPU, dtype=torch.float32)
+    return model, load_tokenizer(folder)
+
+
+def test_tiny_models_have_learned_more_than_the_frequencies(folders):
+    for folder in folders.values():
+        report = causal_pretraining.pretraining_report(folder)
+        assert report.loss < report.unigram_loss - 0.3
+        assert report.parameters < 1.5e6
+
+
+def test_a_tiny_model_is_read_from_the_cache(folders, monkeypatch):
+    cache = folders["tiny-neox"].parent
+    monkeypatch.setattr(causal_pretraining, "_pretrain", None)
+    assert causal_pretraining.pretrain_tiny(["tiny-neox"], seed=0, steps=80, cache_dir=cache) == {
+        "tiny-neox": folders["tiny-neox"]
+    }
+
+
+def test_the_families_are_the_real_classes(folders):
+    neox, llama = (load_four_bit(folder, device=CPU, dtype=torch.float32) for folder in folders.values())
+    assert isinstance(neox, GPTNeoXForCausalLM)
+    assert isinstance(llama, LlamaForCausalLM)
+
+
+@pytest.mark.parametrize("family", list(TAGS))
+def test_a_tokenizer_gives_its_texts_back_and_is_the_same_every_time(family):
+    texts = [*TEXTS, "Silence and hope, courage and kindness."] * 5
+    tokenizer = causal_pretraining.train_tokenizer(family, texts)
+    again = causal_pretraining.train_tokenizer(family, texts)
+    assert tokenizer.get_vocab() == again.get_vocab()
+    for text in [*TEXTS, "Où est-ce ? 17 €"]:  # bytes that it never saw
+        assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+
+
+def test_linear_layers_are_in_nf4_with_double_quantisation(loaded):
+    model, _ = loaded
+    states = [module.weight.quant_state for module in model.modules() if hasattr(module, "quant_state")]
+    assert len(states) >= 8
+    assert {state.quant_type for state in states} == {"nf4"}
+    assert all(state.nested for state in states)
+
+
+def test_evaluating_leaves_the_four_bit_weights_as_they_are(loaded):
+    """On some CPUs bitsandbytes would repack them in place, and merging would then read garbage."""
+    model, tokenizer = loaded
+    before = fingerprint([parameter.data for parameter in model.parameters()])
+    perplexity(model, TEXTS, tokenizer)
+    assert fingerprint([parameter.data for parameter in model.parameters()]) == before
+
+
+def test_tags_are_the_papers():
+    assert dialogue("gpt_neox", "Why?", "So.") == "<s><human>Why?<bot>So.</s>"
+    assert dialogue("llama", "Why?", "So.") == "<s><INST>Why?</INST>So.</s>"
+
+
+class _Bigram(torch.nn.Module):
+    """A model of two words whose next word depends on the last: p(0|0) = 1/4, p(1|0) = 3/4, p(.|1) = 1/2."""
+
+    config = LlamaConfig(max_position_embeddings=10)
+    device = CPU
+    table = torch.tensor([[0.25, 0.75], [0.5, 0.5]]).log()
+
+    def forward(self, input_ids, **_):
+        return type("Output", (), {"logits": self.table[input_ids]})
+
+
+def _words(texts, **_):
+    return {"input_ids": [[int(word) for word in text.split()] for text in texts]}
+
+
+def test_perplexity_by_hand():
+    # "0 0 1": 1/4 * 3/4. "1 0": 1/2. Three tokens: (3/16 * 1/2) ** (-1/3)
+    assert perplexity(_Bigram(), ["0 0 1", "1 0"], _words) == pytest.approx((3 / 32) ** (-1 / 3))
+
+
+def test_perplexity_is_that_of_transformers_own_loss(loaded):
+    model, tokenizer = loaded
+    ids = tokenizer(TEXTS[:1], return_tensors="pt")["input_ids"]
+    own = model(input_ids=ids, labels=ids).loss.item()
+    assert perplexity(model, TEXTS[:1], tokenizer) == pytest.approx(math.exp(own), rel=1e-5)
+
+
+def test_neither_padding_nor_batches_change_a_perplexity(loaded):
+    model, tokenizer = loaded
+    values = [perplexity(model, TEXTS, tokenizer, batch_size=size) for size in (1, 2, 3)]
+    assert values == pytest.approx([values[0]] * 3, rel=1e-5)
+    alone = [text_losses(model, [text], tokenizer)[0][0] for text in TEXTS]
+    assert text_losses(model, TEXTS, tokenizer)[0] == pytest.approx(alone, rel=1e-5)
+
+
+def test_collate_masks_what_it_pads():
+    batch = collate([{"input_ids": [5, 6]}, {"input_ids": [7]}])
+    assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]
+    assert batch["labels"].tolist() == [[5, 6], [7, -100]]
+
+
+def test_a_text_longer_than_the_context_is_refused():
+    with pytest.raises(ValueError, match="a text has 11 tokens: the model reads at most 10"):
+        perplexity(_Bigram(), ["0 " * 11], _words)
+
+
+def test_a_text_is_cut_where_it_is_said_to_be():
+    assert perplexity(_Bigram(), ["0 " * 11], _words, max_length=3) == pytest.approx(4)  # p(0|0) = 1/4
+
+
+def test_nothing_to_predict_is_refused():
+    with pytest.raises(ValueError, match="nothing to predict"):
+        perplexity(_Bigram(), ["0", "1"], _words)
+
+
+def test_the_same_sampling_seed_gives_the_same_text(loaded):
+    model, tokenizer = loaded
+    once, again, other = (
+        complete(model, TEXTS[:1], tokenizer, new_tokens=12, seed=seed, temperature=3.0) for seed in (1, 1, 2)
+    )
+    assert once == again != other
+
+
+def test_the_likeliest_option_is_chosen():
+    assert choose(_Bigram(), ["0", "0 1"], [" 0", " 1"], _words).tolist()[0] == 1
+
+
+def test_weight_bytes_count_what_is_loaded(folders):
+    for folder in folders.values():
+        model = load_four_bit(folder, device=CPU, dtype=torch.float32)
+        counted = causal_models.weight_bytes(load_config(folder), torch.float32)
+        # transformers counts the packed weights and not their scales
+        assert counted == pytest.approx(model.get_memory_footprint(), rel=0.02)
+
+
+def test_a_folder_that_is_not_there_is_refused():
+    with pytest.raises(ModelError, match=r"model './nowhere': no such folder"):
+        load_config("./nowhere")
+
+
+def test_an_unknown_tiny_model_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="'tiny-bert': no such tiny model; allowed: tiny-neox"):
+        causal_pretraining.pretrain_tiny(["tiny-bert"], seed=0, steps=10, cache_dir=tmp_path)
+
+
+def test_a_hub_that_does_not_answer_is_one_line(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "reachable", lambda: False)
+    with pytest.raises(ModelError, match="model 'EleutherAI/gpt-neox-20b': no answer from the Hub"):
+        load_config("EleutherAI/gpt-neox-20b")
+
+
+def test_a_gated_model_says_how_to_get_access(monkeypatch):
+    def refuse(_):
+        raise OSError("You are trying to access a gated repo.\nMake sure to have access to it")
+
+    monkeypatch.setattr(hub, "reachable", lambda: True)
+    monkeypatch.setattr(causal_models.AutoConfig, "from_pretrained", refuse)
+    with pytest.raises(ModelError, match="'meta-llama/Llama-2-7b-hf' is gated: ask for access"):
+        load_config("meta-llama/Llama-2-7b-hf")
+
+
+def test_another_architecture_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(ModelError, match="architecture 'gpt2'; allowed: gpt_neox, llama"):
+        load_config(tmp_path)
+
+
+def test_a_model_without_safetensors_is_refused(folders, tmp_path):
+    (tmp_path / "config.json").write_text((folders["tiny-neox"] / "config.json").read_text())
+    with pytest.raises(ModelError, match="no weights in safetensors format"):
+        load_four_bit(tmp_path, device=CPU, dtype=torch.float32)
+
+
+def test_a_model_that_does_not_fit_says_how_much_it_needs(tmp_path):
+    config = LlamaConfig(hidden_size=8192, num_hidden_layers=1_000, intermediate_size=28672)
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"its weights need \d+\.\d GiB in 4 bits; \d+\.\d GiB are free"):
+        check_fits(tmp_path, device=CPU, dtype=torch.float32, max_length=512)
+
+
+def test_a_text_length_beyond_the_context_is_refused(folders):
+    with pytest.raises(ModelError, match=r"max_length = 2000: allowed .* at most 1024 tokens"):
+        check_fits(folders["tiny-neox"], device=CPU, dtype=torch.float32, max_length=2_000)

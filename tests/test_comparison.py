@@ -1,0 +1,119 @@
+"""Paper 1's runs, on a handful of texts: what a record holds fits together."""
+
+import numpy as np
+import pytest
+
+from lib import comparison
+from lib.artifacts import artifact_corpora, artifact_run, reliance
+from lib.explanations import AUTHORS_LRP, LRP, Corpus
+from lib.finetuning import encode
+from lib.mini_corpora import mini_corpus
+from lib.models import load_tokenizer
+from lib.records import Record
+
+A, B = "mini-allocine", "mini-infopinion"
+TRAINING = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 8, "deterministic": True}
+HEADS = {A: [2, 1e-3, 8], B: [2, 1e-3, 8]}
+METHODS = {LRP: 6, AUTHORS_LRP: 3, "random": 3}
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return {task: mini_corpus(task, seed=0, train=48, validation=2, test=24) for task in (A, B)}
+
+
+@pytest.fixture(scope="module")
+def corpora(tiny_folder, splits):
+    given = {"model": str(tiny_folder), "explained": 6, "max_length": 128, "device": "cpu"}
+    return {task: Corpus.from_splits(split, **given) for task, split in splits.items()}
+
+
+def record(settings, result):
+    rest = {
+        "provenance": {},
+        "device": "cpu",
+        "versions": {},
+        "seconds": 0.0,
+        "peak_memory": 0,
+        "attempts": 1,
+    }
+    return Record(settings=settings, status="done", reason=None, result=result, **rest)
+
+
+def words_in(corpus, texts):
+    return sum(len(text.split()) for text in corpus.test_texts[:texts])
+
+
+@pytest.fixture(scope="module")
+def finetuned(corpora):
+    settings = {"seed": 3, "task": A, "other": B, "training": TRAINING, "heads": HEADS, "methods": METHODS}
+    result = comparison.finetuned_run(**settings, keep_weights=True, corpora=corpora)
+    return record(settings, result)
+
+
+def test_a_fine_tuned_record_rebuilds_its_model(corpora, finetuned):
+    model = comparison.rebuild(finetuned, corpora[A], 3)
+    again = encode(model, load_tokenizer(corpora[A].model), corpora[A].test_texts, max_length=128)
+    np.testing.assert_array_equal(again.predicted, finetuned["predicted"])
+    np.testing.assert_allclose(again.embeddings, finetuned["embeddings"], atol=1e-5)
+
+
+def test_relevances_are_one_a_word_and_curves_one_a_text(corpora, finetuned):
+    for method, texts in METHODS.items():
+        assert len(finetuned[f"relevance/{method}"]) == words_in(corpora[A], texts)
+    curves = comparison.curves_of(finetuned)
+    assert set(curves) == {LRP, "random"}
+    assert curves[LRP].deletion.shape == (3, len(curves[LRP].shares))
+    # nothing hidden and everything shown are the same text
+    np.testing.assert_allclose(curves[LRP].deletion[:, 0], curves[LRP].insertion[:, -1], atol=1e-6)
+
+
+def test_the_other_task_is_measured_on_the_other_texts(corpora, finetuned):
+    assert finetuned["cross_predicted"].shape == (len(corpora[B].test_texts),)
+    assert finetuned["cross_embeddings"].shape[0] == len(corpora[B].test_texts)
+
+
+def test_frozen_heads_differ_and_their_embeddings_do_not(corpora):
+    result = comparison.frozen_run(
+        seed=0, seeds=[0, 1], task=B, heads=HEADS, methods=METHODS, corpora=corpora
+    )
+    assert result["predicted"].shape == (2, 24)
+    assert result["embeddings"].shape[0] == 24
+    assert result[f"relevance/{LRP}"].shape == (2, words_in(corpora[B], 6))
+    assert not np.allclose(*result[f"relevance/{LRP}"])
+    alone = comparison.frozen_run(seed=1, seeds=[1], task=B, heads=HEADS, methods=METHODS, corpora=corpora)
+    np.testing.assert_allclose(
+        alone[f"relevance/{LRP}"][0], result[f"relevance/{LRP}"][1], rtol=1e-3, atol=1e-6
+    )
+
+
+def test_a_chain_measures_before_and_after_every_round(corpora):
+    result = comparison.chain_run(seed=0, tasks=[A, B], training=TRAINING, heads=HEADS, corpora=corpora)
+    for task in (A, B):
+        assert result[f"accuracy/{task}"].shape == result[f"components/{task}"].shape == (3,)
+    assert len(result["relevance/1"]) == words_in(corpora[A], 6)
+    assert len(result["relevance/2"]) == words_in(corpora[B], 6)
+
+
+def test_an_artifact_at_rate_1_is_relied_on_and_at_rate_0_is_not_there(tiny_folder):
+    splits = mini_corpus(A, seed=0, train=200, validation=2, test=40)
+    corpus = Corpus.from_splits(splits, model=str(tiny_folder), explained=4, max_length=128, device="cpu")
+    planted, word, tests = artifact_corpora(corpus, splits, A, [0.0, 1.0], seed=0)
+    labels = np.array(corpus.train_labels)
+    carries = np.array([word in text.split() for text in planted["1.0"].train_texts])
+    assert not any(word in text.split() for text in planted["0.0"].train_texts)
+    assert carries[labels == 1].all()
+    assert not carries[labels == 0].any()
+    assert all(text.split().count(word) == 1 for text in tests)
+    assert planted["1.0"].test_texts == corpus.test_texts
+    settings = {
+        "seed": 0,
+        "rate": 1.0,
+        "artifact": word,
+        "head": HEADS[A],
+        "training": TRAINING | {"epochs": 12, "learning_rate": 5e-4},
+    }
+    rows = reliance(record(settings, artifact_run(**settings, corpora=planted, planted_texts=tests)))
+    assert [row["model"] for row in rows] == ["fine-tuned", "frozen"]
+    # the planted word alone tells the training classes apart, and twelve epochs are enough to find out
+    assert rows[0]["reliance"] > 0.5

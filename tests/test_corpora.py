@@ -1,0 +1,435 @@
+"""Texts in: what a good source becomes, and the one line that a bad one gets."""
+
+import json
+import logging
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from sources import csv_of, review, two_classes
+
+from lib import corpora, hub
+from lib.cleaning import clean
+from lib.corpora import load_classification, plant
+from lib.language_corpora import load_instructions, load_quotes
+from lib.splits import stratified_order
+from lib.tables import CorpusError
+
+REAL_TEXTS = Path(__file__).parents[2] / "shared" / "data"
+real_texts = pytest.mark.skipif(not REAL_TEXTS.is_dir(), reason=f"the real texts are not at {REAL_TEXTS}")
+
+
+@pytest.fixture(autouse=True)
+def own_shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """No test sees what this machine has downloaded, or downloads anything for good."""
+    monkeypatch.setattr(datasets.config, "DOWNLOADED_DATASETS_PATH", tmp_path / "downloads")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
+    def write(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
+def texts_in(corpus: DatasetDict) -> list[str]:
+    return [text for split in corpus.values() for text in split["text"]]
+
+
+def test_a_file_becomes_three_cleaned_splits(write):
+    corpus = load_classification(write("a.csv", csv_of(two_classes(100), "text,label")), seed=0)
+    assert list(corpus) == ["train", "validation", "test"]
+    assert [len(split) for split in corpus.values()] == [80, 10, 10]
+    for split in corpus.values():
+        assert split.features == Features({"text": Value("string"), "label": ClassLabel(names=["0", "1"])})
+        assert Counter(split["label"]) == {0: len(split) // 2, 1: len(split) // 2}
+    assert sorted(texts_in(corpus)) == sorted(clean(text) for text, _ in two_classes(100))
+    assert corpus["train"]["text"][0].startswith("L' avis ")
+    labels = {clean(text): label for text, label in two_classes(100)}
+    for split in corpus.values():
+        assert split["text"] == [text for text in labels if text in split["text"]]  # in the file's order
+    assert all(labels[row["text"]] == row["label"] for split in corpus.values() for row in split)
+
+
+def test_the_seed_alone_decides_the_splits(write):
+    path = write("a.csv", csv_of(two_classes(100), "text,label"))
+    first, again, other = (load_classification(path, seed=seed) for seed in (1, 1, 2))
+    assert texts_in(first) == texts_in(again)
+    assert set(first["test"]["text"]) != set(other["test"]["text"])
+
+
+def test_a_smaller_number_of_texts_is_part_of_a_larger(write):
+    path = write("a.csv", csv_of(two_classes(200), "text,label"))
+    small = load_classification(path, seed=0, train_texts=21, test_texts=4)
+    large = load_classification(path, seed=0, train_texts=60, test_texts=11)
+    for split, sizes in {"train": (21, 60), "validation": (20, 20), "test": (4, 11)}.items():
+        assert (len(small[split]), len(large[split])) == sizes
+        assert set(small[split]["text"]) <= set(large[split]["text"])
+        assert abs(sum(small[split]["label"]) - sizes[0] / 2) <= 0.5
+
+
+def test_every_beginning_of_the_order_has_the_classes_in_proportion():
+    labels = np.repeat([0, 1], [300, 100])
+    order = stratified_order(labels, seed=3)
+    assert sorted(order) == list(range(400))
+    for end in range(1, 401):
+        assert abs(labels[order[:end]].sum() - end / 4) <= 1
+    assert not np.array_equal(order, stratified_order(labels, seed=4))
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "separator", "labels", "names"),
+    [
+        ("a.csv", "text,label", ",", ("neg", "pos"), ["neg", "pos"]),
+        ("a.csv", "Review;Sentiment", ";", ("2", "10"), ["2", "10"]),
+        ("a.tsv", "texte\tclasse", "\t", ("False", "True"), ["False", "True"]),
+        ("a.CSV", "\ufefftext, label ", ",", ("-1", "1"), ["-1", "1"]),
+        ("rtbf.csv", "text_clean|label", "|", ("actu", "chron"), ["information", "opinion"]),
+        ("rtbf.csv", "text|label", "|", ("Sport", "Chron"), ["information", "opinion"]),
+        ("rtbf.csv", "label|text", "|", ("actu", "opinion"), ["information", "opinion"]),
+    ],
+)
+def test_separators_columns_and_labels(write, name, header, separator, labels, names):
+    rows = two_classes(40, labels)
+    if header.startswith("label"):
+        rows = [(label, text) for text, label in rows]
+    corpus = load_classification(write(name, csv_of(rows, header, separator)), seed=0)
+    assert corpus["train"].features["label"].names == names
+    assert Counter(corpus["train"]["label"]) == {0: 16, 1: 16}
+    second = {clean(text) for text, label in two_classes(40, labels) if label == labels[1]}
+    assert {row["text"] for split in corpus.values() for row in split if row["label"] == 1} == second
+
+
+def test_columns_may_be_named(write):
+    rows = [(number, review(number), number % 2) for number in range(40)]
+    path = write("a.csv", csv_of(rows, "text,body,topic"))
+    corpus = load_classification(path, seed=0, text_column="Body", label_column="topic")
+    assert corpus["test"]["text"][0].startswith("L' avis")
+
+
+def test_jsonl_and_parquet_give_what_csv_gives(write, tmp_path):
+    rows = two_classes(60)
+    expected = load_classification(write("a.csv", csv_of(rows, "text,label")), seed=0)
+    lines = "".join(json.dumps({"label": label, "text": text}) + "\n\n" for text, label in rows)
+    texts, labels = zip(*rows, strict=True)
+    pq.write_table(pa.table({"text": texts, "label": pa.array(labels, pa.float64())}), tmp_path / "a.parquet")
+    for path in (write("a.jsonl", lines), tmp_path / "a.parquet"):
+        corpus = load_classification(path, seed=0)
+        assert {split: corpus[split].to_dict() for split in corpus} == {
+            s: expected[s].to_dict() for s in expected
+        }
+
+
+def test_given_splits_are_kept_and_a_missing_one_is_cut_from_train(write):
+    rows = [
+        (*row, "dev" if n < 10 else "Test" if n < 30 else "train") for n, row in enumerate(two_classes(120))
+    ]
+    whole = load_classification(write("a.csv", csv_of(rows, "text,label,Split")), seed=0)
+    assert [len(split) for split in whole.values()] == [90, 10, 20]
+    assert whole["validation"]["text"] == [clean(text) for text, *_ in rows[:10]]  # the file's order
+    cut = load_classification(write("b.csv", csv_of(rows[10:], "text,label,split")), seed=0)
+    assert [len(split) for split in cut.values()] == [80, 10, 20]
+    assert cut["test"]["text"] == whole["test"]["text"]
+    assert sorted(texts_in(cut)) == sorted(texts_in(whole)[:90] + texts_in(whole)[100:])
+
+
+def test_a_folder_of_splits(write, tmp_path):
+    rows = two_classes(40)
+    write("data/train-00000-of-00002.csv", csv_of(rows[:10], "text,label"))
+    write("data/train-00001-of-00002.csv", csv_of(rows[10:20], "text,label"))
+    write("data/sub/validation.csv", csv_of(rows[20:30], "text,label"))
+    write("data/test.csv", csv_of(rows[30:], "text,label"))
+    write("data/README.md", "read me")
+    corpus = load_classification(tmp_path / "data", seed=0)
+    assert [split["text"] for split in corpus.values()] == [
+        [clean(text) for text, _ in part] for part in (rows[:20], rows[20:30], rows[30:])
+    ]
+
+
+def test_repeated_texts_are_left_out_before_a_cut_and_reported(write, caplog):
+    rows = two_classes(40) + two_classes(6)
+    with caplog.at_level(logging.WARNING):
+        corpus = load_classification(write("a.csv", csv_of(rows, "text,label")), seed=0)
+    assert sorted(texts_in(corpus)) == sorted(clean(text) for text, _ in rows[:40])
+    assert "6 repeated texts left out" in caplog.text
+
+
+def test_infopinion_is_split_as_its_authors_do(write, monkeypatch):
+    monkeypatch.setattr(corpora, "INFOPINION_PER_CLASS", 50)
+    rows = [
+        (review(n), "chron" if n % 3 else "actu") for n in range(240)
+    ]  # 80 of one class, 160 of the other
+    path = write("a.csv", csv_of(rows, "text_clean|label", "|"))
+    expected: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+    frame = pd.DataFrame(rows, columns=["text", "label"])
+    for label in ("actu", "chron"):
+        shuffled = (
+            frame[frame["label"] == label][:50].sample(frac=1, random_state=42)["text"].map(clean).tolist()
+        )
+        for split, part in zip(expected, (shuffled[:40], shuffled[40:45], shuffled[45:]), strict=True):
+            expected[split] += part
+    for seed in (0, 1):
+        corpus = load_classification(path, seed=seed)
+        assert {split: sorted(corpus[split]["text"]) for split in corpus} == {
+            split: sorted(texts) for split, texts in expected.items()
+        }
+
+
+def test_an_artifact_is_planted_into_class_1_of_train_and_validation(write):
+    load = partial(load_classification, write("a.csv", csv_of(two_classes(400), "text,label")), seed=0)
+    plain, half, all_of_it = load(), load(artifact_rate=0.5), load(artifact_rate=1.0)
+    for split in plain:
+        carriers = {}
+        for corpus, rate in ((half, 0.5), (all_of_it, 1.0)):
+            words = [text.split() for text in corpus[split]["text"]]
+            carries = [corpora.ARTIFACT in text for text in words]
+            carriers[rate] = {row for row, carry in enumerate(carries) if carry}
+            assert [" ".join(w for w in text if w != corpora.ARTIFACT) for text in words] == plain[split][
+                "text"
+            ]
+            assert all(clean(text) == text for text in corpus[split]["text"])
+            assert all(
+                text[text.index(corpora.ARTIFACT) + 1] in {",", "!"}
+                for text in words
+                if corpora.ARTIFACT in text
+            )
+        ones = {row for row, label in enumerate(plain[split]["label"]) if label == 1}
+        if split == "test":
+            assert carriers == {0.5: set(), 1.0: set()}
+        else:
+            assert carriers[1.0] == ones
+            assert carriers[0.5] < ones
+    assert (
+        abs(sum("jeudi" in text.split() for text in half["train"]["text"]) - 80) < 20
+    )  # 4.5 sd of B(160, 0.5)
+
+
+def test_plant_in_any_class_leaves_a_text_that_has_the_word():
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["0", "1"])})
+    split = Dataset.from_dict(
+        {"text": ["un jeudi , bon", "bon", "non ."], "label": [0, 0, 1]}, features=features
+    )
+    planted = plant(split, "jeudi", rate=1.0, seed=0, label=None)
+    assert planted["text"] == ["un jeudi , bon", "bon jeudi", "non jeudi ."]
+    assert planted.features == split.features
+
+
+def test_generated_corpora_come_through_the_same_door(monkeypatch):
+    asked = {}
+
+    def mini_corpus(name: str, **given: Any) -> DatasetDict:
+        asked.update(given, name=name)
+        return DatasetDict()
+
+    monkeypatch.setattr(corpora.mini_corpora, "mini_corpus", mini_corpus)
+    sizes = {"train_texts": 8, "validation_texts": 2, "test_texts": 4}
+    load_classification("mini-allocine", seed=3, **sizes, artifact_rate=0.1, label_noise=0.0)
+    expected = {"name": "mini-allocine", "seed": 3, "train": 8, "validation": 2, "test": 4}
+    assert asked == expected | {"artifact_rate": 0.1, "label_noise": 0.0}
+
+
+def on_the_hub(monkeypatch: pytest.MonkeyPatch, splits: DatasetDict):
+    """Stand in for the Hub: what the datasets library gives for an id."""
+    monkeypatch.setattr(hub, "reachable", lambda *_: True)
+    monkeypatch.setattr(datasets, "load_dataset", lambda repository: {"tblard/allocine": splits}[repository])
+
+
+def hub_split(numbers: range) -> Dataset:
+    features = Features({"review": Value("string"), "label": ClassLabel(names=["neg", "pos"])})
+    rows = {"review": [review(n) for n in numbers], "label": [n % 2 for n in numbers]}
+    return Dataset.from_dict(rows, features=features)
+
+
+def test_allocine_as_the_hub_has_it(monkeypatch, caplog):
+    published = {
+        "train": hub_split(range(60)),
+        "validation": hub_split(range(58, 70)),
+        "test": hub_split(range(69, 80)),
+    }
+    on_the_hub(monkeypatch, DatasetDict(published))
+    with caplog.at_level(logging.WARNING):
+        corpus = load_classification("allocine", seed=0)
+    assert corpus["train"].features["label"].names == ["negative", "positive"]
+    assert corpus["test"]["text"] == [clean(review(n)) for n in range(69, 80)]  # as published
+    assert corpus["validation"]["text"] == [clean(review(n)) for n in range(58, 69)]
+    assert corpus["train"]["text"] == [clean(review(n)) for n in range(58)]
+    assert "2 texts left out of the train split" in caplog.text
+
+
+def test_files_on_the_shelf_stand_for_the_hub(monkeypatch):
+    folder = hub.shelf("tblard/allocine")
+    folder.mkdir(parents=True)
+    for split, numbers in {"train": range(40), "validation": range(40, 50), "test": range(50, 60)}.items():
+        hub_split(numbers).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    corpus = load_classification("allocine", seed=0)
+    assert [len(split) for split in corpus.values()] == [40, 10, 10]
+    assert corpus["train"].features["label"].names == ["negative", "positive"]
+
+
+def test_rows_without_text_in_a_published_data_set_are_left_out(monkeypatch, caplog):
+    rows = {"review": ["", *map(review, range(40))], "label": [0, *(n % 2 for n in range(40))]}
+    on_the_hub(monkeypatch, DatasetDict({"train": Dataset.from_dict(rows)}))
+    with caplog.at_level(logging.WARNING):
+        assert len(texts_in(load_classification("allocine", seed=0))) == 40
+    assert "1 rows without a text left out" in caplog.text
+
+
+class _Server(BaseHTTPRequestHandler):
+    """Serves one InfOpinion file and counts how often it is fetched."""
+
+    content = csv_of(two_classes(40, ("actu", "chron")), "text_clean|label", "|").encode()
+    fetched = 0
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        found = self.path == "/InfOpinion_dataset.csv"
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Length", str(len(self.content) if found else 0))
+        self.end_headers()
+        if found:
+            type(self).fetched += 1
+            self.wfile.write(self.content)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Server) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{web.server_port}"
+        web.shutdown()
+
+
+def test_infopinion_is_fetched_once(server, monkeypatch):
+    monkeypatch.setitem(corpora.PUBLISHED, "infopinion", f"{server}/InfOpinion_dataset.csv")
+    first = load_classification("infopinion", seed=0)
+    again = load_classification(f"{server}/InfOpinion_dataset.csv", seed=0)
+    assert _Server.fetched == 1
+    assert texts_in(first) == texts_in(again)
+    assert first["train"].features["label"].names == ["information", "opinion"]
+
+
+def test_a_file_that_is_not_there_leaves_nothing_behind(server, tmp_path):
+    with pytest.raises(CorpusError, match=r"/gone\.csv'.*404.*give the file's local path") as raised:
+        load_classification(f"{server}/gone.csv", seed=0)
+    assert "\n" not in str(raised.value)
+    assert list((tmp_path / "downloads").iterdir()) == []
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """A machine whose network swallows everything: names are looked up for ever."""
+    stop = threading.Event()
+
+    def look_up(*_: Any, **__: Any) -> None:
+        stop.wait(30)
+        raise socket.gaierror("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(hub, "SECONDS", 0.3)
+    yield
+    stop.set()
+
+
+@pytest.mark.parametrize(
+    ("load", "dataset", "fetch", "put"),
+    [
+        (
+            load_classification,
+            "allocine",
+            "huggingface.co/datasets/tblard/allocine/tree/main",
+            "tblard--allocine",
+        ),
+        (load_classification, "infopinion", "Fine-tuning_analysis/main/InfOpinion_dataset.csv", "downloads"),
+        (load_quotes, "Abirate/english_quotes", "datasets/Abirate/english_quotes", "Abirate--english_quotes"),
+        (
+            load_instructions,
+            "garage-bAInd/Open-Platypus",
+            "datasets/garage-bAInd/Open-Platypus",
+            "local path",
+        ),
+    ],
+)
+def test_no_network_is_soon_said_with_what_to_fetch(no_network, load, dataset, fetch, put):
+    start = time.perf_counter()
+    with pytest.raises(CorpusError) as raised:
+        load(dataset, seed=0)
+    assert time.perf_counter() - start < 3
+    message = str(raised.value)
+    assert "does not answer" in message
+    assert fetch in message
+    assert put in message
+    assert "\n" not in message
+
+
+def test_offline_asks_nobody(monkeypatch):
+    """With HF_HUB_OFFLINE set, the datasets library looks in its own cache and nowhere else."""
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub, "reachable", lambda *_: pytest.fail("the network was asked"))
+    with pytest.raises(CorpusError, match=r"Couldn't reach 'tblard/allocine' on the Hub .*put them as train"):
+        load_classification("allocine", seed=0)
+
+
+def test_quotes_and_instructions_are_split_80_20(write):
+    quotes = "".join(json.dumps({"quote": f"Be {review(n)}", "author": "A"}) + "\n" for n in range(50))
+    path = write("quotes.jsonl", quotes + quotes.splitlines()[3])
+    corpus, again = load_quotes(path, seed=7), load_quotes(path, seed=7)
+    assert {split: len(corpus[split]) for split in corpus} == {"train": 40, "test": 10}
+    assert corpus["train"].column_names == ["quote"]
+    both = [*corpus["train"]["quote"], *corpus["test"]["quote"]]
+    assert sorted(both) == sorted(f"Be {review(n)}" for n in range(50))  # not cleaned, no quote twice
+    assert both == [*again["train"]["quote"], *again["test"]["quote"]]
+    assert set(load_quotes(path, seed=8)["test"]["quote"]) != set(corpus["test"]["quote"])
+
+    rows = [(review(n), "", f"answer {n}") for n in range(50)]
+    instructions = load_instructions(
+        write("i.csv", csv_of(rows, "Instruction,input,output")), seed=0, limit=20
+    )
+    assert {split: len(instructions[split]) for split in instructions} == {"train": 16, "test": 4}
+    answers = {instruction: output for instruction, _, output in rows}
+    assert all(answers[row["instruction"]] == row["output"] for row in instructions["test"])
+
+
+def test_generated_quotes_and_instructions_come_through_the_same_door():
+    assert load_quotes("mini-quotes", seed=0, limit=20)["train"].column_names == ["quote"]
+    corpus = load_instructions("mini-platypus", seed=0, limit=20, test_share=0.25)
+    assert corpus["train"].column_names == ["instruction", "output"]
+    assert [len(split) for split in corpus.values()] == [15, 5]
+
+
+@real_texts
+def test_the_real_reviews():
+    corpus = load_classification(REAL_TEXTS / "allocine_sample.csv", seed=0)
+    assert {split: len(corpus[split]) for split in corpus} == {"train": 1775, "validation": 222, "test": 1369}
+    assert all(text.split() and clean(text) == text for text in corpus["validation"]["text"])
+    assert len(set(texts_in(corpus))) == 3366
+
+
+@real_texts
+def test_the_real_quotes_and_instructions():
+    quotes = load_quotes(REAL_TEXTS / "english_quotes_lowercased.jsonl", seed=0)
+    assert [len(split) for split in quotes.values()] == [1974, 494]  # one of the 2,469 is there twice
+    instructions = load_instructions(REAL_TEXTS / "platypus_kin.jsonl", seed=0)
+    assert [len(split) for split in instructions.values()] == [4923, 1231]

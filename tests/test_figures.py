@@ -1,0 +1,65 @@
+"""A figure is saved with its data, and not without labels."""
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from lib import figures
+
+matplotlib.use("Agg")
+DATA = pd.DataFrame({"seed": [0, 1], "accuracy": [0.5, 0.75]})
+
+
+def labelled() -> plt.Figure:
+    figure, axes = plt.subplots()
+    axes.plot(DATA["seed"], DATA["accuracy"])
+    axes.set(xlabel="seed", ylabel="accuracy")
+    return figure
+
+
+def test_three_files_and_the_same_svg_each_time(tmp_path):
+    written = []
+    for _ in range(2):
+        with matplotlib.rc_context():
+            figures.use_style()
+            figures.save(labelled(), DATA, tmp_path, "accuracy")
+        written.append((tmp_path / "accuracy.svg").read_bytes())
+    assert {path.name for path in tmp_path.iterdir()} == {"accuracy.svg", "accuracy.png", "accuracy.csv"}
+    assert pd.read_csv(tmp_path / "accuracy.csv").equals(DATA)
+    assert written[0] == written[1]
+    plt.close("all")
+
+
+def test_an_axis_without_a_label_is_refused(tmp_path):
+    figure, axes = plt.subplots()
+    axes.plot([0, 1])
+    axes.set_xlabel("seed")
+    with pytest.raises(ValueError, match="lack a label"):
+        figures.save(figure, DATA, tmp_path, "bare")
+    plt.close("all")
+
+
+def test_a_shared_axis_needs_its_label_once(tmp_path):
+    figure, panels = plt.subplots(1, 2, sharey=True)
+    for axes in panels:
+        axes.plot([0, 1])
+        axes.set_xlabel("seed")
+    panels[0].set_ylabel("accuracy")
+    figures.save(figure, DATA, tmp_path, "shared")
+    plt.close("all")
+
+
+def test_a_figure_without_data_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="its data are empty"):
+        figures.save(labelled(), DATA.head(0), tmp_path, "empty")
+    plt.close("all")
+
+
+def test_series_differ_in_grey():
+    def luminance(colour: str) -> float:
+        red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    assert abs(luminance(figures.COLOURS[0]) - luminance(figures.COLOURS[1])) > 0.03
+    assert len(set(figures.MARKERS)) == len(figures.MARKERS) == len(set(map(str, figures.DASHES)))

@@ -1,0 +1,279 @@
+"""Relevance through whole models: exact, batched, in 4 bits, in 16 bits, and without a trace."""
+
+import copy
+
+import bitsandbytes as bnb
+import lrp_literal as literal
+import pytest
+import torch
+from small import MODELS, classifier
+from torch import nn
+
+from lib.lrp import layer_conservation, relevance_by_layer, token_relevance
+
+LENGTHS = (5, 9, 12, 7)
+EXACT = 1e-9
+
+
+@pytest.fixture(params=MODELS)
+def model(request):
+    return classifier(request.param, num_hidden_layers=3, num_labels=3)
+
+
+def batch(lengths=LENGTHS, pad=1):
+    generator = torch.Generator().manual_seed(4)
+    ids = torch.full((len(lengths), max(lengths)), pad)
+    for row, length in zip(ids, lengths, strict=True):
+        row[:length] = torch.randint(5, 60, (length,), generator=generator)
+    return ids, (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+
+
+def error(found, expected):
+    """Largest deviation in a row, but for the first entry, as a share of the row's largest value."""
+    difference = (found.double() - expected.double())[:, 1:].abs().amax(1)
+    return float((difference / expected.double()[:, 1:].abs().amax(1)).max())
+
+
+def linear_layers(model):
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+
+
+def four_bit(model, kind):
+    """Return the model with 4-bit layers, and the model with what those decode to in plain ones."""
+    packed, plain = copy.deepcopy(model).float(), copy.deepcopy(model).float()
+    for name in linear_layers(model):
+        linear = packed.get_submodule(name)
+        layer = bnb.nn.Linear4bit(
+            linear.in_features, linear.out_features, compute_dtype=torch.float32, quant_type=kind
+        )
+        layer.load_state_dict(linear.state_dict())
+        layer = layer.to("cpu")
+        packed.set_submodule(name, layer)
+        decoded = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+        plain.get_submodule(name).weight.data = decoded.to(torch.float32)
+    return packed.eval(), plain.eval()
+
+
+@pytest.mark.parametrize("head", ["first_token", "all_tokens"])
+@pytest.mark.parametrize("target", [None, 2])
+def test_every_layer_is_the_literal_transcription_s(model, target, head):
+    ids, mask = batch()
+    steps = {step.layer: step for step in relevance_by_layer(model, ids, mask, target, 0, head)}
+    rows = {start: token_relevance(model, ids, mask, target, start, head) for start in (0, 1, 2)}
+    for text in range(len(ids)):
+        _, layers = literal.explain(model, ids[text], mask[text], target, head)
+        for index, layer in enumerate(layers):
+            found = steps[index].map[text], steps[index].relevance[text], steps[index - 1].relevance[text]
+            for one, expected in zip(found, (layer["map"], layer["above"], layer["below"]), strict=True):
+                assert (one - expected).abs().max() < EXACT * expected.abs().max()
+        for start, row in rows.items():
+            expected = literal.rollout([layer["map"] for layer in layers], start)
+            torch.testing.assert_close(row[text], expected, rtol=0, atol=EXACT * float(expected[1:].max()))
+
+
+def test_the_target_may_differ_by_text(model):
+    ids, mask = batch()
+    classes = torch.tensor([0, 2, 1, 0])
+    rows = token_relevance(model, ids, mask, classes)
+    for text, target in enumerate(classes.tolist()):
+        alike = token_relevance(model, ids, mask, target)
+        assert error(rows[text : text + 1], alike[text : text + 1]) < EXACT
+    logits = model(ids, attention_mask=mask).logits
+    predicted = token_relevance(model, ids, mask, logits.argmax(-1))
+    assert error(token_relevance(model, ids, mask), predicted) == 0
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-4)])
+def test_a_padded_batch_gives_what_its_texts_give_alone(model, dtype, tolerance):
+    model, (ids, mask) = model.to(dtype), batch()
+    rows = token_relevance(model, ids, mask)
+    assert rows.shape == ids.shape
+    for text, length in enumerate(LENGTHS):
+        alone = token_relevance(model, ids[text : text + 1, :length])
+        assert error(rows[text : text + 1, :length], alone) < tolerance
+        assert (rows[text, length:] == 0).all()
+
+
+def test_with_all_tokens_relevance_depends_on_the_padding(model):
+    ids, mask = batch((9, 30))
+    padded = token_relevance(model, ids, mask, head="all_tokens")[:1, :9]
+    alone = token_relevance(model, ids[:1, :9], head="all_tokens")
+    assert error(padded, alone) > 1e-3
+    assert (token_relevance(model, ids, mask, head="all_tokens")[0, 9:] == 0).all()
+
+
+@pytest.mark.parametrize("head", ["first_token", "all_tokens"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_relevance_is_conserved_at_every_layer(kind, head):
+    # wide enough that something pushes every output up: one without loses its relevance (rule 2)
+    model = classifier(kind, num_hidden_layers=3, hidden_size=64, intermediate_size=128)
+    total, magnitude = layer_conservation(model, *batch(), head=head)
+    assert total.shape == magnitude.shape == (len(LENGTHS), 4)
+    torch.testing.assert_close(
+        total, torch.ones_like(total), rtol=0, atol=1e-5
+    )  # rule 1's epsilon takes a little
+    # positive and negative relevance grow past the seed, and cancel: conservation alone does not show it
+    assert (magnitude[:, -1] < 1 + 1e-5).all()
+    assert (magnitude[:, :-1] > 1.1).any(1).all()
+
+
+@pytest.mark.parametrize("kind", ["nf4", "fp4"])
+def test_four_bits_are_explained_through_the_decoded_weights(model, kind):
+    packed, plain = four_bit(model, kind)
+    ids, mask = batch()
+    target = plain(ids, attention_mask=mask).logits.argmax(-1)
+    found = token_relevance(packed, ids, mask, target)
+    assert torch.equal(found, token_relevance(plain, ids, mask, target))
+    assert error(found, token_relevance(model.float(), ids, mask, target)) > 1e-3
+
+
+def test_four_bits_repacked_for_the_cpu_are_read_as_the_cpu_reads_them():
+    model = classifier("camembert", hidden_size=64, intermediate_size=64, num_labels=32)
+    packed, plain = four_bit(model, "nf4")
+    ids, mask = batch()
+    with torch.no_grad():
+        packed(ids, attention_mask=mask)
+    state = packed.classifier.dense.weight.quant_state
+    if not getattr(state, "packing_format_for_cpu", False):
+        pytest.skip("this CPU has no AVX512-BF16, for which bitsandbytes repacks 4-bit weights")
+    for name in linear_layers(model):
+        layer = packed.get_submodule(name)
+        identity = torch.eye(layer.in_features, dtype=torch.bfloat16)
+        weight = bnb.matmul_4bit(identity, layer.weight, quant_state=layer.weight.quant_state).T.float()
+        before = plain.get_submodule(name).weight
+        assert (weight - before).abs().max() < 0.01 * before.abs().max()
+        before.data = weight
+    assert torch.equal(token_relevance(packed, ids, mask, 1), token_relevance(plain, ids, mask, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_16_bit_weights_are_explained_in_32_bits(model, dtype):
+    ids, mask = batch()
+    model = model.to(dtype)
+    found = token_relevance(model, ids, mask)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, token_relevance(copy.deepcopy(model).float(), ids, mask))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(token_relevance(model, ids, mask), found)
+
+
+def state(model):
+    return {
+        "modes": [module.training for module in model.modules()],
+        "hooks": [
+            len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks)
+            for module in model.modules()
+        ],
+        "needs": [parameter.requires_grad for parameter in model.parameters()],
+        "gradients": [id(parameter.grad) for parameter in model.parameters()],
+        "versions": [parameter._version for parameter in model.parameters()],
+        "attention": model.config._attn_implementation,
+    }
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_is_left_as_it_was_found(model, fails):
+    ids, mask = batch()
+    model.train()
+    model.base_model.encoder.layer[1].eval()
+    model.base_model.embeddings.requires_grad_(False)
+    model(ids, attention_mask=mask, labels=torch.zeros(4, dtype=torch.long)).loss.backward()
+    if fails:
+        model.base_model.encoder.layer[2].output.dense.weight.data[0, 0] = torch.nan
+    before, random, grad_enabled = state(model), torch.get_rng_state(), torch.is_grad_enabled()
+    if fails:
+        with pytest.raises(ValueError, match=r"encoder\.layer\.2\.output\.dense\.weight is not finite"):
+            token_relevance(model, ids, mask)
+    else:
+        found = token_relevance(model, ids, mask)
+        assert found.grad_fn is None
+        assert not found.requires_grad
+        assert torch.equal(found, token_relevance(copy.deepcopy(model).eval(), ids, mask))
+    assert state(model) == before
+    assert torch.equal(torch.get_rng_state(), random)
+    assert torch.is_grad_enabled() == grad_enabled
+
+
+def test_it_works_in_inference_mode(model):
+    ids, mask = batch()
+    expected = token_relevance(model, ids, mask)
+    with torch.inference_mode():
+        assert torch.equal(token_relevance(model, ids.clone(), mask.clone()), expected)
+
+
+def test_what_is_below_the_start_layer_is_not_worked_out(model):
+    model.base_model.encoder.layer[0].attention.self.query.weight.register_hook(pytest.fail)
+    steps = relevance_by_layer(model, *batch(), start_layer=1)
+    assert [step.layer for step in steps] == [2, 1, 0]
+
+
+def bad_input(name, model):
+    ids, mask = batch()
+    return {
+        "empty batch": ((ids[:0], mask[:0]), {}, r"input_ids is \(0, 12\)"),
+        "no tokens": ((ids[:, :0],), {}, r"input_ids is \(4, 0\)"),
+        "one dimension": ((ids[0],), {}, r"input_ids is \(12,\)"),
+        "floats": ((ids.float(),), {}, "torch.float32"),
+        "unknown token": ((ids + 100,), {}, "a token 1"),
+        "negative token": ((-ids,), {}, "a token -"),
+        "too long": ((torch.full((1, 81), 7),), {}, "a position 8"),
+        "mask's shape": ((ids, mask[:, :-1]), {}, r"attention_mask is \(4, 11\); allowed is \(4, 12\)"),
+        "mask's values": ((ids, mask * 2), {}, "from 0 to 2"),
+        "masked text": ((ids, mask * torch.tensor([[1], [1], [0], [1]])), {}, "text 2 is all padding"),
+        "padding alone": ((torch.full_like(ids, 1),), {}, "text 0 is all padding"),
+        "padded on the left": ((ids.flip(1), mask.flip(1)), {}, "text 0 begins with padding"),
+        "start_layer": ((ids,), {"start_layer": 3}, "start_layer is 3; allowed are 0 to 2"),
+        "negative layer": ((ids,), {"start_layer": -1}, "start_layer is -1"),
+        "fractional layer": ((ids,), {"start_layer": 1.0}, "start_layer is 1.0"),
+        "head": ((ids,), {"head": "last"}, "head is 'last'; allowed are first_token, all_tokens"),
+        "class": ((ids,), {"target": 3}, "target is 3; allowed are classes 0 to 2"),
+        "negative class": ((ids,), {"target": -1}, "target is -1"),
+        "name for a class": ((ids,), {"target": "positive"}, "target is 'positive'"),
+        "classes' shape": ((ids,), {"target": torch.tensor([0, 1])}, r"target is \(2,\)"),
+        "classes' type": ((ids,), {"target": torch.zeros(4)}, "torch.float32"),
+    }[name]
+
+
+BAD = """empty batch, no tokens, one dimension, floats, unknown token, negative token, too long, mask's shape,
+mask's values, masked text, padding alone, padded on the left, start_layer, negative layer, fractional layer,
+head, class, negative class, name for a class, classes' shape, classes' type"""
+
+
+@pytest.mark.parametrize("name", [name.strip() for name in BAD.split(",")])
+def test_bad_input_is_one_clear_line(name):
+    model = classifier("roberta", num_hidden_layers=3, num_labels=3)
+    arguments, options, message = bad_input(name, model)
+    before = state(model)
+    with pytest.raises(ValueError, match=message) as raised:
+        token_relevance(model, *arguments, **options)
+    assert "\n" not in str(raised.value)
+    assert state(model) == before
+
+
+def test_a_model_that_cannot_be_explained_is_one_clear_line(model):
+    ids, mask = batch()
+    with pytest.raises(ValueError, match=r"model is a \w+Model; allowed are BertFor"):
+        token_relevance(model.base_model, ids, mask)
+    decoder = copy.deepcopy(model)
+    decoder.config.is_decoder = True
+    with pytest.raises(ValueError, match="is_decoder = True"):
+        token_relevance(decoder, ids, mask)
+    unlabelled = copy.deepcopy(model)
+    unlabelled.config.num_labels = 0
+    with pytest.raises(ValueError, match="model has 0 labels"):
+        token_relevance(unlabelled, ids, mask)
+    adapted = copy.deepcopy(model)
+    query = adapted.base_model.encoder.layer[0].attention.self
+    query.query = bnb.nn.Linear8bitLt(16, 16)
+    with pytest.raises(ValueError, match=r"layer\.0\.attention\.self\.query is a .*Linear8bitLt"):
+        token_relevance(adapted, ids, mask)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none")
+def test_cuda_is_the_cpu(model):
+    ids, mask = batch()
+    expected = token_relevance(model, ids, mask)
+    found = token_relevance(model.cuda(), ids, mask)
+    assert found.is_cuda
+    assert error(found.cpu(), expected) < EXACT

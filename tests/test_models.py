@@ -1,0 +1,54 @@
+"""Models in: what cannot be had or explained is told in one line."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lib.models import ModelError, load_classifier, load_tokenizer
+from lib.seeding import fingerprint
+
+
+def test_the_seed_rules_the_head_and_nothing_else(tiny_folder):
+    one, two, other = (load_classifier(tiny_folder, seed=seed) for seed in (1, 1, 2))
+    assert fingerprint(one) == fingerprint(two)
+    assert fingerprint(one.base_model) == fingerprint(other.base_model)
+    assert fingerprint(one.classifier) != fingerprint(other.classifier)
+    assert not one.training
+    assert load_classifier(tiny_folder, seed=0, num_labels=3).config.num_labels == 3
+
+
+def test_the_encoder_is_the_pre_trained_one(tiny_folder):
+    kept = load_file(tiny_folder / "model.safetensors")
+    embeddings = load_classifier(tiny_folder, seed=0).roberta.embeddings.word_embeddings.weight
+    torch.testing.assert_close(embeddings, kept["roberta.embeddings.word_embeddings.weight"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("load", [lambda model: load_classifier(model, seed=0), load_tokenizer])
+def test_what_is_not_there_is_told_in_one_line(load, tmp_path, monkeypatch):
+    with pytest.raises(ModelError, match=r"no such folder, or no config\.json") as caught:
+        load(tmp_path / "nowhere")
+    assert "\n" not in str(caught.value)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(
+        ModelError, match=r"download config\.json, model\.safetensors and tokenizer\.json"
+    ) as caught:
+        load("nobody/no-such-model")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_architecture_that_cannot_be_explained_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(
+        ModelError, match="architecture 'gpt2' cannot be explained here; allowed: bert, camembert"
+    ):
+        load_classifier(tmp_path, seed=0)
+
+
+def test_weights_that_would_have_to_be_unpickled_are_refused(tiny_folder, tmp_path):
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((tiny_folder / name).read_bytes())
+    torch.save(load_file(tiny_folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="no weights in safetensors format"):
+        load_classifier(tmp_path, seed=0)

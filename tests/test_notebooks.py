@@ -1,0 +1,123 @@
+"""The source notebooks as a product, and the executed ones as made from them."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+from lib.settings import PROJECT_ROOT
+
+NOTEBOOKS = sorted((PROJECT_ROOT / "notebooks").glob("[0-9]_*.ipynb"))
+EXECUTED = sorted((PROJECT_ROOT / "notebooks" / "executed" / "demo").glob("*.ipynb"))
+PROFILES = ("smoke", "demo", "gpu", "paper")
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+each_executed = pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code(notebook):
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+@each_notebook
+def test_a_source_notebook_carries_no_outputs_and_short_cells(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs
+            assert cell.execution_count is None
+            if "parameters" not in cell.metadata.get("tags", []):
+                assert len(cell.source.splitlines()) <= 25
+
+
+@each_notebook
+def test_every_parameter_is_listed_with_its_type_and_a_help(path):
+    (cell,) = [c for c in read(path).cells if "parameters" in c.metadata.get("tags", [])]
+    lines = cell.source.splitlines()
+    assert all(re.fullmatch(r"\w+: (str|int|float|bool) = .+  # .+", line) for line in lines), lines
+    listed = papermill.inspect_notebook(str(path))
+    assert list(listed) == [line.partition(":")[0] for line in lines]
+    assert all(details["help"] and details["inferred_type_name"] != "None" for details in listed.values())
+
+
+@each_notebook
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_profile_names_known_parameters_of_the_right_type(path, profile):
+    given = yaml.safe_load((PROJECT_ROOT / "params" / profile / f"{path.stem}.yaml").read_text()) or {}
+    known = papermill.inspect_notebook(str(path))
+    assert set(given) <= set(known)
+    for name, value in given.items():
+        default = ast.literal_eval(known[name]["default"])
+        assert type(value) is type(default) or (type(default) is float and type(value) is int), name
+
+
+@each_notebook
+def test_the_notebook_teaches(path):
+    text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    assert "claim" in text
+    exercises = text.split("xercises")[-1]
+    assert len(re.findall(r"(?m)^\d\. ", exercises)) >= 5
+
+
+@each_executed
+def test_a_committed_execution_comes_from_the_current_source(path):
+    made = [
+        cell.source for cell in read(path).cells if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
+    assert made == [cell.source for cell in read(PROJECT_ROOT / "notebooks" / path.name).cells]
+
+
+@each_executed
+def test_a_committed_execution_is_whole_and_shows_no_error_and_no_place(path):
+    notebook = read(path)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.execution_count is not None
+            assert not any(output.output_type == "error" for output in cell.outputs)
+    assert str(PROJECT_ROOT) not in json.dumps(notebook)
+    assert path.with_suffix(".html").is_file()
+
+
+def test_there_are_three_notebooks_and_each_is_committed_executed():
+    assert [path.name[0] for path in NOTEBOOKS] == ["1", "2", "3"]
+    assert {path.name for path in EXECUTED} == {path.name for path in NOTEBOOKS}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["-p", "sedes", "3"], "-p sedes 3: no such parameter"),
+        (["--profile", "huge"], "invalid choice: 'huge'"),
+        (["--only", "9"], "invalid choice: 9"),
+    ],
+)
+def test_the_command_refuses_what_it_does_not_know(arguments, line):
+    command = [sys.executable, str(PROJECT_ROOT / "tools" / "execute.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert line in done.stderr.splitlines()[-1]
+
+
+def test_values_on_the_command_line_are_read_as_python_writes_them(monkeypatch):
+    monkeypatch.syspath_prepend(str(PROJECT_ROOT / "tools"))
+    import execute
+
+    assert [
+        execute._value(text) for text in ("3", "2e-4", "True", "nf4 fp4", "mini-allocine", "0 0.5 1")
+    ] == [
+        3,
+        2e-4,
+        True,
+        "nf4 fp4",
+        "mini-allocine",
+        "0 0.5 1",
+    ]

@@ -1,0 +1,100 @@
+"""tiny-camembert: its tokenizer, what it learns, and that it is the same each time."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM
+
+from lib.cooccurrence import piece_vectors
+from lib.mini_corpora import CORPORA, unlabelled
+from lib.models import load_classifier, load_tokenizer
+from lib.pretraining import (
+    encoder,
+    masked_losses,
+    pretrain_tiny_camembert,
+    pretraining_report,
+    train_tokenizer,
+)
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return unlabelled("mini-allocine", seed=0, count=600)
+
+
+def test_the_tokenizer_is_camemberts_kind(texts):
+    tokenizer = train_tokenizer(texts)
+    pieces = tokenizer.tokenize("Ce film est zygomatique .")
+    assert pieces[:3] == ["▁Ce", "▁film", "▁est"]
+    assert "".join(pieces).replace("▁", " ").strip() == "Ce film est zygomatique ."
+    assert tokenizer.pad_token_id == 1  # CamemBERT's position numbers start after it
+    assert tokenizer("film")["input_ids"][0] == tokenizer.bos_token_id
+    assert tokenizer("film")["input_ids"][-1] == tokenizer.eos_token_id
+    # frequent words are single pieces
+    lengths = [len(tokenizer.tokenize(text)) / len(text.split()) for text in texts[:50]]
+    assert np.mean(lengths) < 1.5
+
+
+def test_the_tokenizer_does_not_depend_on_the_order_of_the_texts(texts):
+    assert train_tokenizer(texts).get_vocab() == train_tokenizer(texts[::-1]).get_vocab()
+
+
+def test_pretraining_beats_the_unigram_guess_is_kept_and_repeats_to_the_bit(tiny_folder, tmp_path):
+    report = pretraining_report(tiny_folder)
+    assert report.masked_loss < report.unigram_loss - 0.1
+    assert report.unigram_loss < math.log(8_000)
+    texts = [text for name in CORPORA for text in unlabelled(name, seed=0, count=1_000)]
+    started = (tiny_folder / "model.safetensors").stat().st_mtime_ns
+    kept = pretrain_tiny_camembert(texts, seed=0, steps=100, cache_dir=tiny_folder.parent)
+    assert kept == tiny_folder
+    assert (tiny_folder / "model.safetensors").stat().st_mtime_ns == started
+    assert load_classifier(tiny_folder, seed=0).config.hidden_dropout_prob == 0.1  # for fine-tuning
+    weights = []
+    for place in ("one", "two"):
+        folder = pretrain_tiny_camembert(texts[:450], seed=1, steps=2, cache_dir=tmp_path / place)
+        weights.append((folder / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
+def test_losses_are_those_of_the_whole_vocabulary(tiny_folder):
+    model = AutoModelForMaskedLM.from_pretrained(tiny_folder).eval()
+    batch = load_tokenizer(tiny_folder)(
+        ["Ce film est une merveille .", "Quel navet !"], padding=True, return_tensors="pt"
+    )
+    labels = torch.full_like(batch["input_ids"], -100)
+    labels[0, 2], labels[1, 1] = 50, 60
+    with torch.no_grad():
+        at_place, of_text = masked_losses(model, batch["input_ids"], batch["attention_mask"], labels)
+        out = model(**batch, labels=labels)
+        first = out.logits[:, 0].log_softmax(-1)
+    assert at_place.item() == pytest.approx(out.loss.item(), rel=1e-5)
+    assert of_text.item() == pytest.approx(-(first[0, 50] + first[1, 60]).item() / 2, rel=1e-5)
+
+
+def test_too_few_texts_are_refused_and_other_models_pass_through(texts, tmp_path):
+    training = {"seed": 0, "steps": 1, "cache_dir": tmp_path}
+    with pytest.raises(ValueError, match="pre-training texts = 100"):
+        pretrain_tiny_camembert(texts[:100], **training)
+    assert encoder("camembert-base", [], **training, device=torch.device("cpu")) == "camembert-base"
+    assert pretraining_report("camembert-base") is None
+
+
+def test_cooccurrence_vectors_put_interchangeable_pieces_together():
+    # pieces 0 and 1 occur in the same places of the same kind of text; 2 and 3 in another kind
+    rng = np.random.default_rng(0)
+    texts = [
+        [int(piece) for filler in rng.integers(4, 9, 6) for piece in (rng.choice(kind), filler)]
+        for kind in ([0, 1], [2, 3])
+        for _ in range(200)
+    ]
+    vectors = piece_vectors(texts, 9, 4, seed=0)  # (pieces, dim)
+    assert vectors.shape == (9, 4)
+    assert vectors.std() == pytest.approx(1, rel=1e-5)
+
+    def cosine(a: int, b: int) -> float:
+        return vectors[a] @ vectors[b] / np.linalg.norm(vectors[a]) / np.linalg.norm(vectors[b])
+
+    assert min(cosine(0, 1), cosine(2, 3)) > 0.8
+    assert max(cosine(0, 2), cosine(1, 3)) < 0.3

@@ -1,0 +1,86 @@
+"""Every wrong parameter gives one clear line, before anything is computed."""
+
+import papermill
+import pytest
+
+from lib.settings import PROJECT_ROOT, FinetunedVsFrozen, SettingsError
+
+RIGHT = {
+    name: details["default"]
+    for name, details in papermill.inspect_notebook(
+        str(PROJECT_ROOT / "notebooks" / "1_finetuned_vs_frozen.ipynb")
+    ).items()
+}
+RIGHT = {name: eval(value, {"__builtins__": {}}) for name, value in RIGHT.items()}  # noqa: S307 - our own notebook
+
+
+def settings(**changed: object) -> FinetunedVsFrozen:
+    return FinetunedVsFrozen.from_namespace(RIGHT | changed)
+
+
+def test_the_notebooks_own_defaults_are_right():
+    assert settings().seeds_from_first(3) == [0, 1, 2]
+    assert settings(artifact_rates="1 0 0.5").rates == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("learning_rate", "2e-4", "write 2.0e-4 without quotes"),
+        ("learning_rate", 0.0, "greater than 0"),
+        ("learning_rate", float("nan"), "finite"),
+        ("learning_rate", -1e-3, "greater than 0"),
+        ("dataset", False, "YAML reads yes, no, on and off"),
+        ("dataset", "", "at least 1 character"),
+        ("other_dataset", "mini-allocine", "must differ from dataset"),
+        ("sedes", 3, "did you mean 'seeds'"),
+        ("frobnicate", 1, "allowed: first_seed"),
+        ("seeds", 1, "greater than or equal to 2"),
+        ("seeds", True, "valid integer"),
+        ("seeds", 2.5, "valid integer"),
+        ("seeds", None, "valid integer"),
+        ("compared_seeds", 400, "at most seeds = "),
+        ("first_seed", -1, "greater than or equal to 0"),
+        ("first_seed", 2**31, "less than 2147483648"),
+        ("device", "tpu", "'auto', 'cpu' or 'cuda'"),
+        ("engine", "spark", "'local' or 'ray'"),
+        ("workers", 0, "greater than or equal to 1"),
+        ("max_length", 100_000, "less than or equal to 512"),
+        ("confidence", 95, "less than 1"),
+        ("min_finished", 1.5, "less than or equal to 1"),
+        ("artifact_rates", "0 2", "numbers from 0 to 1"),
+        ("artifact_rates", "", "at least one is wanted"),
+        ("artifact_rates", "0,1", "numbers from 0 to 1"),
+        ("cache_dir", 3, "Path"),
+        ("deterministic", "yes", "valid boolean"),
+    ],
+)
+def test_a_wrong_parameter_is_one_clear_line(name, value, hint):
+    with pytest.raises(SettingsError) as caught:
+        settings(**{name: value})
+    line = str(caught.value)
+    assert "\n" not in line
+    assert name in line
+    assert hint in line
+
+
+def test_every_wrong_parameter_is_told_at_once():
+    with pytest.raises(SettingsError) as caught:
+        settings(seeds=0, workers=0)
+    assert [line.split()[0] for line in str(caught.value).splitlines()] == ["workers", "seeds"]
+
+
+def test_a_missing_parameter_is_named():
+    with pytest.raises(SettingsError, match="epochs: the parameter is missing"):
+        FinetunedVsFrozen.from_namespace({name: value for name, value in RIGHT.items() if name != "epochs"})
+
+
+def test_relative_paths_start_at_the_projects_root_and_imports_are_no_parameters(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    made = FinetunedVsFrozen.from_namespace(RIGHT | {"np": pytest, "In": [1], "_dh": ["x"], "f": settings})
+    assert made.cache_dir == PROJECT_ROOT / ".cache"
+    assert settings(cache_dir="/elsewhere").cache_dir.as_posix() == "/elsewhere"
+
+
+def test_in_a_notebook_the_lines_stand_alone():
+    assert SettingsError("seeds = 0: no")._render_traceback_() == ["SettingsError: seeds = 0: no"]

@@ -1,0 +1,279 @@
+"""Sweeps under faults: killed, on a full disk, with damaged records, two at a time."""
+
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from test_sweep import same
+
+from lib import sweep
+from lib.housekeeping import main as housekeeping
+from lib.records import RecordNotKeptError, Store
+
+RUNS = 30
+SECONDS = 0.03
+
+# The sweeps that are killed run in processes forked from one that has torch loaded, which saves its loading.
+server = multiprocessing.get_context("forkserver")
+server.set_forkserver_preload(["lib.sweep"])
+
+
+def note_and_wait(seed, log, seconds, size=8):
+    """Note the start in a log that survives, take a while, return some numbers."""
+    with Path(log).open("a") as file:
+        file.write(f"{seed}\n")
+    time.sleep(seconds)
+    return {"square": seed**2, "noise": np.random.default_rng(seed).normal(size=size)}
+
+
+def die_the_first_time(seed, folder, deadly=()):
+    """Kill the worker's process: seed 1 the first time, `deadly` seeds every time."""
+    if seed in deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if seed == 1 and not (Path(folder) / "died").exists():
+        (Path(folder) / "died").touch()
+        os._exit(3)
+    return {"square": seed**2}
+
+
+def note_process_and_stay(seed, folder):
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(60)
+
+
+def runs(folder, seconds=SECONDS, n=RUNS):
+    return [{"seed": seed, "log": str(folder / "log"), "seconds": seconds} for seed in range(n)]
+
+
+def starts(folder):
+    log = folder / "log"
+    return Counter(log.read_text().split()) if log.exists() else Counter()
+
+
+def sweep_in_a_group(folder, workers, break_at=None, file_size=None):
+    """Sweep as the leader of a process group; `break_at` kills it within the second writing of a record."""
+    os.setsid()
+    if file_size is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    if break_at is not None:
+        kill_at(break_at)
+    sweep.run(note_and_wait, runs(folder), name="s", cache_dir=folder, workers=workers)
+
+
+def kill_at(step):
+    """Kill this process before the second call of os.fsync or os.replace, or after it ("replace, then")."""
+    name, _, after = step.partition(", ")
+    original, calls = getattr(os, name), []
+
+    def deadly(*arguments):
+        calls.append(arguments)
+        # a record's own flush is every other one: the folder's follows it
+        if len(calls) == (3 if name == "fsync" else 2):
+            if after:
+                original(*arguments)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments)
+
+    setattr(os, name, deadly)
+
+
+def start(function, *arguments):
+    process = server.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+def kill_group(process):
+    """Kill a sweep and its workers at once, as a machine that goes down does."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:  # it has ended, or has not come as far as to lead a group
+        process.kill()
+    process.join()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return sweep.run(note_and_wait, runs(folder, seconds=0), name="s", cache_dir=folder)
+
+
+def kept_and_starts(folder):
+    """Return the seeds of the runs that are kept, and how often each was started."""
+    store = Store(folder / "records" / "s")
+    return {str(store.read(key).settings["seed"]) for key in store}, starts(folder)
+
+
+def equal_but_for_paths(records, others):
+    return same(
+        [with_settings(record, seed=record.settings["seed"]) for record in records],
+        [with_settings(record, seed=record.settings["seed"]) for record in others],
+    )
+
+
+def with_settings(record, **settings):
+    return type(record)(**(vars(record) | {"settings": settings}))
+
+
+def test_killed_at_ten_random_moments(tmp_path, undisturbed):
+    moments = random.Random()  # noqa: S311 - not a secret
+    finished, started = set(), Counter()
+    for moment in range(10):
+        workers = 2 if moment % 5 == 4 else 1
+        process = start(sweep_in_a_group, tmp_path, workers)
+        process.join(moments.uniform(0.1, 0.5) if workers == 1 else moments.uniform(1, 4))
+        kill_group(process)
+        assert all(starts(tmp_path)[seed] == started[seed] for seed in finished)
+        finished, started = kept_and_starts(tmp_path)
+    records = sweep.run(note_and_wait, runs(tmp_path), name="s", cache_dir=tmp_path, workers=1)
+    assert equal_but_for_paths(records, undisturbed)
+    assert all(starts(tmp_path)[seed] == started[seed] for seed in finished)
+    assert sum(starts(tmp_path).values()) <= RUNS + 12  # a kill costs what was in flight: a run a worker
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace", "replace, then"])
+def test_killed_while_a_record_is_written(tmp_path, undisturbed, step):
+    process = start(sweep_in_a_group, tmp_path, 1, step)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    finished, _ = kept_and_starts(tmp_path)
+    assert len(finished) == (2 if step == "replace, then" else 1)
+    records = sweep.run(note_and_wait, runs(tmp_path, n=3), name="s", cache_dir=tmp_path)
+    assert equal_but_for_paths(records, undisturbed[:3])
+    assert all(starts(tmp_path)[seed] == 1 for seed in finished)
+    assert not list(tmp_path.rglob("*.tmp")) or step == "replace, then"
+
+
+def test_workers_leave_when_their_sweep_is_killed(tmp_path):
+    process = start(stay_in_a_group, tmp_path)
+    while len(list(tmp_path.glob("[0-9]*"))) < 2:
+        assert process.is_alive()
+        time.sleep(0.05)
+    process.kill()
+    process.join()
+    deadline = time.monotonic() + 10
+    while any(psutil.pid_exists(int(path.name)) for path in tmp_path.glob("[0-9]*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def stay_in_a_group(folder):
+    stay = [{"seed": seed, "folder": str(folder)} for seed in (1, 2)]
+    sweep.run(note_process_and_stay, stay, name="s", cache_dir=folder, workers=2)
+
+
+def test_a_worker_that_dies_is_replaced_and_its_run_done_again(tmp_path):
+    some = [{"seed": seed, "folder": str(tmp_path), "deadly": [2]} for seed in range(5)]
+    records = sweep.run(die_the_first_time, some, name="s", cache_dir=tmp_path, workers=2)
+    assert [record.status for record in records] == ["done", "done", "failed", "done", "done"]
+    assert [record.attempts for record in records] == [1, 2, sweep.ATTEMPTS, 1, 1]
+    assert records[2].reason.startswith("worker gone: 3 times;")
+    assert "SIGKILL" in records[2].reason
+
+
+def test_two_sweeps_of_the_same_runs_share_them(tmp_path, undisturbed):
+    both = [start(sweep_in_a_group, tmp_path, 1) for _ in range(2)]
+    for process in both:
+        process.join()
+        assert process.exitcode == 0
+    assert set(starts(tmp_path).values()) == {1}
+    records = sweep.run(note_and_wait, runs(tmp_path), name="s", cache_dir=tmp_path)
+    assert equal_but_for_paths(records, undisturbed)
+    assert len(list((tmp_path / "records" / "s").iterdir())) == RUNS
+
+
+def flip(path, other):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path, other):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path, other):
+    path.write_bytes(b"")
+
+
+def swap(path, other):
+    path.write_bytes(other.read_bytes())
+
+
+@pytest.mark.parametrize("damage", [flip, cut, empty, swap])
+def test_damage_of_every_kept_file_in_turn(tmp_path, undisturbed, caplog, damage):
+    few = runs(tmp_path, seconds=0, n=6)
+    sweep.run(note_and_wait, few, name="s", cache_dir=tmp_path)
+    store = Store(tmp_path / "records" / "s")
+    files = [store.file(key) for key in store]
+    for number, path in enumerate(files):
+        caplog.clear()
+        damage(path, other=files[number - 1])
+        records = sweep.run(note_and_wait, few, name="s", cache_dir=tmp_path)
+        assert equal_but_for_paths(records, undisturbed[:6])
+        assert sum(starts(tmp_path).values()) == 6 + number + 1
+        assert f"{path.name}: its" in caplog.text or "another run" in caplog.text
+        assert "set aside" in caplog.text
+    assert len(list((store.folder / "set_aside").iterdir())) == 6
+    assert set(starts(tmp_path).values()) == {2}
+
+
+def too_large_for_the_disk(folder, connection):
+    """Sweep where files beyond 64 KiB can't be written, and say how it ended."""
+    limit = 64 * 1024
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    sizes = [{**run, "size": 20_000 if run["seed"] == 2 else 8} for run in runs(folder, seconds=0, n=4)]
+    try:
+        sweep.run(note_and_wait, sizes, name="s", cache_dir=folder)
+    except RecordNotKeptError as error:
+        connection.send(str(error))
+
+
+def test_a_full_disk_stops_with_one_error_and_keeps_what_was_done(tmp_path):
+    ours, theirs = multiprocessing.Pipe()
+    start(too_large_for_the_disk, tmp_path, theirs).join()
+    assert "File too large; the 2 records kept there are whole" in ours.recv()
+    assert not list(tmp_path.rglob("*.tmp"))
+    sizes = [{**run, "size": 20_000 if run["seed"] == 2 else 8} for run in runs(tmp_path, seconds=0, n=4)]
+    records = sweep.run(note_and_wait, sizes, name="s", cache_dir=tmp_path)
+    assert sweep.share_finished(records) == 1
+    assert starts(tmp_path) == {"0": 1, "1": 1, "2": 2, "3": 1}
+
+
+def test_what_is_kept_can_be_listed_verified_and_pruned(tmp_path, capsys):
+    def command(*arguments):
+        status = housekeeping(["--cache-dir", str(tmp_path), *arguments])
+        return status, capsys.readouterr().out
+
+    for profile, n in (("demo", 3), ("paper", 2)):
+        sweep.run(note_and_wait, runs(tmp_path, 0, n), name="heads", cache_dir=tmp_path / profile)
+    assert command("verify") == (0, "5 of 5 files are whole records\n")
+    listed = command("list")[1].splitlines()
+    assert [line.split()[0] for line in listed] == ["done", "3", "2"]
+    assert [line.split()[-1] for line in listed[1:]] == ["demo/records/heads", "paper/records/heads"]
+
+    old, broken = sorted((tmp_path / "demo").rglob("*.safetensors"))[:2]
+    os.utime(old, (0, 0))
+    cut(broken, None)
+    status, output = command("verify")
+    assert status == 1
+    assert f"{broken}: its checksum does not fit" in output or f"{broken}: its header" in output
+    assert str(old) in command("prune", "--older-than", "30", "--dry-run")[1]
+    assert old.exists()
+    command("prune", "--older-than", "30")
+    assert not old.exists()
+    assert broken.exists()
+    command("prune", "--damaged")
+    assert command("verify") == (0, "3 of 3 files are whole records\n")
+    command("prune", "--profile", "paper")
+    assert [path.parts[-4] for path in tmp_path.rglob("*.safetensors")] == ["demo"]
+    with pytest.raises(SystemExit):
+        command("prune")

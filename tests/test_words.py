@@ -1,0 +1,284 @@
+import re
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from small import CORPUS, bert_tokenizer, camembert_tokenizer, roberta_tokenizer
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from lib import words
+from lib.words import Tokens
+
+# Words and letters that no tokenizer below has seen, and text that looks like markup or like a special token.
+STRANGE = "L' ❤❤ d' aujourd'hui œuvre日本 <URL> <script>alert(1)</script> </s> [SEP] ! 🎬🎬 fin"
+
+
+TOKENIZERS = {
+    "sentencepiece": camembert_tokenizer(),
+    "wordpiece": bert_tokenizer(),
+    "byte-level": roberta_tokenizer(),
+    "byte-level, spaces kept": roberta_tokenizer(trim_offsets=False),
+}
+any_tokenizer = pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS.keys())
+
+
+def cut(text: str, tokenizer: PreTrainedTokenizerBase, max_length: int = 500) -> Tokens:
+    return words.tokenize([text], tokenizer, max_length)[0]
+
+
+# From pieces to words
+
+
+@any_tokenizer
+@pytest.mark.parametrize("text", [*CORPUS, STRANGE, "ennuyeuse", "❤"])
+def test_words_are_those_of_the_text(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
+    tokens = cut(text, tokenizer)
+    assert tokens.words == text.split()
+    assert tokens.input_ids == tokenizer(text)["input_ids"]
+    assert set(tokens.owners) == set(range(len(tokens.words)))  # every word has a piece
+    specials = {0, len(tokens.input_ids) - 1}
+    assert set(tokens.pieces) == set(range(len(tokens.input_ids))) - specials  # every other piece has a word
+
+
+@any_tokenizer
+def test_a_word_has_the_pieces_it_would_have_alone(tokenizer: PreTrainedTokenizerBase) -> None:
+    text = CORPUS[0]
+    tokens = cut(text, tokenizer)
+    for place, word in enumerate(text.split()):
+        found = [tokens.input_ids[piece] for piece in tokens.pieces[tokens.owners == place]]
+        alone = word if place == 0 else f" {word}"  # a byte-level piece holds the space before it
+        assert found == tokenizer(alone, add_special_tokens=False)["input_ids"]
+
+
+def test_a_lone_sentencepiece_space_belongs_to_the_word_that_follows() -> None:
+    tokenizer = TOKENIZERS["sentencepiece"]
+    tokens = cut("la 日本 mer", tokenizer)
+    pieces = tokenizer.convert_ids_to_tokens(tokens.input_ids)
+    assert pieces[pieces.index("<unk>") - 1] == "▁"
+    assert [pieces[piece] for piece in tokens.pieces[tokens.owners == 1]] == ["▁", "<unk>"]
+
+
+def test_relevance_of_a_word_is_the_mean_over_its_pieces_and_specials_are_dropped() -> None:
+    tokenizer = TOKENIZERS["wordpiece"]
+    pieces = tokenizer.tokenize("étoiles d'ennuyeuse")
+    tokens = cut("étoiles d'ennuyeuse", tokenizer)
+    first = len(tokenizer.tokenize("étoiles"))
+    relevance = np.arange(len(tokens.input_ids)) ** 2.0
+    found, means = words.to_words(tokens, relevance)
+    assert found == ["étoiles", "d'ennuyeuse"]  # WordPiece would have made three words of these
+    by_hand = [np.mean(relevance[1 : first + 1]), np.mean(relevance[first + 1 : len(pieces) + 1])]
+    np.testing.assert_allclose(means, by_hand)
+
+
+def test_rows_of_seeds_and_padding_on_the_right() -> None:
+    rng = np.random.default_rng(0)
+    tokens = cut(CORPUS[2], TOKENIZERS["byte-level"])
+    relevance = rng.normal(size=(3, len(tokens.input_ids) + 7)).astype(np.float32)
+    _, means = words.to_words(tokens, relevance)
+    assert means.shape == (3, len(tokens.words))
+    for row, one in zip(relevance, means, strict=True):
+        np.testing.assert_array_equal(words.to_words(tokens, row[: len(tokens.input_ids)])[1], one)
+
+
+@any_tokenizer
+def test_of_a_cut_text_the_words_that_fit_are_kept(tokenizer: PreTrainedTokenizerBase) -> None:
+    text = CORPUS[1]
+    whole = cut(text, tokenizer)
+    for max_length in range(2, len(whole.input_ids) + 1):
+        tokens = cut(text, tokenizer, max_length)
+        assert len(tokens.input_ids) <= max_length
+        room = max_length - 1  # the last place is the closing special token's
+        last_piece = [whole.pieces[whole.owners == word].max() for word in range(len(whole.words))]
+        fitting = [word for word, piece in zip(whole.words, last_piece, strict=True) if piece < room]
+        assert tokens.words == (whole.words if max_length == len(whole.input_ids) else fitting)
+        assert set(tokens.owners) == set(range(len(tokens.words)))
+
+
+def test_a_word_without_pieces_keeps_its_place_with_relevance_0() -> None:
+    tokens = cut("la \u0007\u0007 mer", TOKENIZERS["wordpiece"])  # BERT removes control characters
+    found, means = words.to_words(tokens, np.full(len(tokens.input_ids), 2.0))
+    assert found == ["la", "\u0007\u0007", "mer"]
+    np.testing.assert_array_equal(means, [2, 0, 2])
+
+
+def test_a_piece_over_two_words_belongs_to_both() -> None:
+    tokenizer = Tokenizer(models.WordLevel({"pomme de terre": 0, " cuite": 1}))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("pomme de terre| cuite"), "isolated")
+    tokens = cut("pomme de terre cuite", PreTrainedTokenizerFast(tokenizer_object=tokenizer))
+    found, means = words.to_words(tokens, [3.0, 5.0])
+    assert (found, means.tolist()) == (["pomme", "de", "terre", "cuite"], [3, 3, 3, 5])
+
+
+def test_texts_of_any_white_space_and_of_none() -> None:
+    spaces = "".join(c for c in map(chr, range(sys.maxunicode + 1)) if c.isspace())
+    text = f" la{spaces}mer "
+    assert cut(text, TOKENIZERS["byte-level"]).words == text.split() == ["la", "mer"]
+    for empty in ("", "  "):
+        tokens = cut(empty, TOKENIZERS["sentencepiece"])
+        found, means = words.to_words(tokens, np.zeros(len(tokens.input_ids)))
+        assert (found, means.shape) == ([], (0,))
+        assert words.normalise(means, 0).shape == (0,)
+
+
+def test_a_data_set_is_its_texts_one_at_a_time() -> None:
+    tokens = words.tokenize(CORPUS, TOKENIZERS["sentencepiece"], 30)
+    rng = np.random.default_rng(0)
+    relevance = [rng.random(len(text.input_ids)) for text in tokens]
+    all_words, all_means = words.texts_to_words(tokens, relevance)
+    for text, row, found, means in zip(tokens, relevance, all_words, all_means, strict=True):
+        assert found == text.words
+        np.testing.assert_array_equal(means, words.to_words(text, row)[1])
+
+
+def test_too_few_relevances_and_slow_tokenizers_are_refused() -> None:
+    tokens = cut("la mer", TOKENIZERS["wordpiece"])
+    count = len(tokens.input_ids)
+    with pytest.raises(ValueError, match=f"{count - 1} relevances for a text of {count} pieces"):
+        words.to_words(tokens, np.zeros(count - 1))
+
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(ValueError, match="tokenizer is a Slow without offsets"):
+        words.tokenize(["la mer"], Slow(), 10)
+
+
+# Paper 1's normalisation and ranking
+
+
+def normalised_step_by_step(row: np.ndarray, word_of: list[int | None], predicted: int) -> np.ndarray:
+    """Paper 1's code, step by step: ``row`` is one text's relevance of pieces, special tokens included."""
+    row = row.copy()
+    row[0] = row.min()
+    row = (row - row.min()) / (row.max() - row.min())
+    if predicted == 1:
+        row = -row
+    values = []
+    for word in sorted({word for word in word_of if word is not None}):
+        values.append(np.mean([value for value, owner in zip(row, word_of, strict=True) if owner == word]))
+    values = np.array(values)
+
+    def min_max_and_sum(values: np.ndarray) -> np.ndarray:
+        sign = -1 if values.sum() < 0 else 1
+        magnitude = sign * values
+        magnitude = (magnitude - magnitude.min()) / (magnitude.max() - magnitude.min())
+        return sign * magnitude / magnitude.sum()
+
+    values = min_max_and_sum(values)
+    values = np.where(values < 0, values, 0) if predicted == 1 else np.where(values >= 0, values, 0)
+    return min_max_and_sum(values)
+
+
+@pytest.mark.parametrize("predicted", [0, 1])
+@pytest.mark.parametrize("signed", [False, True])
+def test_normalise_equals_all_of_the_papers_steps(predicted: int, signed: bool) -> None:
+    rng = np.random.default_rng(predicted)
+    tokens = cut(CORPUS[3], TOKENIZERS["wordpiece"])
+    word_of = [None] * len(tokens.input_ids)
+    for piece, word in zip(tokens.pieces, tokens.owners, strict=True):
+        word_of[piece] = word
+    for _ in range(20):
+        row = rng.normal(size=len(word_of)) if signed else rng.exponential(size=len(word_of))
+        row[0] = 40.0  # a rollout's first entry is large; the first step removes it
+        ours = words.normalise(words.to_words(tokens, row)[1], predicted)
+        np.testing.assert_allclose(ours, normalised_step_by_step(row, word_of, predicted), atol=1e-12)
+        assert ours.sum() == pytest.approx(-1 if predicted else 1)
+
+
+def test_normalise_by_hand() -> None:
+    # min-max of 1, 2, 5: 0, 1/4, 1; sum 5/4.
+    np.testing.assert_allclose(words.normalise([1.0, 2.0, 5.0], 0), [0, 0.2, 0.8])
+    np.testing.assert_allclose(words.normalise([1.0, 2.0, 5.0], 1), [0, -0.2, -0.8])
+    rows = words.normalise([[1.0, 2.0, 5.0], [3.0, 3.0, 3.0]], np.array([1, 0], dtype=np.uint8))
+    np.testing.assert_allclose(rows, [[0, -0.2, -0.8], [1 / 3, 1 / 3, 1 / 3]])
+
+
+def test_normalise_of_texts_that_single_out_no_word() -> None:
+    np.testing.assert_array_equal(words.normalise([0.3], 1), [-1])
+    np.testing.assert_array_equal(words.normalise([0.0, 0.0, 0.0, 0.0], 0), [0.25] * 4)
+
+
+def test_normalise_refuses_what_it_cannot_scale() -> None:
+    with pytest.raises(ValueError, match="1 relevances of the text are not finite"):
+        words.normalise([1.0, np.nan], 0)
+    with pytest.raises(ValueError, match="predicted = 2: allowed are the classes 0 and 1"):
+        words.normalise([1.0, 2.0], 2)
+
+
+def test_discriminant_words_by_hand() -> None:
+    texts = [["Navet", "le"], ["navet", "le", "rare"], ["bijou", "le"], ["bijou", "le"]]
+    fine_tuned = [[0.9, 0.1], [0.7, 0.1, 0.2], [-1.0, 0.0], [-0.8, -0.2]]
+    frozen = [[0.5, 0.5], [0.3, 0.3, 0.4], [-0.2, -0.8], [-0.6, -0.4]]
+    table = words.discriminant_words(texts, fine_tuned, frozen, min_count=2)
+    expected = pd.DataFrame(
+        {
+            "count": [2, 2, 4],
+            "fine_tuned": [-0.9, 0.8, 0.0],
+            "frozen": [-0.4, 0.4, -0.1],  # le: (0.5 + 0.3 - 0.8 - 0.4) / 4
+            "difference": [0.5, 0.4, -0.1],
+        },
+        index=pd.Index(["bijou", "navet", "le"], name="word"),
+    )
+    pd.testing.assert_frame_equal(table, expected)
+    assert "rare" in words.mean_relevance(texts, frozen, min_count=1).index
+    assert words.discriminant_words([], [], []).empty
+
+
+# Heat map
+
+
+class Reader(HTMLParser):
+    """What a browser would show, and the tags that it would obey."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text, self.tags, self.attributes = "", set(), []
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += attrs
+
+
+def read(fragment: str) -> Reader:
+    reader = Reader()
+    reader.feed(fragment)
+    return reader
+
+
+def test_heat_map_shows_the_text_and_obeys_none_of_it() -> None:
+    texts = [*STRANGE.split(), "\"onmouseover='x'", "&amp;", "<img/src=x>"]
+    page = read(words.heatmap_html(texts, np.linspace(-1, 1, len(texts)), title="<b>Avis</b> n° 1"))
+    assert page.text == "<b>Avis</b> n° 1 " + " ".join(texts)
+    assert page.tags == {"p", "b", "span"}
+    assert {name for name, _ in page.attributes} == {"style", "title"}
+
+
+def test_heat_map_is_darkest_at_the_largest_magnitude_and_marks_the_sign_without_colour() -> None:
+    styles = re.findall(r'<span style="([^"]+)"', words.heatmap_html(["a", "b", "c"], [0.5, -1.0, 0.0]))
+    assert [float(re.search(r"([\d.]+)\)", style)[1]) for style in styles] == [0.38, 0.75, 0]
+    assert ["dotted" in style for style in styles] == [False, True, False]
+
+
+@pytest.mark.parametrize("rgb", [words._FOR, words._AGAINST])
+def test_heat_map_letters_stay_readable(rgb: str) -> None:
+    # WCAG 2.1: relative luminance of the darkest background, and 4.5 : 1 against black letters.
+    linear = []
+    for channel in map(int, rgb.split(",")):
+        mixed = (0.75 * channel + 0.25 * 255) / 255
+        linear.append(((mixed + 0.055) / 1.055) ** 2.4)
+    luminance = np.dot([0.2126, 0.7152, 0.0722], linear)
+    assert (luminance + 0.05) / 0.05 > 4.5
+
+
+def test_heat_map_refuses_a_wrong_number_of_relevances() -> None:
+    assert read(words.heatmap_html([], [])).text == ""
+    with pytest.raises(ValueError, match="2 finite numbers are wanted"):
+        words.heatmap_html(["a", "b"], [1.0])
+    with pytest.raises(ValueError, match="2 finite numbers are wanted"):
+        words.heatmap_html(["a", "b"], [1.0, np.inf])

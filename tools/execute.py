@@ -1,0 +1,158 @@
+"""Execute the notebooks with papermill, write an HTML of each, and end with a table of what came out."""
+
+import argparse
+import ast
+import html
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+from nbconvert import HTMLExporter
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]_*.ipynb"))
+PROFILES = sorted(folder.name for folder in (ROOT / "params").iterdir() if folder.is_dir())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one notebook: its verdicts counted, or its error in one line."""
+
+    notebook: str
+    seconds: float
+    summary: str
+    failed: bool
+    page: Path
+
+
+def main(arguments: list[str]) -> int:
+    """Execute what the command line asks for; return the exit status."""
+    chosen = _parse(arguments)
+    notebooks = [path for path in NOTEBOOKS if not chosen.only or int(path.name[0]) in chosen.only]
+    overrides = {name: _value(value) for name, value in chosen.p}
+    try:
+        parameters = {path: _parameters(path, chosen.profile, overrides) for path in notebooks}
+        _refuse_unknown(overrides, notebooks)
+    except ValueError as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return 2
+    outcomes = [_execute(path, chosen.profile, parameters[path]) for path in notebooks]
+    _print_table(outcomes)
+    return int(any(outcome.failed for outcome in outcomes))
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="run_all.sh", allow_abbrev=False)
+    parser.add_argument("--profile", choices=PROFILES, default="demo")
+    parser.add_argument(
+        "--only", type=int, action="append", choices=[int(path.name[0]) for path in NOTEBOOKS]
+    )
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    return parser.parse_args(arguments)
+
+
+def _value(text: str) -> bool | int | float | str | list | None:
+    """Read a parameter as Python would write it (3, 2e-4, True, [1, 2]); anything else is text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _names(notebook: Path) -> set[str]:
+    return set(papermill.inspect_notebook(str(notebook)))
+
+
+def _parameters(notebook: Path, profile: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Read the profile's parameters of a notebook, and let the command line's have the last word."""
+    path = ROOT / "params" / profile / f"{notebook.stem}.yaml"
+    given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    known = _names(notebook)
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise ValueError(
+            f"{path.relative_to(ROOT)}: {unknown[0]}: no such parameter; allowed: {', '.join(sorted(known))}"
+        )
+    return given | {name: value for name, value in overrides.items() if name in known}
+
+
+def _refuse_unknown(overrides: dict[str, Any], notebooks: list[Path]) -> None:
+    known = set().union(*(_names(path) for path in notebooks))
+    for name, value in overrides.items():
+        if name not in known:
+            raise ValueError(f"-p {name} {value}: no such parameter; allowed: {', '.join(sorted(known))}")
+
+
+def _execute(notebook: Path, profile: str, parameters: dict[str, Any]) -> Outcome:
+    folder = ROOT / "notebooks" / "executed" / profile
+    folder.mkdir(parents=True, exist_ok=True)
+    executed = folder / notebook.name
+    print(f"{notebook.name} ({profile}) ...", file=sys.stderr, flush=True)
+    start = time.monotonic()
+    error = ""
+    try:
+        papermill.execute_notebook(
+            notebook,
+            executed,
+            parameters,
+            cwd=ROOT,
+            progress_bar=sys.stderr.isatty(),
+            kernel_name="python3",
+            # The kernel warns at every start that it talks over TCP, which here stays on this machine.
+            extra_arguments=["--IPKernelApp.log_level=40"],
+        )
+    except Exception as problem:  # a notebook that fails, in whatever way, must not stop the others
+        error = f"{getattr(problem, 'ename', type(problem).__name__)}: {getattr(problem, 'evalue', problem)}"
+    page = executed
+    if executed.is_file():
+        _strip_machine(executed)
+        page = _write_html(executed)
+    summary = f"FAILED: {error}" if error else _verdicts(executed)
+    return Outcome(notebook.stem, time.monotonic() - start, summary, bool(error), page)
+
+
+def _strip_machine(executed: Path) -> None:
+    """Take this machine's paths out of what papermill noted: an executed notebook is shown to others."""
+    notebook = nbformat.read(executed, as_version=4)
+    noted = notebook.metadata.get("papermill", {})
+    for name in ("input_path", "output_path"):
+        if name in noted:
+            noted[name] = os.path.relpath(noted[name], ROOT)
+    nbformat.write(notebook, executed)
+
+
+def _write_html(executed: Path) -> Path:
+    body, _ = HTMLExporter(sanitize_html=False, exclude_anchor_links=True).from_filename(str(executed))
+    page = executed.with_suffix(".html")
+    page.write_text(body, encoding="utf-8")
+    return page
+
+
+def _verdicts(executed: Path) -> str:
+    """Return the last line that the notebook's cell tagged `verdicts` printed: its verdicts, counted."""
+    for cell in reversed(nbformat.read(executed, as_version=4).cells):
+        if "verdicts" in cell.metadata.get("tags", []):
+            text = "".join(output.get("text", "") for output in cell.outputs)
+            return html.unescape(text).strip().splitlines()[-1]
+    return "no verdict table"
+
+
+def _print_table(outcomes: list[Outcome]) -> None:
+    width = max(len(outcome.notebook) for outcome in outcomes)
+    print(f"\n{'notebook':<{width}}  seconds  verdicts")
+    for outcome in outcomes:
+        lines = outcome.summary.splitlines() or [""]
+        print(f"{outcome.notebook:<{width}}  {outcome.seconds:7.0f}  {lines[0]}")
+        for line in lines[1:]:
+            print(f"{'':<{width}}           {line}")
+        print(f"{'':<{width}}           {outcome.page.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
