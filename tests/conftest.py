@@ -1,8 +1,13 @@
 """What several test files need: a tiny CamemBERT, pre-trained once a session on a few generated texts."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# huggingface_hub reads it once, at its import: where it is set, tests of what happens without a network, or
+# on a server of their own, would all end in "offline mode".
+os.environ.pop("HF_HUB_OFFLINE", None)
 
 from lib.mini_corpora import CORPORA, unlabelled
 from lib.pretraining import pretrain_tiny_camembert
