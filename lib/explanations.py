@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lib import attribution
 from lib.finetuning import encode
 from lib.lrp import token_relevance
-from lib.models import load_classifier, load_tokenizer
+from lib.models import load_tokenizer, model_fingerprint
 from lib.quantization import quantize
 from lib.seeding import fingerprint
 from lib.words import Tokens, texts_to_words, tokenize
@@ -82,8 +82,11 @@ class Corpus:
     def fingerprints(self) -> dict[str, str]:
         """What tells this corpus from another in a run's key; the device is in the key anyway."""
         texts = [self.train_texts, self.train_labels, self.test_texts, self.test_labels, self.explained]
-        weights = fingerprint(load_classifier(self.model, seed=0).base_model)
-        return {"texts": fingerprint(texts), "model": weights, "max_length": str(self.max_length)}
+        return {
+            "texts": fingerprint(texts),
+            "model": model_fingerprint(self.model),
+            "max_length": str(self.max_length),
+        }
 
     def tokens(self, tokenizer: PreTrainedTokenizerBase) -> list[Tokens]:
         """Return the explained texts as pieces and the words that fit."""

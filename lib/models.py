@@ -3,8 +3,10 @@
 The built-in ``tiny-camembert`` is made by ``pretraining.py``, which returns its folder.
 """
 
+import hashlib
 from pathlib import Path
 
+import huggingface_hub
 import torch
 from transformers import (
     AutoConfig,
@@ -15,10 +17,11 @@ from transformers import (
 )
 
 from lib.hub import first_line
-from lib.seeding import seed_everything
+from lib.seeding import fingerprint, seed_everything
 from lib.training import quiet_libraries
 
 SUPPORTED = ("bert", "camembert", "roberta")
+MODEL_FILES = (".json", ".safetensors", ".model", ".txt")  # weights, configuration, tokenizer
 
 
 class ModelError(ValueError):
@@ -80,6 +83,22 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     if not tokenizer.is_fast:
         raise ModelError(f"model {str(model)!r}: its tokenizer has no tokenizer.json; a fast one is wanted")
     return tokenizer
+
+
+def model_fingerprint(model: str | Path) -> str:
+    """Tell a model that can be loaded, its configuration and its tokenizer from every other.
+
+    A folder is told by what is in its files, wherever it lies, and a model on the Hub by its commit there.
+    """
+    if not Path(model).is_dir():
+        config = Path(huggingface_hub.hf_hub_download(str(model), "config.json"))
+        return f"{model}@{config.parent.name}"  # the Hub's cache keeps files in snapshots/<commit>/
+    files = {}
+    for path in Path(model).iterdir():
+        if path.suffix in MODEL_FILES:
+            with path.open("rb") as file:
+                files[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return fingerprint(files)
 
 
 def _config(model: str | Path) -> AutoConfig:

@@ -1,12 +1,15 @@
 """Models in: what cannot be had or explained is told in one line."""
 
 import json
+import shutil
+from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib.models import ModelError, load_classifier, load_tokenizer
+from lib.models import ModelError, load_classifier, load_tokenizer, model_fingerprint
 from lib.seeding import fingerprint
 
 
@@ -52,3 +55,26 @@ def test_weights_that_would_have_to_be_unpickled_are_refused(tiny_folder, tmp_pa
     torch.save(load_file(tiny_folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelError, match="no weights in safetensors format"):
         load_classifier(tmp_path, seed=0)
+
+
+def test_a_model_is_told_by_what_is_in_its_folder(tiny_folder, tmp_path):
+    copy = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+    assert model_fingerprint(copy) == model_fingerprint(str(tiny_folder))
+    seen = {model_fingerprint(copy)}
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        with (copy / name).open("ab") as file:
+            file.write(b" ")
+        seen.add(model_fingerprint(copy))
+    assert len(seen) == 4
+
+
+def test_a_model_of_the_hub_is_told_by_its_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    cached = tmp_path / "models--an--encoder"
+    for commit in ("a" * 40, "b" * 40):
+        (cached / "snapshots" / commit).mkdir(parents=True)
+        (cached / "snapshots" / commit / "config.json").write_text("{}")
+        (cached / "refs").mkdir(exist_ok=True)
+        (cached / "refs" / "main").write_text(commit)
+        assert model_fingerprint("an/encoder") == f"an/encoder@{commit}"

@@ -1,10 +1,12 @@
 """Runs of paper 2: what is trained, what a run returns, and that a killed sweep goes on where it stopped."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +96,16 @@ def test_the_surface_of_each_point_is_counted_by_hand(config: type, kind: str) -
     assert surface_bits(config, "biases") == 32 * (biases + head)
     assert surface_bits(config, "lora:3") == 32 * (2 * 2 * 2 * 3 * 16 + head)
     assert surface_bits(config, "head", "nf4") == 4 * head
+
+
+def test_another_tokenizer_makes_other_fingerprints(corpus: Corpus, tmp_path: Path) -> None:
+    copy = shutil.copytree(corpus.model, tmp_path / "encoder")
+    other = replace(corpus, model=str(copy))
+    assert other.fingerprints == corpus.fingerprints
+    pieces = (copy / "tokenizer.json").read_text().replace('"w3"', '"w03"')
+    (copy / "tokenizer.json").write_text(pieces)
+    assert other.fingerprints["model"] != corpus.fingerprints["model"]
+    assert {"max_length": "16"}.items() <= replace(corpus, max_length=16).fingerprints.items()
 
 
 def test_only_what_is_chosen_learns(corpus: Corpus) -> None:
