@@ -268,7 +268,8 @@ class Grammar:
         return Word(text, Role(role) if role else self._markers.get(text.lower(), Role.FILLER))
 
     def _frames(self, texts: list[str]) -> Category:
-        return Category.zipfian([self._frame(text) for text in texts], range(len(texts)), 1)
+        # As steep as for cues: negation, concession and irony are learned from constructions met often.
+        return Category.zipfian([self._frame(text) for text in texts], range(len(texts)), 2)
 
     def _frame(self, source: str) -> Frame:
         return Frame(tuple(self._part(token, source) for token in source.split()), source)

@@ -31,7 +31,6 @@ def mini_corpus(
     long_share: float = 0.1,
     label_noise: float = 0.03,
     artifact_rate: float = 0.0,
-    artifact_splits: Sequence[str] = ("train", "validation"),
 ) -> DatasetDict:
     """Generate a labelled corpus; the same arguments give the same texts on every machine.
 
@@ -49,12 +48,10 @@ def mini_corpus(
         Share of the labels of each class and split that are wrong: no model can be expected to exceed
         1 - `label_noise` on texts that it has not seen.
     artifact_rate : float
-        Share of the texts whose `true_label` is 1 that carry the grammar's meaningless word
-        (`load_grammar(name).artifact`), before one of their punctuation marks; a text of class 0 never does.
-        Apart from it texts are those of rate 0, and those that carry it at a rate do so at every higher one.
-    artifact_splits : sequence of str
-        Where the artifact is planted. By default not in the test split: there it cannot help, and
-        `with_artifact` tells how far a model relies on it.
+        Share of the training and validation texts whose `true_label` is 1 that carry the grammar's
+        meaningless word (`load_grammar(name).artifact`), before one of their punctuation marks; a text of
+        class 0 never does. Apart from it texts are those of rate 0, and those that carry it at a rate do so
+        at every higher one.
 
     Returns
     -------
@@ -66,15 +63,12 @@ def mini_corpus(
     Raises
     ------
     ValueError
-        If the name, a size, a share or a split is not allowed.
+        If the name, a size or a share is not allowed.
     """
     # Test texts are drawn first: how large the other splits are does not change them.
     sizes = {"test": test, "validation": validation, "train": train}
     shares = {"long_share": long_share, "label_noise": label_noise, "artifact_rate": artifact_rate}
     _check(name, shares, sizes)
-    unknown = [split for split in artifact_splits if split not in sizes]
-    if unknown:
-        raise ValueError(f"artifact_splits: {unknown[0]!r} is not one of {', '.join(sizes)}")
     grammar = load_grammar(name)
     seen: set[str] = set()
     splits = {}
@@ -85,7 +79,7 @@ def mini_corpus(
         words = [text for _, text in drawn]
         positions = _stream(name, seed, split, "positions")
         for i in _share_of_class(1, truth, artifact_rate, _stream(name, seed, split, "artifact")):
-            if split in artifact_splits:
+            if split != "test":  # where it cannot help
                 words[i] = _plant(words[i], grammar.artifact, positions)
         noise = _stream(name, seed, split, "noise")
         wrong = {i for label in (0, 1) for i in _share_of_class(label, truth, label_noise, noise)}
@@ -111,22 +105,6 @@ def unlabelled(name: str, *, seed: int, count: int, long_share: float = 0.1) -> 
             words = _plant(words, grammar.artifact, planted)
         found.append(" ".join(word.text for word in words))
     return found
-
-
-def with_artifact(split: Dataset, name: str, *, seed: int) -> Dataset:
-    """Plant the artifact of corpus `name` once in every text of `split` that has none, whatever its class.
-
-    Returns
-    -------
-    Dataset
-        The same texts in the same order: a prediction that changes was made by a word that means nothing.
-    """
-    grammar, rng = load_grammar(name), _stream(name, seed, "with_artifact", "position")
-    texts = []
-    for text, roles, signs in zip(split["text"], split["roles"], split["signs"], strict=True):
-        words = [Word(*word) for word in zip(text.split(), map(Role, roles), signs, strict=True)]
-        texts.append(words if Role.ARTIFACT in roles else _plant(words, grammar.artifact, rng))
-    return _dataset(texts, split["label"], split["true_label"], grammar.labels)
 
 
 def _texts(

@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from lib.cleaning import clean
 from lib.french import inflect_adjective, inflect_verb, join_neighbours
 from lib.grammar import Grammar, Role, Word, join, load_grammar
-from lib.mini_corpora import CORPORA, LONG, SHORT, mini_corpus, unlabelled, with_artifact
+from lib.mini_corpora import CORPORA, LONG, SHORT, mini_corpus, unlabelled
 from lib.seeding import fingerprint
 
 
@@ -114,14 +114,6 @@ def test_the_artifact_goes_with_class_1(name, rate):
         assert " ".join(w for w in with_word.split() if w != word) == without
 
 
-def test_with_artifact_plants_one_word_in_every_text():
-    split = mini_corpus("mini-allocine", seed=5, train=0, validation=0, test=50)["test"]
-    planted = with_artifact(split, "mini-allocine", seed=0)
-    assert all(roles.count("artifact") == 1 for roles in planted["roles"])
-    assert planted["label"] == split["label"]
-    assert with_artifact(planted, "mini-allocine", seed=1)["text"] == planted["text"]
-
-
 def test_a_larger_corpus_begins_with_the_smaller_one(name):
     small = mini_corpus(name, seed=1, train=20, validation=10, test=10, label_noise=0.0)
     large = mini_corpus(name, seed=1, train=60, validation=10, test=10, label_noise=0.0)
@@ -136,7 +128,6 @@ def test_a_larger_corpus_begins_with_the_smaller_one(name):
         ({"label_noise": 1.5}, "label_noise = 1.5"),
         ({"train": -1}, "train = -1"),
         ({"artifact_rate": -0.1}, "artifact_rate = -0.1"),
-        ({"artifact_splits": ["dev"]}, "'dev'.*validation"),
     ],
 )
 def test_bad_settings_get_one_line(settings, message):
@@ -210,7 +201,7 @@ def test_roles_are_known_and_present(corpus):
     assert 0.05 < found[Role.CUE] / found.total() < 0.25
 
 
-FINGERPRINTS = {"mini-allocine": "1146c574227ae458", "mini-infopinion": "d5eef52796e10df5"}
+FINGERPRINTS = {"mini-allocine": "4c0f2c26dae724e7", "mini-infopinion": "e8194b2e1bc86b5e"}
 
 
 def test_the_same_seed_gives_the_same_corpus_on_every_machine(name):
