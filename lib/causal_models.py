@@ -5,13 +5,10 @@ The built-in tiny ones are made by ``causal_pretraining.py``, which returns thei
 
 from pathlib import Path
 
-import huggingface_hub
-import huggingface_hub.errors
 import psutil
 import torch
 from bitsandbytes.nn import Linear4bit
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -21,7 +18,7 @@ from transformers import (
 )
 
 from lib import hub
-from lib.models import ModelError
+from lib.models import ModelError, read_config
 from lib.training import quiet_libraries
 
 # Paper 3, section VII, as printed there (<bot> is printed <both>): what stands before an instruction, between
@@ -42,23 +39,7 @@ def load_config(model: str | Path) -> PreTrainedConfig:
         If there is no such model, no answer from the Hub, no access to a gated model, or an architecture
         without tags of its own.
     """
-    if not Path(model).is_dir():
-        if isinstance(model, Path) or model.startswith((".", "/", "~")):
-            raise ModelError(f"model {str(model)!r}: no such folder")
-        if not huggingface_hub.constants.HF_HUB_OFFLINE and not hub.reachable():
-            raise ModelError(
-                f"model {model!r}: no answer from the Hub within {hub.SECONDS:.0f} s; download config.json, "
-                "model.safetensors and tokenizer.json elsewhere and give the folder that holds them"
-            )
-    try:
-        config = AutoConfig.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        if isinstance(error, huggingface_hub.errors.GatedRepoError) or "gated" in str(error).lower():
-            raise ModelError(
-                f"model {str(model)!r} is gated: ask for access on its page at the Hub, "
-                "then make a read token in your settings there and run `hf auth login` (or set HF_TOKEN)"
-            ) from error
-        raise ModelError(f"model {str(model)!r}: no configuration ({hub.first_line(error)})") from error
+    config = read_config(model)
     if config.model_type not in TAGS:
         raise ModelError(
             f"model {str(model)!r}: architecture {config.model_type!r}; allowed: {', '.join(TAGS)}"
@@ -76,7 +57,7 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     """
     try:
         with quiet_libraries():
-            tokenizer = AutoTokenizer.from_pretrained(model)
+            tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(f"model {str(model)!r}: no tokenizer ({hub.first_line(error)})") from error
     if tokenizer.pad_token is None:

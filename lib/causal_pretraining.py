@@ -7,9 +7,6 @@ tokenizer, each as a base model, trained on stories, and as a chat model, traine
 import json
 import logging
 import math
-import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -34,7 +31,7 @@ from transformers import (
 
 from lib.causal_models import dialogue, load_tokenizer
 from lib.mini_english import small_talk, stories
-from lib.models import ModelError
+from lib.models import ModelError, keep
 from lib.seeding import fingerprint, seed_everything
 from lib.training import quiet_libraries, run_trainer
 
@@ -204,23 +201,7 @@ def _pretrain(name: str, folders: dict[str, Path], seed: int, steps: int) -> Non
         tokens=BATCH_SIZE * steps * BLOCK,
         **_held_out_losses(model, blocks, held_out),
     )
-    _keep(folders[name], model, tokenizer, report)
-
-
-def _keep(
-    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, report: PretrainingReport
-) -> None:
-    """Move the finished folder into place at once, so that a killed run leaves no half of one."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
-    with quiet_libraries():
-        model.save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
-    (unfinished / REPORT).write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
-    try:
-        os.rename(unfinished, folder)
-    except OSError:  # another process finished the same model first
-        shutil.rmtree(unfinished)
+    keep(folders[name], model, tokenizer, {REPORT: asdict(report)})
 
 
 def _config(family: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:

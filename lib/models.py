@@ -1,22 +1,34 @@
-"""Encoders and their tokenizers in, by Hub id or local folder, without running anybody's code.
+"""Models and their tokenizers, by Hub id or local folder, in without running anybody's code, and kept.
 
-The built-in ``tiny-camembert`` is made by ``pretraining.py``, which returns its folder.
+The built-in ``tiny-camembert`` is made by ``pretraining.py``, which returns its folder; language models for
+paper 3 are loaded by ``causal_models.py``.
 """
 
 import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import torch
+from huggingface_hub.errors import GatedRepoError
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
+from lib import hub
+from lib.errors import InputError
 from lib.hub import first_line
+from lib.records import make_private
 from lib.seeding import fingerprint, seed_everything
 from lib.training import quiet_libraries
 
@@ -24,7 +36,7 @@ SUPPORTED = ("bert", "camembert", "roberta")
 MODEL_FILES = (".json", ".safetensors", ".model", ".txt")  # weights, configuration, tokenizer
 
 
-class ModelError(ValueError):
+class ModelError(InputError):
     """A model cannot be had, in one line: its name, what is wrong with it and what would help."""
 
 
@@ -77,11 +89,12 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     _config(model)
     try:
         with quiet_libraries():
-            tokenizer = AutoTokenizer.from_pretrained(model)
+            tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(f"model {str(model)!r}: no tokenizer ({first_line(error)})") from error
-    if not tokenizer.is_fast:
-        raise ModelError(f"model {str(model)!r}: its tokenizer has no tokenizer.json; a fast one is wanted")
+    # without its files transformers makes up a tokenizer of the special pieces alone
+    if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise ModelError(f"model {str(model)!r}: no tokenizer (no tokenizer.json that knows any word)")
     return tokenizer
 
 
@@ -101,18 +114,69 @@ def model_fingerprint(model: str | Path) -> str:
     return fingerprint(files)
 
 
-def _config(model: str | Path) -> AutoConfig:
-    """Read a model's configuration: small, so that what is wrong shows before weights are loaded."""
-    if _is_path(model) and not (Path(model) / "config.json").is_file():
-        raise ModelError(f"model {str(model)!r}: no such folder, or no config.json in it")
-    try:
-        config = AutoConfig.from_pretrained(model)
-    except (OSError, ValueError) as error:
+def read_config(model: str | Path) -> PreTrainedConfig:
+    """Read a model's configuration: small, so that what is wrong shows before weights are loaded.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, no answer from the Hub, or no access to a gated model.
+    """
+    name = f"model {str(model)!r}"
+    files = "config.json, model.safetensors and tokenizer.json"
+    elsewhere = f"download {files} elsewhere and give the folder that holds them"
+    if _is_path(model):
+        if not (Path(model) / "config.json").is_file():
+            raise ModelError(f"{name}: no such folder, or no config.json in it")
+    elif not huggingface_hub.constants.HF_HUB_OFFLINE and not hub.reachable():
         raise ModelError(
-            f"model {str(model)!r}: neither a local folder nor found on the Hub ({first_line(error)}); "
-            "without a network, download config.json, model.safetensors and tokenizer.json elsewhere "
-            "and give the folder that holds them"
-        ) from error
+            f"{name}: no such folder, and no answer from the Hub within {hub.SECONDS:.0f} s; {elsewhere}, "
+            "or set HF_HUB_OFFLINE=1 if it has been loaded here before"
+        )
+    try:
+        return AutoConfig.from_pretrained(model, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        if isinstance(error, GatedRepoError) or "gated" in str(error).lower():
+            raise ModelError(
+                f"{name} is gated: ask for access on its page at the Hub, "
+                "then make a read token in your settings there and run `hf auth login` (or set HF_TOKEN)"
+            ) from error
+        raise ModelError(f"{name}: no configuration ({first_line(error)}); {elsewhere}") from error
+
+
+def keep(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    notes: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Save a model that was trained here, all at once, so that a killed run leaves no half of one.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it is to be; those above it that are missing are made readable by their owner only.
+    model, tokenizer
+        What is kept.
+    notes : mapping
+        What else is kept beside them: JSON by file name.
+    """
+    make_private(folder.parent)
+    unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
+    with quiet_libraries():
+        model.to("cpu").save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+    for name, note in notes.items():
+        (unfinished / name).write_text(json.dumps(note, indent=1), encoding="utf-8")
+    try:
+        os.rename(unfinished, folder)
+    except OSError:  # another process finished the same model first
+        shutil.rmtree(unfinished)
+
+
+def _config(model: str | Path) -> PreTrainedConfig:
+    """Read the configuration of an encoder that can be explained."""
+    config = read_config(model)
     if config.model_type not in SUPPORTED:
         raise ModelError(
             f"model {str(model)!r}: architecture {config.model_type!r} cannot be explained here; "

@@ -4,19 +4,14 @@ About two million parameters, so that two CPU cores do it in a minute or two; wh
 on held-out texts against the best that can be done without reading.
 """
 
-import io
 import json
 import logging
 import math
-import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import sentencepiece
 import torch
 import transformers
 from datasets import Dataset
@@ -30,8 +25,10 @@ from transformers import (
 )
 
 from lib.cooccurrence import piece_vectors
+from lib.models import keep
 from lib.seeding import derive, fingerprint, seed_everything
-from lib.training import data_order, quiet_libraries, run_trainer
+from lib.training import data_order, run_trainer
+from lib.vocabulary import train_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +40,8 @@ MAX_LENGTH = 256  # pieces; a text of 120 words is shorter
 MASKED_SHARE = 0.4  # of the pieces, in training: more to learn from a step (Wettig et al., EACL 2023)
 HELD_OUT_MASKED_SHARE = 0.15  # in the measurement, as in CamemBERT's own training
 INITIALIZER_RANGE = 0.05  # standard deviation; larger than usual: short training leaves its plateau sooner
-MIN_WORD_COUNT = 5  # of a word that gets a piece of its own
 HELD_OUT_TEXTS = 200
 REPORT = "pretraining.json"
-# CamemBERT's own first entries: padding is piece 1, as its position numbers assume.
-SPECIAL_PIECES = ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>")
 
 
 @dataclass(frozen=True)
@@ -148,42 +142,6 @@ def pretraining_report(folder: Path | str) -> PretrainingReport | None:
     return PretrainingReport(**json.loads(report.read_text(encoding="utf-8"))) if report.is_file() else None
 
 
-def train_tokenizer(texts: Sequence[str], vocabulary: int = VOCABULARY) -> CamembertTokenizer:
-    """Train a unigram tokenizer with ▁ at the start of a word, by SentencePiece as CamemBERT's own was.
-
-    Half of the vocabulary is SentencePiece's. It draws its candidates from the *distinct* words, so that a
-    word without relatives is never one, however frequent; in a small corpus that is most words. The most
-    frequent words fill the other half, each scored by its own frequency. Texts are taken in sorted order and
-    scores are rounded, so that the same texts give the same pieces on every machine.
-    """
-    texts = sorted(set(texts))
-    file = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=file,
-        model_type="unigram",
-        vocab_size=vocabulary // 2,
-        hard_vocab_limit=False,  # few texts have fewer pieces to give
-        normalization_rule_name="identity",  # cleaning has done it
-        max_sentence_length=100_000,  # bytes; longer texts would be left out
-        num_threads=2,
-        minloglevel=2,
-    )
-    trained = sentencepiece.SentencePieceProcessor(model_proto=file.getvalue())
-    scores = {trained.id_to_piece(i): trained.get_score(i) for i in range(len(trained))}
-    scores = {piece: score for piece, score in scores.items() if piece not in ("<unk>", "<s>", "</s>")}
-    counts = Counter("▁" + word for text in texts for word in text.split())
-    for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        if count < MIN_WORD_COUNT or len(scores) + len(SPECIAL_PIECES) + 1 >= vocabulary:
-            break
-        scores.setdefault(word, math.log(count / counts.total()))
-    pieces = sorted(
-        ((piece, round(score, 3)) for piece, score in scores.items()), key=lambda p: (-p[1], p[0])
-    )
-    special = [(piece, 0.0) for piece in SPECIAL_PIECES]
-    return CamembertTokenizer(vocab=[*special, *pieces, ("<mask>", 0.0)], model_max_length=MAX_LENGTH)
-
-
 class _MaskedTrainer(Trainer):
     """Guesses each hidden piece twice: at its place, and from the first token, which stands for the text.
 
@@ -230,9 +188,9 @@ def _pretrain_into(
     learning_rate: float,
     device: torch.device,
 ) -> None:
-    """Train, and move the finished folder into place at once, so that a killed run leaves no half of one."""
+    """Train, measure, and keep the model."""
     training_texts, held_out = texts[:-HELD_OUT_TEXTS], texts[-HELD_OUT_TEXTS:]
-    tokenizer = train_tokenizer(training_texts)
+    tokenizer = train_tokenizer(training_texts, VOCABULARY, MAX_LENGTH)
     pieces = tokenizer(list(training_texts), truncation=True, max_length=MAX_LENGTH)["input_ids"]
     seed_everything(seed)
     model = CamembertForMaskedLM(_config(tokenizer))
@@ -264,16 +222,7 @@ def _pretrain_into(
         **_held_out_losses(model, tokenizer, frequencies, held_out, seed),
     )
     _restore_dropout(model.config)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
-    with quiet_libraries():
-        model.to("cpu").save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
-    (unfinished / REPORT).write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
-    try:
-        os.rename(unfinished, folder)
-    except OSError:  # another process finished the same model first
-        shutil.rmtree(unfinished)
+    keep(folder, model, tokenizer, {REPORT: asdict(report)})
 
 
 def _restore_dropout(config: CamembertConfig) -> None:

@@ -1,144 +1,15 @@
-"""A notebook's parameters, checked before anything is computed.
+"""Each notebook's parameters: which there are, of what type, in what range, and which must fit each other.
 
-The notebook's parameters cell holds the defaults and papermill injects others, so that these models hold no
-defaults: they say which names there are, of what type and in what range.
+The notebook's parameters cell holds the defaults and papermill injects others: these models hold none.
 """
 
-import difflib
 import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
-
-# The kernel's own names, which stand beside the parameters in a notebook's namespace.
-_KERNEL_NAMES = frozenset({"In", "Out"})
-_PLAIN_TYPES = (bool, int, float, str, list, tuple, dict, set, type(None))
-
-
-class SettingsError(ValueError):
-    """A notebook's parameters are wrong: a line for each, with its name, its value and what is allowed."""
-
-    def _render_traceback_(self) -> list[str]:
-        """Show in a notebook the lines alone: the traceback would say nothing about a parameter."""
-        return [f"{type(self).__name__}: {self}"]
-
-
-def _from_root(path: object) -> object:
-    """Take a relative path from the project's root, wherever the notebook was started."""
-    return PROJECT_ROOT / Path(path).expanduser() if isinstance(path, str) and path else path
-
-
-ProjectPath = Annotated[Path, BeforeValidator(_from_root)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0, le=1)]
-Text = Annotated[str, Field(min_length=1)]
-
-
-class NotebookSettings(BaseModel):
-    """What every notebook has: where runs are kept and how they are run."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
-
-    first_seed: Seed
-    device: Literal["auto", "cpu", "cuda"]
-    deterministic: bool
-    engine: Literal["local", "ray"]
-    workers: Count
-    cache_dir: ProjectPath
-    figure_dir: ProjectPath
-
-    @classmethod
-    def from_namespace(cls, namespace: Mapping[str, Any]) -> Self:
-        """Read the parameters out of a notebook's ``globals()``.
-
-        Every plain value (number, text, list ...) of the namespace is taken for a parameter, so that a name
-        that nobody knows is an error here, where papermill only warns.
-
-        Parameters
-        ----------
-        namespace : mapping
-            ``globals()`` of the notebook, after its parameters cell and before it defined anything else.
-
-        Raises
-        ------
-        SettingsError
-            With one line for each unknown name, missing name, wrong type or value out of range.
-        """
-        given = {
-            name: value
-            for name, value in namespace.items()
-            if isinstance(value, _PLAIN_TYPES) and not name.startswith("_") and name not in _KERNEL_NAMES
-        }
-        try:
-            settings = cls(**given)
-        except ValidationError as error:
-            lines = [cls._line(dict(problem)) for problem in error.errors(include_url=False)]
-            raise SettingsError("\n".join(lines)) from None
-        if settings.device == "cuda" and not torch.cuda.is_available():
-            raise SettingsError("device = 'cuda': this machine has no CUDA device; allowed: 'auto', 'cpu'")
-        return settings
-
-    @classmethod
-    def _line(cls, problem: dict[str, Any]) -> str:
-        """Say one of pydantic's problems in one line: the name, the value and what is allowed."""
-        name, value = ".".join(map(str, problem["loc"])), problem["input"]
-        if problem["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(name, cls.model_fields, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            return f"{name} = {value!r}: no such parameter; {hint}allowed: {', '.join(cls.model_fields)}"
-        if problem["type"] == "missing":
-            return f"{name}: the parameter is missing from the notebook"
-        message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        if not name:  # two parameters that do not fit each other, which the message names
-            return message
-        if isinstance(value, str) and _is_number(value):
-            message += " (this is text: YAML reads 2e-4 as text, write 2.0e-4 without quotes)"
-        if isinstance(value, bool):
-            message += " (YAML reads yes, no, on and off as true and false: put the text in quotes)"
-        return f"{name} = {value!r}: {message}"
-
-    def seeds_from_first(self, count: int) -> list[int]:
-        """Return ``count`` seeds: first_seed, first_seed + 1, ..."""
-        return list(range(self.first_seed, self.first_seed + count))
-
-    @property
-    def torch_device(self) -> torch.device:
-        """The device that ``auto`` stands for on this machine."""
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _distinct(text: str, allowed: Callable[[str], bool], hint: str) -> str:
-    """Check a list of words in one text: each allowed and none twice."""
-    words = text.split()
-    for word in words:
-        if not allowed(word) or words.count(word) > 1:
-            raise ValueError(f"{word!r} is unknown or named twice; allowed, with blanks between: {hint}")
-    return text
+from lib.parameters import Count, Fraction, NotebookSettings, Rate, Seed, Text, distinct, is_number
 
 
 class FinetuningSurface(NotebookSettings):
@@ -179,20 +50,20 @@ class FinetuningSurface(NotebookSettings):
     def _known_formats(cls, text: str) -> str:
         if not text.split():
             raise ValueError("at least one is wanted: nf4, fp4, fp8")
-        return _distinct(text, lambda word: word in ("nf4", "fp4", "fp8"), "nf4, fp4, fp8")
+        return distinct(text, lambda word: word in ("nf4", "fp4", "fp8"), "nf4, fp4, fp8")
 
     @field_validator("methods")
     @classmethod
     def _known_methods(cls, text: str) -> str:
         known = ("lrp_all_tokens", "gradient_x_input", "integrated_gradients")
-        return _distinct(text, lambda word: word in known, ", ".join(known))
+        return distinct(text, lambda word: word in known, ", ".join(known))
 
     @field_validator("curve")
     @classmethod
     def _known_points(cls, text: str) -> str:
         known = re.compile("layers|biases|lora:[1-9][0-9]*")
         hint = "layers, biases, lora:1, lora:4 and so on"
-        return _distinct(text, lambda word: known.fullmatch(word) is not None, hint)
+        return distinct(text, lambda word: known.fullmatch(word) is not None, hint)
 
     @model_validator(mode="after")
     def _must_fit_each_other(self) -> Self:
@@ -251,7 +122,7 @@ class FinetunedVsFrozen(NotebookSettings):
     def _must_be_shares(cls, text: str) -> str:
         if not text.split():
             raise ValueError("at least one is wanted, with blanks between: 0 0.5 1")
-        return _distinct(text, lambda word: _is_number(word) and 0 <= float(word) <= 1, "numbers from 0 to 1")
+        return distinct(text, lambda word: is_number(word) and 0 <= float(word) <= 1, "numbers from 0 to 1")
 
     @model_validator(mode="after")
     def _tasks_must_differ(self) -> Self:

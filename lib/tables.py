@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lib import hub
+from lib.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ SPLITS = {  # what splits are called, and what they are
 }
 
 
-class CorpusError(ValueError):
+class CorpusError(InputError):
     """A data set cannot be used, in one line: the file, the row where there is one, and what was expected."""
 
 

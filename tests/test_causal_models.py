@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from lib import causal_models, causal_pretraining, hub
+from lib import causal_models, causal_pretraining, hub, models
 from lib.causal_models import TAGS, check_fits, dialogue, load_config, load_four_bit, load_tokenizer
 from lib.language_scores import choose, collate, complete, perplexity, text_losses
 from lib.models import ModelError
@@ -178,16 +178,18 @@ def test_an_unknown_tiny_model_is_refused(tmp_path):
 def test_a_hub_that_does_not_answer_is_one_line(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub, "reachable", lambda: False)
-    with pytest.raises(ModelError, match="model 'EleutherAI/gpt-neox-20b': no answer from the Hub"):
+    with pytest.raises(
+        ModelError, match="model 'EleutherAI/gpt-neox-20b': no such folder, and no answer from the Hub"
+    ):
         load_config("EleutherAI/gpt-neox-20b")
 
 
 def test_a_gated_model_says_how_to_get_access(monkeypatch):
-    def refuse(_):
+    def refuse(_, **__):
         raise OSError("You are trying to access a gated repo.\nMake sure to have access to it")
 
     monkeypatch.setattr(hub, "reachable", lambda: True)
-    monkeypatch.setattr(causal_models.AutoConfig, "from_pretrained", refuse)
+    monkeypatch.setattr(models.AutoConfig, "from_pretrained", refuse)
     with pytest.raises(ModelError, match="'meta-llama/Llama-2-7b-hf' is gated: ask for access"):
         load_config("meta-llama/Llama-2-7b-hf")
 

@@ -1,6 +1,8 @@
 """Models in: what cannot be had or explained is told in one line."""
 
 import json
+import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lib import hub
 from lib.models import ModelError, load_classifier, load_tokenizer, model_fingerprint
 from lib.seeding import fingerprint
 
@@ -33,12 +36,12 @@ def test_what_is_not_there_is_told_in_one_line(load, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match=r"no such folder, or no config\.json") as caught:
         load(tmp_path / "nowhere")
     assert "\n" not in str(caught.value)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(
-        ModelError, match=r"download config\.json, model\.safetensors and tokenizer\.json"
-    ) as caught:
-        load("nobody/no-such-model")
-    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(hub, "reachable", lambda: False)
+    for offline in (False, True):
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+        with pytest.raises(ModelError, match=r"download config\.json, model\.safetensors and tok") as caught:
+            load("nobody/no-such-model")
+        assert "\n" not in str(caught.value)
 
 
 def test_an_architecture_that_cannot_be_explained_is_refused(tmp_path):
@@ -78,3 +81,25 @@ def test_a_model_of_the_hub_is_told_by_its_commit(tmp_path, monkeypatch):
         (cached / "refs").mkdir(exist_ok=True)
         (cached / "refs" / "main").write_text(commit)
         assert model_fingerprint("an/encoder") == f"an/encoder@{commit}"
+
+
+class _Bomb:
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+@pytest.mark.parametrize("load", [lambda model: load_classifier(model, seed=0), load_tokenizer])
+def test_a_models_own_code_does_not_run(load, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    classes = ("AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer")
+    own = {"auto_map": dict.fromkeys(classes, "own.Own")}
+    (tmp_path / "own.py").write_text("import os; os.system('touch pwned')\nclass Own: ...\n")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(own))
+    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(_Bomb()))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", **own}))
+    with pytest.raises(ModelError, match="no configuration"):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "camembert", **own}))
+    with pytest.raises(ModelError, match=r"no weights in safetensors|no tokenizer \(no tokenizer.json that"):
+        load(tmp_path)
+    assert not (tmp_path / "pwned").exists()

@@ -11,7 +11,7 @@ import papermill
 import pytest
 import yaml
 
-from lib.settings import PROJECT_ROOT
+from lib.parameters import PROJECT_ROOT
 
 NOTEBOOKS = sorted((PROJECT_ROOT / "notebooks").glob("[0-9]_*.ipynb"))
 EXECUTED = sorted((PROJECT_ROOT / "notebooks" / "executed" / "demo").glob("*.ipynb"))

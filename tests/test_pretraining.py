@@ -1,6 +1,7 @@
 """tiny-camembert: its tokenizer, what it learns, and that it is the same each time."""
 
 import math
+import stat
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from lib.pretraining import (
     masked_losses,
     pretrain_tiny_camembert,
     pretraining_report,
-    train_tokenizer,
 )
+from lib.vocabulary import train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def texts():
 
 
 def test_the_tokenizer_is_camemberts_kind(texts):
-    tokenizer = train_tokenizer(texts)
+    tokenizer = train_tokenizer(texts, 8_000, max_length=256)
     pieces = tokenizer.tokenize("Ce film est zygomatique .")
     assert pieces[:3] == ["▁Ce", "▁film", "▁est"]
     assert "".join(pieces).replace("▁", " ").strip() == "Ce film est zygomatique ."
@@ -38,7 +39,8 @@ def test_the_tokenizer_is_camemberts_kind(texts):
 
 
 def test_the_tokenizer_does_not_depend_on_the_order_of_the_texts(texts):
-    assert train_tokenizer(texts).get_vocab() == train_tokenizer(texts[::-1]).get_vocab()
+    one, two = (train_tokenizer(given, 8_000, max_length=256) for given in (texts, texts[::-1]))
+    assert one.get_vocab() == two.get_vocab()
 
 
 def test_pretraining_beats_the_unigram_guess_is_kept_and_repeats_to_the_bit(tiny_folder, tmp_path):
@@ -51,9 +53,11 @@ def test_pretraining_beats_the_unigram_guess_is_kept_and_repeats_to_the_bit(tiny
     assert kept == tiny_folder
     assert (tiny_folder / "model.safetensors").stat().st_mtime_ns == started
     assert load_classifier(tiny_folder, seed=0).config.hidden_dropout_prob == 0.1  # for fine-tuning
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o700
     weights = []
     for place in ("one", "two"):
         folder = pretrain_tiny_camembert(texts[:450], seed=1, steps=2, cache_dir=tmp_path / place)
+        assert stat.S_IMODE((tmp_path / place).stat().st_mode) == 0o700
         weights.append((folder / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
 

@@ -3,7 +3,8 @@
 import papermill
 import pytest
 
-from lib.settings import PROJECT_ROOT, FinetunedVsFrozen, SettingsError
+from lib.parameters import PROJECT_ROOT, SettingsError
+from lib.settings import FinetunedVsFrozen
 
 RIGHT = {
     name: details["default"]
