@@ -6,21 +6,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.records import SET_ASIDE, SUFFIX, DamagedRecordError, Record, Store, decode
+from lib.records import SET_ASIDE, SUFFIX, DamagedRecordError, Store, decode
 
 SECONDS_A_DAY = 86_400.0
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A file that a sweep left: a record, one set aside, or what a killed process had begun to write."""
+    """A file that a sweep left: a record, one set aside, or what a killed process had begun to write.
+
+    `status` is "done", "failed" or, of what is no whole record, "other"; `trouble` says what is wrong.
+    """
 
     sweep: str
     path: Path
     bytes: int
     days: float
-    record: Record | None
+    status: str
     trouble: str | None
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders on the way from the cache folder to the sweeps, a profile's name among them."""
+        return Path(self.sweep).parts[:-2]
 
 
 def kept_files(cache_dir: Path) -> Iterator[Kept]:
@@ -29,11 +37,11 @@ def kept_files(cache_dir: Path) -> Iterator[Kept]:
     for folder in sorted(path for path in cache_dir.rglob("records/*") if path.is_dir()):
         for path in sorted((*folder.glob("*.*"), *folder.glob(f"{SET_ASIDE}/*"))):
             try:
-                stat, record, trouble = path.stat(), None, None
+                stat, status, trouble = path.stat(), "other", None
                 if path.parent.name == SET_ASIDE:
                     trouble = "set aside"
                 elif path.suffix == SUFFIX:
-                    record = decode(path.stem, path.read_bytes())
+                    status = decode(path.stem, path.read_bytes()).status
                 elif path.suffix == ".tmp":
                     trouble = "unfinished"
                 else:
@@ -43,7 +51,7 @@ def kept_files(cache_dir: Path) -> Iterator[Kept]:
             except FileNotFoundError:  # gone while we looked: a sweep is running
                 continue
             name = str(folder.relative_to(cache_dir))
-            yield Kept(name, path, stat.st_size, (now - stat.st_mtime) / SECONDS_A_DAY, record, trouble)
+            yield Kept(name, path, stat.st_size, (now - stat.st_mtime) / SECONDS_A_DAY, status, trouble)
 
 
 def list_kept(files: Sequence[Kept]) -> int:
@@ -51,7 +59,7 @@ def list_kept(files: Sequence[Kept]) -> int:
     print(f"{'done':>6} {'failed':>6} {'other':>6} {'MB':>9} {'days old':>11}  sweep")
     for sweep in dict.fromkeys(file.sweep for file in files):
         own = [file for file in files if file.sweep == sweep]
-        status = [file.record.status if file.record else "other" for file in own]
+        status = [file.status for file in own]
         counts = " ".join(f"{status.count(kind):6d}" for kind in ("done", "failed", "other"))
         days = f"{min(file.days for file in own):.0f} to {max(file.days for file in own):.0f}"
         print(f"{counts} {sum(file.bytes for file in own) / 1e6:9.2f} {days:>11}  {sweep}")
@@ -94,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deletion = commands.add_parser("prune", help="delete what fits every condition given")
     deletion.add_argument("--older-than", type=float, metavar="DAYS")
     deletion.add_argument(
-        "--profile", help="only sweeps with this folder in their path below the cache folder"
+        "--profile", help="only sweeps below a folder of this name, as each profile's cache_dir has one"
     )
     deletion.add_argument(
         "--failed", action="store_true", help="only failed runs, so that they are run again"
@@ -113,13 +121,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return verify(files)
     if not (chosen.older_than is not None or chosen.profile or chosen.failed or chosen.damaged):
         deletion.error("a condition is needed: --older-than, --profile, --failed or --damaged")
+    profiles = sorted({folder for file in files for folder in file.folders})
+    if chosen.profile and chosen.profile not in profiles:
+        deletion.error(
+            f"--profile {chosen.profile!r}: nothing is kept for it; allowed: {', '.join(profiles)}"
+        )
     return prune(
         [
             file
             for file in files
             if (chosen.older_than is None or file.days > chosen.older_than)
-            and (not chosen.profile or chosen.profile in Path(file.sweep).parts)
-            and (not chosen.failed or (file.record is not None and file.record.status == "failed"))
+            and (not chosen.profile or chosen.profile in file.folders)
+            and (not chosen.failed or file.status == "failed")
             and (not chosen.damaged or file.trouble is not None)
         ],
         dry_run=chosen.dry_run,

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -43,10 +42,9 @@ def set_deterministic(on: bool) -> None:
     """Ask PyTorch for deterministic kernels, or go back to its defaults.
 
     On a CPU the kernels used here are deterministic anyway for a fixed number of threads. On CUDA this costs
-    speed, and an operation without a deterministic kernel raises instead of differing silently.
+    speed, and an operation without a deterministic kernel raises instead of differing silently. (What cuBLAS
+    needs for it is set where this package is imported.)
     """
-    if on:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(on)
     torch.backends.cudnn.benchmark = False
 

@@ -60,6 +60,8 @@ def data_order(lengths: Sequence[int], *, seed: int, epochs: int, batch_size: in
 def run_trainer(trainer_class: type[Trainer], *, seed: int, device: torch.device, **given: Any) -> Trainer:
     """Train with a transformers Trainer that writes, reports and prints nothing, and return it.
 
+    Its AdamW is PyTorch's fused one. Products in float32 are not rounded to TF32, which is PyTorch's default.
+
     Parameters
     ----------
     trainer_class : type

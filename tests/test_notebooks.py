@@ -16,6 +16,7 @@ from lib.parameters import PROJECT_ROOT
 NOTEBOOKS = sorted((PROJECT_ROOT / "notebooks").glob("[0-9]_*.ipynb"))
 EXECUTED = sorted((PROJECT_ROOT / "notebooks" / "executed" / "demo").glob("*.ipynb"))
 PROFILES = ("smoke", "demo", "gpu", "paper")
+FOLDERS = ("cache_dir", "figure_dir")
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 each_executed = pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
@@ -58,6 +59,16 @@ def test_a_profile_names_known_parameters_of_the_right_type(path, profile):
     for name, value in given.items():
         default = ast.literal_eval(known[name]["default"])
         assert type(value) is type(default) or (type(default) is float and type(value) is int), name
+
+
+@each_notebook
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_profile_keeps_its_runs_and_figures_in_folders_of_its_name(path, profile):
+    """`python -m lib.sweep prune --profile NAME` finds them there."""
+    given = yaml.safe_load((PROJECT_ROOT / "params" / profile / f"{path.stem}.yaml").read_text()) or {}
+    known = papermill.inspect_notebook(str(path))
+    folders = {name: given.get(name, ast.literal_eval(known[name]["default"])) for name in FOLDERS}
+    assert folders == {"cache_dir": f".cache/{profile}", "figure_dir": f"figures/{profile}/{path.stem}"}
 
 
 @each_notebook

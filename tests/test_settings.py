@@ -79,7 +79,7 @@ def test_a_missing_parameter_is_named():
 def test_relative_paths_start_at_the_projects_root_and_imports_are_no_parameters(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     made = FinetunedVsFrozen.from_namespace(RIGHT | {"np": pytest, "In": [1], "_dh": ["x"], "f": settings})
-    assert made.cache_dir == PROJECT_ROOT / ".cache"
+    assert made.cache_dir == PROJECT_ROOT / ".cache" / "demo"
     assert settings(cache_dir="/elsewhere").cache_dir.as_posix() == "/elsewhere"
 
 
