@@ -1,13 +1,15 @@
 """Other explanations than Chefer et al.'s, under the same signature, and a call for a whole data set.
 
 Each method is called as ``method(model, input_ids, attention_mask=None, target=None)`` and returns one
-relevance a token, (batch, tokens): 0 at padding, float32 or better, the same for a text alone and in a batch.
+relevance a token, (batch, tokens): 0 at padding, float32 or better, the same for a text alone and in a batch
+(but for the authors' fork of LRP, which reads the padding).
 The models are those of `lib.lrp`, and so are the checks; they are left as they were found, and no weight
 gradient is computed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -150,14 +152,16 @@ def random_scores(
     return scores.to(batch.input_ids.device)
 
 
+LRP, AUTHORS_LRP, RANDOM = "LRP", "LRP-fork", "random"  # Chefer et al.'s rules; the authors' fork of them
 METHODS: dict[str, Method] = {
-    "LRP": token_relevance,
+    LRP: token_relevance,
+    AUTHORS_LRP: partial(token_relevance, head="all_tokens"),
     "AttnLRP": attn_lrp,
-    "integrated gradients": integrated_gradients,
-    "gradient x input": gradient_x_input,
-    "attention rollout": attention_rollout,
-    "random": random_scores,
-}
+    "integrated-gradients": integrated_gradients,
+    "gradient-x-input": gradient_x_input,
+    "attention-rollout": attention_rollout,
+    RANDOM: random_scores,
+}  # by names without blanks, so that a parameter can list several
 
 
 def explain(
@@ -166,7 +170,7 @@ def explain(
     input_ids: Sequence[Sequence[int]],
     *,
     targets: Sequence[int] | None = None,
-    batch_size: int = 32,
+    batch_size: int = 8,
     pad_to: int | None = None,
 ) -> list[NDArray[np.floating]]:
     """Explain every text of a data set, texts of like length together.
@@ -174,7 +178,7 @@ def explain(
     Parameters
     ----------
     method : callable
-        One of ``METHODS``, or a `functools.partial` of one.
+        One of ``METHODS``.
     model : PreTrainedModel
         On the device where it is to run.
     input_ids : sequence of sequences of int, (texts,) of (tokens,)
@@ -182,7 +186,7 @@ def explain(
     targets : sequence of int, (texts,)
         The class explained for each text; without it the predicted one.
     batch_size : int
-        Texts at a time.
+        Texts at a time; few, so that what a layer holds stays in a CPU's cache.
     pad_to : int
         Pad every text to so many tokens instead of to its batch's longest: 512 for ``head="all_tokens"`` of
         `lib.lrp.token_relevance`, whose relevance depends on it.

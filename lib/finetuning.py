@@ -159,6 +159,13 @@ def encode(
     return Encoded(embeddings, logits)
 
 
+@torch.no_grad()
+def classify(model: PreTrainedModel, embeddings: np.ndarray) -> np.ndarray:
+    """Return the class that a classifier gives each of `encode`'s embeddings: (texts, dim) -> (texts,)."""
+    states = torch.from_numpy(embeddings).to(model.device)[:, None]  # the head reads the first token alone
+    return _head_logits(model, states).argmax(dim=1).cpu().numpy()
+
+
 def _head_logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
     """Apply the classification head to the last layer: (batch, tokens, dim) -> (batch, classes)."""
     if model.config.model_type == "bert":  # BERT's pooler stands before its head

@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from lib.agreement import split_texts
+from lib.attribution import LRP
 from lib.claims import Interval
-from lib.explanations import LRP
 from lib.records import Record
 from lib.seeding import derive
 from lib.stability import (
@@ -139,6 +138,15 @@ class Measured:
         """Say whether a quantity is the same as that of ``other`` within a factor, by two one-sided tests."""
         return equivalent(self._resampled_ratio(other, quantity), margin, n=min(self.drawn, other.drawn))
 
+    def likeness(self, other: "Measured", quantity: str, margin: float) -> str:
+        """Say what is known of a quantity beside that of ``other``: same, lower, higher or open."""
+        if self.equivalent(other, quantity, margin):
+            return "same"
+        ratio = self.ratio(other, quantity)
+        if ratio is None or ratio.low <= 1 <= ratio.high:
+            return "open"
+        return "lower" if ratio.high < 1 else "higher"
+
     def _resampled_ratio(self, other: "Measured", quantity: str) -> Floats:
         return _ratio(getattr(self.resamples, quantity), getattr(other.resamples, quantity))
 
@@ -174,7 +182,8 @@ def measure(
     method : str
         Which relevance.
     texts : ndarray, optional
-        Indices of the texts to use, by default all. Of a single text only the seeds are resampled.
+        Indices of the texts to use, by default all. Of a single text only the seeds are resampled. Relevance
+        may end where the last of them ends.
 
     Returns
     -------
@@ -182,57 +191,39 @@ def measure(
         By the type's name. Row i of the resamples has the same texts in every type, and the same seeds in
         types of one training, so that ratios are paired.
     """
-    chosen = np.arange(len(lengths)) if texts is None else np.asarray(texts)
+    lengths = np.asarray(lengths)
+    chosen = np.arange(len(lengths)) if texts is None else np.unique(texts)
+    words = np.flatnonzero(np.repeat(np.isin(np.arange(len(lengths)), chosen), lengths))
     text_counts = resample(len(chosen), resamples, np.random.default_rng(derive(seed, "texts")))
     measured = {}
     for kind in types:
-        relevance = scale(kind.relevance[method], lengths)
+        relevance = scale(kind.relevance[method][:, words], lengths[chosen])
         seeds = len(relevance)
         seed_counts = resample(seeds, resamples, np.random.default_rng(derive(seed, kind.training)))
-        drawn = bootstrap_signal_noise(relevance, seed_counts, lengths)
-        unbiased = signal_noise(relevance, lengths, estimate="unbiased")
         measured[kind.name] = Measured(
-            over_texts(_of(unbiased, chosen)),
-            over_texts(_of(signal_noise(relevance, lengths), chosen)),
-            over_texts(_of(drawn, chosen), text_counts),
+            over_texts(signal_noise(relevance, lengths[chosen], estimate="unbiased")),
+            over_texts(signal_noise(relevance, lengths[chosen])),
+            over_texts(bootstrap_signal_noise(relevance, seed_counts, lengths[chosen]), text_counts),
             min(seeds, len(chosen)) if len(chosen) > 1 else seeds,
         )
     return measured
 
 
-def curve_table(
-    measured: Mapping[str, Measured], types: Mapping[str, ModelType], labels: Sequence[int]
-) -> pd.DataFrame:
-    """Return the curve's points, a row a type: surface, accuracy, signal, noise and SNR with intervals."""
-    rows = []
-    for name, kind in types.items():
-        row = {"point": name, "family": _family(kind), "surface": kind.surface}
-        row |= {"accuracy": kind.accuracy(labels).mean(), "seeds": len(kind.predicted)}
-        for quantity in Stability._fields:
-            interval = measured[name].interval(quantity)
-            row |= {quantity: interval.estimate, f"{quantity}_low": interval.low}
-            row |= {f"{quantity}_high": interval.high}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _family(kind: ModelType) -> str:
-    """Name what a type has in common with its neighbours on the curve."""
-    if kind.name in ("fine-tuned", "frozen"):
-        return "the two extremes"
-    if kind.training in ("fine-tuned", "frozen"):
-        return "quantised"
-    return {"above": "upper layers", "lora": "LoRA"}.get(kind.training.split(":")[0], kind.training)
-
-
 def rank_correlation(measured: Mapping[str, Measured], types: Sequence[ModelType], quantity: str) -> Interval:
-    """Return Kendall's tau of surface and a quantity over types, with its 95 % bootstrap interval."""
-    surfaces = [kind.surface for kind in types]
-    estimates = [getattr(measured[kind.name].estimate, quantity) for kind in types]
+    """Return Kendall's tau-b of surface and a quantity over types, with its 95 % bootstrap interval."""
+    surfaces = np.array([kind.surface for kind in types])
+    estimates = np.array([getattr(measured[kind.name].estimate, quantity) for kind in types])
     resamples = np.stack([getattr(measured[kind.name].resamples, quantity) for kind in types], axis=1)
-    taus = [stats.kendalltau(surfaces, row).statistic for row in resamples]
     drawn = min(measured[kind.name].drawn for kind in types)
-    return _interval(float(stats.kendalltau(surfaces, estimates).statistic), np.array(taus), drawn, 0.95)
+    estimate = stats.kendalltau(surfaces, estimates).statistic
+    return _interval(float(estimate), _kendall_taus(surfaces, resamples), drawn, 0.95)
+
+
+def _kendall_taus(x: NDArray[np.number], rows: Floats) -> Floats:
+    """Return tau-b of ``x`` (points,) and each of ``rows`` (resamples, points), as scipy does of one."""
+    one, other = np.triu_indices(len(x), k=1)
+    signs, row_signs = np.sign(x[one] - x[other]), np.sign(rows[:, one] - rows[:, other])
+    return row_signs @ signs / (np.linalg.norm(signs) * np.linalg.norm(row_signs, axis=1))
 
 
 def equivalent_share(accuracies: Floats, n: int, *, seed: int, resamples: int = 1_000) -> Interval:
@@ -242,10 +233,6 @@ def equivalent_share(accuracies: Floats, n: int, *, seed: int, resamples: int = 
     drawn = rng.choice(accuracies, (resamples, seeds))
     shares_kept = np.array([len(equivalent_subset(row, n)) for row in drawn]) / seeds
     return _interval(len(equivalent_subset(accuracies, n)) / seeds, shares_kept, seeds, 0.95)
-
-
-def _of(stability: Stability, texts: NDArray[np.intp]) -> Stability:
-    return Stability(*(values[..., texts] for values in stability))
 
 
 def _interval(estimate: float, resamples: Floats, drawn: int, level: float) -> Interval:

@@ -16,6 +16,7 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 BLOCK = 64  # weights that share one scale: bitsandbytes' default for 4 bits
 FORMATS = ("nf4", "fp4", "fp8")
+PLAIN = "plain"  # the name of no format
 
 
 class LinearFP8(nn.Linear):

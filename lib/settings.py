@@ -39,6 +39,7 @@ class FinetuningSurface(NotebookSettings):
     curve_learning_rate: Rate
     methods: str
     method_seeds: Annotated[int, Field(ge=3)]
+    method_texts: Annotated[int, Field(ge=2)]
     top_words: Count
     equivalence_margin: Annotated[float, Field(gt=1, le=10)]
     resamples: Annotated[int, Field(ge=100)]
@@ -55,7 +56,7 @@ class FinetuningSurface(NotebookSettings):
     @field_validator("methods")
     @classmethod
     def _known_methods(cls, text: str) -> str:
-        known = ("lrp_all_tokens", "gradient_x_input", "integrated_gradients")
+        known = ("LRP-fork", "gradient-x-input", "integrated-gradients")
         return distinct(text, lambda word: word in known, ", ".join(known))
 
     @field_validator("curve")

@@ -1,17 +1,17 @@
-"""Paper 2's figures: box-plots of each word's relevance, bars of signal, noise and SNR, and the curve."""
+"""Paper 2's figures: box-plots of each word's relevance, signal, noise and SNR, and the curve."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lib.figures import COLOURS, HATCHES, LINES
+from lib.figures import COLOURS, LINES
 from lib.model_types import Measured
-
-QUANTITIES = {"signal": "signal", "noise": "noise", "snr": "SNR"}
+from lib.stability_tables import QUANTITIES
 
 
 def word_boxes(
@@ -54,7 +54,7 @@ def word_boxes(
     return figure, pd.DataFrame(rows, columns=["type", "place", "word", "quartile 1", "median", "quartile 3"])
 
 
-def stability_bars(measured: Mapping[str, Mapping[str, Measured]]) -> tuple[Figure, pd.DataFrame]:
+def stability_intervals(measured: Mapping[str, Mapping[str, Measured]]) -> tuple[Figure, pd.DataFrame]:
     """Draw signal, noise and SNR of model types with 95 % intervals (paper 2, Figures 2 and 3).
 
     Parameters
@@ -65,31 +65,28 @@ def stability_bars(measured: Mapping[str, Mapping[str, Measured]]) -> tuple[Figu
     Returns
     -------
     Figure, DataFrame
-        And its numbers, the plug-in values (crosses in the figure) beside the unbiased ones (bars).
+        And its numbers, the plug-in values (crosses in the figure) beside the unbiased ones (marks).
     """
     types = list(next(iter(measured.values())))
+    trainings = list(dict.fromkeys(name.split()[0] for name in types))
     figure, panels = plt.subplots(
-        len(measured), 3, sharex=True, squeeze=False, figsize=(8.5, 1.2 + 2.2 * len(measured))
+        len(measured), 3, sharex=True, squeeze=False, figsize=(9, 1.4 + 2.1 * len(measured))
     )
     rows = []
     for line, (row_name, by_type) in zip(panels, measured.items(), strict=True):
         for axes, (quantity, label) in zip(line, QUANTITIES.items(), strict=True):
-            for place, name in enumerate(types):
-                interval = by_type[name].interval(quantity)
+            intervals = {name: by_type[name].interval(quantity) for name in types}
+            for place, (name, interval) in enumerate(intervals.items()):
                 plug_in = float(getattr(by_type[name].plug_in, quantity))
+                colour, _, marker = LINES[trainings.index(name.split()[0])]
                 error = [[interval.estimate - interval.low], [interval.high - interval.estimate]]
-                colour = COLOURS[2] if name.startswith("frozen") else COLOURS[3]
-                hatch = HATCHES[len({*name.split()} - {"frozen"}) and place % len(HATCHES)]
-                axes.bar(
-                    place, interval.estimate, color=colour, hatch=hatch, edgecolor="black", linewidth=0.6
-                )
-                axes.errorbar(place, interval.estimate, error, color="black", capsize=3, linewidth=1)
-                axes.plot(place, plug_in, "x", color=COLOURS[1], markersize=5)
+                axes.errorbar(place, interval.estimate, error, fmt=marker, color=colour, capsize=3)
+                axes.plot(place, plug_in, "x", color="black", markersize=5)
                 rows.append((row_name, name, label, interval.estimate, interval.low, interval.high, plug_in))
             axes.set_title(f"{row_name}: {label}")
-            if quantity == "snr" and all(kind.estimate.snr > 0 for kind in by_type.values()):
-                axes.set_yscale("log")  # it may differ a hundredfold between types
-            axes.set_xticks(range(len(types)), types, rotation=45, ha="right", fontsize=8)
+            _scale(axes, [interval.estimate for interval in intervals.values()])
+            axes.set_xlim(-0.6, len(types) - 0.4)
+            axes.set_xticks(range(len(types)), types, rotation=60, ha="right", fontsize=8)
             axes.set_ylabel("ratio" if quantity == "snr" else "in equal shares, squared")
     for axes in panels[-1]:
         axes.set_xlabel("model type")
@@ -103,24 +100,67 @@ def curve(points: pd.DataFrame) -> Figure:
     Parameters
     ----------
     points : DataFrame
-        As `lib.model_types.curve_table` returns it.
+        As `lib.stability_tables.curve_table` returns it.
     """
-    figure, panels = plt.subplots(2, 1, sharex=True, figsize=(8.5, 7))
+    figure, panels = plt.subplots(2, 1, sharex=True, figsize=(9, 8))
     names = {"noise": "noise (in equal shares, squared)", "snr": "SNR"}
+    points = points.replace([np.inf, -np.inf], np.nan)
     for axes, (quantity, label) in zip(panels, names.items(), strict=True):
-        families = points.replace([np.inf, -np.inf], np.nan).groupby("family", sort=False)
-        for (family, rows), (colour, _, marker) in zip(families, LINES, strict=False):
+        for number, (family, rows) in enumerate(points.groupby("family", sort=False)):
+            colour, dash, marker = LINES[number % len(LINES)]
+            line = {"color": colour, "marker": marker, "linestyle": dash, "linewidth": 0.8}
             errors = [rows[quantity] - rows[f"{quantity}_low"], rows[f"{quantity}_high"] - rows[quantity]]
-            axes.errorbar(
-                rows["surface"], rows[quantity], errors, fmt=marker, color=colour, capsize=2, label=family
-            )
-            for point, surface, value in zip(rows["point"], rows["surface"], rows[quantity], strict=True):
-                place = {"xytext": (5, 3), "textcoords": "offset points", "fontsize": 7, "rotation": 35}
-                axes.annotate(point, (surface, value), **place)
+            # Formats of one surface would hide each other: they stand side by side.
+            beside = rows["surface"] * 1.07 ** rows.groupby("surface").cumcount()
+            axes.errorbar(beside, rows[quantity], errors, capsize=2, elinewidth=0.8, label=family, **line)
+            for point, place, value in zip(rows["point"], beside, rows[quantity], strict=True):
+                above = {"xytext": (4, 4 if number % 2 else -11), "textcoords": "offset points"}
+                axes.annotate(_short(point), (place, value), fontsize=8, color=colour, **above)
         axes.set_xscale("log")
         axes.set_ylabel(label)
-    if (points["snr"] > 0).all():
-        panels[1].set_yscale("log")
+        _scale(axes, points[quantity])
     panels[1].set_xlabel("fine-tuning surface, bits")
-    panels[0].legend(fontsize=8, ncols=3, loc="upper left", bbox_to_anchor=(0, 1.2))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=9)
     return figure
+
+
+def snr_curves(table: pd.DataFrame) -> Figure:
+    """Draw the SNR over the number of seeds.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `lib.stability_tables.snr_by_seeds` returns it.
+    """
+    figure, axes = plt.subplots()
+    for ((name, estimate), part), (colour, dash, marker) in zip(
+        table.groupby(["type", "estimate"]), LINES, strict=False
+    ):
+        line = {"color": colour, "linestyle": dash, "marker": marker, "label": f"{name}, {estimate}"}
+        axes.plot(part["seeds"], part["SNR"], **line)
+        axes.fill_between(part["seeds"], part["low"], part["high"], color=colour, alpha=0.12)
+    axes.set_xscale("log")
+    axes.set_xticks(sorted(set(table["seeds"])), sorted(set(table["seeds"])), minor=False)
+    axes.minorticks_off()
+    _scale(axes, table["SNR"])
+    axes.set_xlabel("seeds")
+    axes.set_ylabel("SNR over all texts")
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def _scale(axes: Axes, values: Iterable[float]) -> None:
+    """Make the vertical axis logarithmic where it can be: types may differ a hundredfold."""
+    least = min(values)
+    if least > 0:
+        axes.set_yscale("log", nonpositive="clip")
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], least / 5))  # an interval may reach down to 0
+
+
+def _short(point: str) -> str:
+    """Name a point within its family: the format of a type, the number of a layer or rank."""
+    for kind, symbol in {"above:": "k = ", "lora:": "r = "}.items():
+        if point.startswith(kind):
+            return point.replace(kind, symbol)
+    _, _, quantization = point.partition(" ")
+    return quantization or ("" if point == "biases" else "plain")

@@ -3,112 +3,27 @@
 A run is a function of its settings, for `lib.sweep`.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from lib.ensembles import fine_tune_together
-from lib.explanations import PLAIN, Corpus, explain
+from lib.explanations import Corpus, explain
 from lib.finetuning import Training, encode, fine_tune
-from lib.frozen import Heads, head_parameter_names, train_heads
+from lib.frozen import Heads, train_heads
 from lib.models import load_classifier, load_tokenizer
-from lib.quantization import fine_tuning_surface, quantize
 from lib.records import Record
 from lib.seeding import set_deterministic
+from lib.trained_parts import choose_trained
 
 
-def choose_trained(model: PreTrainedModel, trained: str) -> PreTrainedModel:
-    """Let a part of a classifier's weights ask for a gradient; its head always does.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        Changed in place.
-    trained : str
-        ``all``; ``head``; ``above:k``, the layers above the lowest k (the embeddings are frozen as well);
-        ``biases``; or ``lora:r``, low-rank adapters of rank r at the queries and values (peft).
-
-    Returns
-    -------
-    PreTrainedModel
-        The model; for adapters peft's wrapping of it.
-
-    Raises
-    ------
-    ValueError
-        For anything else, or more layers than there are.
-    """
-    kind, _, number = trained.partition(":")
-    amount = int(number) if number.isdecimal() else -1
-    layers = model.config.num_hidden_layers
-    if kind == "lora" and amount > 0:
-        head = ["classifier"] + ["pooler"] * (model.config.model_type == "bert")
-        adapters = LoraConfig(
-            r=amount,
-            lora_alpha=2 * amount,  # the same scale for every rank
-            target_modules=["query", "value"],
-            modules_to_save=head,
-        )
-        with warnings.catch_warnings():
-            # peft asks transformers for a property under its old name
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            return get_peft_model(model, adapters)
-    names = [name for name, _ in model.named_parameters()]
-    if trained == "all":
-        chosen = set(names)
-    elif trained == "head":
-        chosen = set()
-    elif trained == "biases":
-        chosen = {name for name in names if name.endswith("bias")}
-    elif kind == "above" and 0 <= amount <= layers:
-        above = [f"encoder.layer.{layer}." for layer in range(amount, layers)]
-        chosen = {name for name in names if any(layer in name for layer in above)}
-    else:
-        allowed = f"all, head, biases, above:0 to above:{layers}, lora:1 and higher"
-        raise ValueError(f"trained = {trained!r}: allowed are {allowed}")
-    chosen |= head_parameter_names(model)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in chosen)
-    return model
-
-
-def curve_points(names: str, layers: int) -> list[str]:
-    """Return the points of the curve that a parameter names, as `choose_trained` calls them.
-
-    Parameters
-    ----------
-    names : str
-        Set apart by blanks; ``layers`` stands for freezing the lowest k layers for every k.
-    layers : int
-        Of the encoder.
-    """
-    lowest = [f"above:{k}" for k in range(layers + 1)]
-    return [point for name in names.split() for point in (lowest if name == "layers" else [name])]
-
-
-def surface_bits(config: PretrainedConfig, trained: str = "all", quantization: str = PLAIN) -> int:
-    """Return the fine-tuning surface of a classifier from its configuration alone, in bits.
-
-    Parameters
-    ----------
-    config : PretrainedConfig
-        Of the encoder; nothing of it is built but the shapes.
-    trained : str
-        See `choose_trained`.
-    quantization : str
-        ``plain``, or a format of `lib.quantization.quantize`, for ``all`` and ``head``.
-    """
-    with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
-        if quantization != PLAIN:
-            return fine_tuning_surface(quantize(model, quantization), trained)
-        return fine_tuning_surface(choose_trained(model, trained), "trainable")
+def side_by_side(seeds: Sequence[int], size: int) -> list[list[int]]:
+    """Return seeds in groups of ``size`` that train together; the last may be smaller."""
+    return [list(seeds[start : start + size]) for start in range(0, len(seeds), size)]
 
 
 def fine_tuned(
@@ -121,7 +36,7 @@ def fine_tuned(
     together: bool,
     deterministic: bool,
     quantizations: Sequence[str],
-    methods: Sequence[str],
+    methods: Mapping[str, int],
     corpus: Corpus,
     groups: Sequence[Sequence[int]] = (),
 ) -> dict[str, Any]:
@@ -132,15 +47,15 @@ def fine_tuned(
     seed : int
         Rules the head's (and adapters') initial weights, the order of the texts and dropout.
     trained : str
-        See `choose_trained`.
+        See `lib.trained_parts.choose_trained`.
     epochs, learning_rate, batch_size
         As in `lib.finetuning.fine_tune`.
     together : bool
         Train the seed's group side by side.
     deterministic : bool
         Only deterministic kernels.
-    quantizations, methods : sequence of str
-        See `explain`.
+    quantizations, methods
+        See `lib.explanations.explain`.
     corpus : Corpus
     groups : sequence of sequences of int
         Seeds that train side by side. Which they are does not decide a result, beyond rounding.
@@ -236,7 +151,7 @@ def frozen(
     learning_rate: float,
     batch_size: int,
     quantizations: Sequence[str],
-    methods: Sequence[str],
+    methods: Mapping[str, int],
     corpus: Corpus,
     heads: Mapping[int, Mapping[str, NDArray]],
 ) -> dict[str, Any]:
@@ -247,8 +162,8 @@ def frozen(
     seed : int
     epochs, learning_rate, batch_size
         Those that ``heads`` were trained with: they tell this run from others.
-    quantizations, methods : sequence of str
-        See `explain`.
+    quantizations, methods
+        See `lib.explanations.explain`.
     corpus : Corpus
     heads : mapping
         A seed's head, of all that `frozen_heads` returned.
@@ -261,9 +176,14 @@ def frozen(
     model = load_classifier(corpus.model, seed=seed, device=corpus.device)
     head = Heads(**{name: torch.as_tensor(value)[None] for name, value in heads[seed].items()})
     head.install(0, model)
-    return {**explain(model, quantizations, methods, corpus), "loss": float(head.loss)}
+    if _embedded.get("corpus") is not corpus:
+        _embedded.update(corpus=corpus, embeddings={})
+    explained = explain(model, quantizations, methods, corpus, _embedded["embeddings"])
+    return {**explained, "loss": float(head.loss)}
 
 
+# What the frozen encoder makes of the test texts, for the runs of all seeds that a process carries out.
+_embedded: dict[str, Any] = {}
 # The models of the group trained last, for the runs of its other seeds, each of which takes its own out.
 _waiting: dict[str, Any] = {}
 

@@ -1,18 +1,21 @@
 """Model types compared: paired where they share seeds and texts, and right where the truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy import stats
 
-from lib.explanations import LRP
+from lib.attribution import LRP
 from lib.model_types import (
     ModelType,
-    curve_table,
     equivalent_share,
     measure,
     rank_correlation,
     shares,
     unit_scale,
 )
+from lib.stability import percentile_interval
 
 LENGTHS = [8, 12, 20, 9, 15, 11, 14, 10]
 HOW = {"resamples": 300, "seed": 0, "scale": unit_scale}
@@ -74,9 +77,35 @@ def test_surface_as_a_proxy_of_noise() -> None:
     tau = rank_correlation(measured, perfect, "noise")
     assert tau.estimate == pytest.approx(1)
     assert tau.low > 0.5
-    table = curve_table(measured, {kind.name: kind for kind in perfect}, [0, 0, 0, 1])
-    assert table["accuracy"].tolist() == [0.75] * 5
-    assert table["noise"].is_monotonic_increasing
+
+
+def test_tau_with_ties_and_its_resamples_are_scipy_s() -> None:
+    surfaces = [4, 4, 1, 2, 9]
+    kinds = [simulated(f"type{i}", 1 + i % 2, 20 + i, surface=surface) for i, surface in enumerate(surfaces)]
+    measured = measure(kinds, LENGTHS, **HOW)
+    drawn = [measured[kind.name].resamples.noise for kind in kinds]
+    taus = [stats.kendalltau(surfaces, row).statistic for row in zip(*drawn, strict=True)]
+    tau = rank_correlation(measured, kinds, "noise")
+    assert (tau.low, tau.high) == pytest.approx(percentile_interval(taus, n=min(25, len(LENGTHS))))
+
+
+def test_what_is_known_of_a_ratio() -> None:
+    kinds = [simulated("fine-tuned", 1, 1), simulated("frozen", 0.05, 2), simulated("few", 1, 3, seeds=4)]
+    measured = measure(kinds, LENGTHS, **HOW)
+    assert measured["frozen"].likeness(measured["fine-tuned"], "noise", 1.25) == "lower"
+    assert measured["fine-tuned"].likeness(measured["frozen"], "noise", 1.25) == "higher"
+    assert measured["few"].likeness(measured["fine-tuned"], "noise", 1.25) == "open"
+    assert measured["fine-tuned"].likeness(measured["fine-tuned"], "noise", 1.25) == "same"
+
+
+def test_some_texts_are_measured_as_if_there_were_no_others() -> None:
+    kind = simulated("fine-tuned", 1, 1)
+    cut = replace(kind, relevance={LRP: kind.relevance[LRP][:, : sum(LENGTHS[:3])]})
+    some = measure([kind], LENGTHS, texts=np.array([2, 0, 1]), **HOW)["fine-tuned"]
+    alone = measure([cut], LENGTHS[:3], **HOW)["fine-tuned"]
+    same = measure([cut], LENGTHS, texts=np.array([0, 1, 2]), **HOW)["fine-tuned"]
+    for quantity in ("signal", "noise", "snr"):
+        assert some.interval(quantity) == alone.interval(quantity) == same.interval(quantity)
 
 
 def test_share_of_equivalent_models() -> None:

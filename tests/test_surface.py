@@ -21,18 +21,12 @@ from transformers import (
 )
 
 from lib import model_types, sweep
-from lib.explanations import LRP, PLAIN, Corpus, explain
+from lib.attribution import LRP
+from lib.explanations import PLAIN, Corpus, explain
 from lib.models import load_classifier
 from lib.stability import signal_noise
-from lib.surface import (
-    choose_trained,
-    curve_points,
-    fine_tuned,
-    frozen,
-    frozen_heads,
-    heads_by_seed,
-    surface_bits,
-)
+from lib.surface import fine_tuned, frozen, frozen_heads, heads_by_seed, side_by_side
+from lib.trained_parts import choose_trained, curve_points, surface_bits
 
 SHAPE = {
     "vocab_size": 44,
@@ -53,10 +47,10 @@ TUNING = {
     "together": False,
     "deterministic": True,
     "quantizations": [PLAIN, "fp4"],
-    "methods": [LRP],
+    "methods": {LRP: 6},
 }
 HEADS = {"epochs": 3, "learning_rate": 1e-2, "batch_size": 4}
-EXPLAINED = {"quantizations": [PLAIN, "nf4"], "methods": [LRP]}
+EXPLAINED = {"quantizations": [PLAIN, "nf4"], "methods": {LRP: 6, "gradient-x-input": 2}}
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +114,10 @@ def test_only_what_is_chosen_learns(corpus: Corpus) -> None:
         choose_trained(before, "above:3")
 
 
+def test_seeds_in_groups() -> None:
+    assert side_by_side([5, 6, 7, 8, 9], 2) == [[5, 6], [7, 8], [9]]
+
+
 def test_points_of_the_curve() -> None:
     assert curve_points("biases layers lora:2", 2) == ["biases", "above:0", "above:1", "above:2", "lora:2"]
 
@@ -136,7 +134,7 @@ def test_a_run_says_what_the_model_predicts_and_repeats_to_the_bit(corpus: Corpu
             assert np.array_equal(value, again[name])
     assert result["final_weights"] == again["final_weights"] != other["final_weights"]
     assert result["data_order"] != other["data_order"]
-    assert not np.array_equal(result["plain/lrp"], result["fp4/lrp"])
+    assert not np.array_equal(result[f"plain/{LRP}"], result[f"fp4/{LRP}"])
 
 
 def test_seeds_side_by_side_give_each_seed_s_result(corpus: Corpus) -> None:
@@ -144,7 +142,7 @@ def test_seeds_side_by_side_give_each_seed_s_result(corpus: Corpus) -> None:
     for seed in (1, 2, 3):
         result = fine_tuned(seed=seed, corpus=corpus, groups=[(1, 2), (3,)], **side_by_side)
         alone = fine_tuned(seed=seed, corpus=corpus, **TUNING)
-        np.testing.assert_allclose(result["plain/lrp"], alone["plain/lrp"], atol=1e-4)
+        np.testing.assert_allclose(result[f"plain/{LRP}"], alone[f"plain/{LRP}"], atol=1e-4)
         assert result["initial_weights"] == alone["initial_weights"]
 
 
@@ -159,9 +157,13 @@ def test_a_frozen_run_explains_the_encoder_under_its_seed_s_head(corpus: Corpus,
         model.classifier.dense.bias.data = torch.from_numpy(heads[seed]["dense_bias"])
         model.classifier.out_proj.weight.data = torch.from_numpy(heads[seed]["out_weight"])
         model.classifier.out_proj.bias.data = torch.from_numpy(heads[seed]["out_bias"])
-        expected = explain(model, [PLAIN], [LRP], corpus)
-        np.testing.assert_allclose(result["plain/lrp"], expected["plain/lrp"], rtol=1e-5, atol=1e-7)
-    assert not np.array_equal(results[5]["plain/lrp"], results[6]["plain/lrp"])
+        expected = explain(model, corpus=corpus, **EXPLAINED)
+        assert set(expected) < set(result)
+        for name, values in expected.items():  # also the second seed's, whose texts are not read again
+            np.testing.assert_allclose(result[name], values, rtol=1e-5, atol=1e-7, err_msg=name)
+        words = sum(len(corpus.test_texts[index].split()) for index in corpus.explained[:2])
+        assert result["plain/gradient-x-input"].shape == (words,)
+    assert not np.array_equal(results[5][f"plain/{LRP}"], results[6][f"plain/{LRP}"])
 
 
 def final_table(records: list[sweep.Record]) -> str:
