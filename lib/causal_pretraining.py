@@ -8,7 +8,7 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from transformers import (
     Trainer,
 )
 
-from lib.causal_models import dialogue, load_tokenizer
+from lib.causal_models import check_fits, dialogue, load_tokenizer
 from lib.mini_english import small_talk, stories
 from lib.models import ModelError, keep
 from lib.seeding import fingerprint, seed_everything
@@ -78,6 +78,32 @@ class PretrainingReport:
     unigram_loss: float
 
 
+def check_models(models: Iterable[str], *, device: torch.device, dtype: torch.dtype, max_length: int) -> None:
+    """Refuse models that are not there or cannot do the work, before anything slow begins.
+
+    Parameters
+    ----------
+    models : iterable of str
+        Names of ``TINY``, Hub ids and folders.
+    device, dtype, max_length
+        As `lib.causal_models.check_fits` takes them.
+
+    Raises
+    ------
+    ModelError
+        In one line, for the first such model.
+    """
+    for model in models:
+        if model not in TINY and not _looks_tiny(model):
+            check_fits(model, device=device, dtype=dtype, max_length=max_length)
+            continue
+        _check_name(model)
+        if max_length > CONTEXT:
+            raise ModelError(
+                f"max_length = {max_length}: allowed for model {model!r}: at most {CONTEXT} tokens"
+            )
+
+
 def pretrain_tiny(
     names: Sequence[str], *, seed: int, steps: int, cache_dir: Path, workers: int = 1
 ) -> dict[str, Path]:
@@ -102,8 +128,7 @@ def pretrain_tiny(
         If a name is not known.
     """
     for name in names:
-        if name not in TINY:
-            raise ModelError(f"model {name!r}: no such tiny model; allowed: {', '.join(TINY)}")
+        _check_name(name)
     folders = {name: _folder(name, seed, steps, cache_dir) for name in TINY}
     wanted = {*names, *(TINY[name][1] for name in names)} - {None}
     missing = [name for name in TINY if name in wanted and not (folders[name] / REPORT).is_file()]
@@ -137,6 +162,16 @@ def train_tokenizer(family: str, texts: Sequence[str]) -> PreTrainedTokenizerBas
     learned = json.loads(bpe.to_str())["model"]
     merges = [tuple(merge) for merge in learned["merges"]]
     return kind(vocab=learned["vocab"], merges=merges, model_max_length=CONTEXT)
+
+
+def _looks_tiny(model: str) -> bool:
+    """Tell a misspelt name of a tiny model from a folder, and from a Hub id, which has an owner."""
+    return model.startswith("tiny-") and "/" not in model and not Path(model).is_dir()
+
+
+def _check_name(name: str) -> None:
+    if name not in TINY:
+        raise ModelError(f"model {name!r}: no such tiny model; allowed: {', '.join(TINY)}")
 
 
 def _folder(name: str, seed: int, steps: int, cache_dir: Path) -> Path:

@@ -85,7 +85,8 @@ def trial(
     Raises
     ------
     ValueError
-        If the states of an 8-bit optimizer are not all kept in 8 bits.
+        If the states of an 8-bit optimizer are not all kept in 8 bits, or a prompt or question leaves the
+        model no room for what is to be added.
     """
     where, how, work = torch.device(device), Recipe(**recipe), tasks[task]
     set_deterministic(deterministic)
@@ -95,6 +96,7 @@ def trial(
     )["input_ids"]
     order = data_order(len(encoded), how.epochs, seeds["order"])
     adapted = new_adapter(models[model], how, where, derive(seeds["initialisation"], "initialisation"))
+    _check_room(work, tokenizer, adapted.get_base_model().config.max_position_embeddings)
     initial = fingerprint(get_peft_model_state_dict(adapted))
     start = time.perf_counter()
     trainer = train(adapted, encoded, order, how, where, derive(seeds["dropout"], "dropout"))
@@ -147,6 +149,17 @@ def pretrained(
     work, tokenizer = tasks[task], load_tokenizer(models[model])
     value = perplexity(base, work.test, tokenizer, special_tokens=work.special_tokens, max_length=max_length)
     return {"perplexity": value}
+
+
+def _check_room(work: Task, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
+    """Refuse prompts and questions that are too long for the model, before it is trained for hours."""
+    for asked, added in ((work.prompts, work.new_tokens), (work.questions, work.answer_tokens)):
+        encoded = tokenizer(asked, add_special_tokens=work.special_tokens)["input_ids"] if asked else []
+        longest = max(map(len, encoded), default=0)
+        if longest + added > context:
+            raise ValueError(
+                f"a prompt has {longest} tokens and is to get {added} more: the model reads at most {context}"
+            )
 
 
 def _evaluate(

@@ -51,24 +51,26 @@ def merging(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 def losses(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw the loss curve of every trial, averaged over a tenth of its steps (paper 3, Figure 4).
 
+    A model's two panels share their axes, so that its optimizers can be compared.
+
     Parameters
     ----------
     table : DataFrame
         Of `lib.trials.frame`: columns ``model``, ``bits``, ``seed`` and ``losses``.
     """
     models = table["model"].unique().tolist()
-    figure, panels = plt.subplots(2, len(models), figsize=(11, 5), sharex=True, sharey=True, squeeze=False)
+    figure, panels = plt.subplots(2, len(models), figsize=(11, 5), sharex=True, sharey="col", squeeze=False)
     rows = []
     for trial in table.itertuples():
         axes = panels[_BITS[::-1].index(trial.bits), models.index(trial.model)]
         steps = np.arange(1, len(trial.losses) + 1)
         smooth = pd.Series(trial.losses).rolling(max(1, len(steps) // 10)).mean()
         axes.plot(steps, smooth, linewidth=0.8, color=COLOURS[trial.seed % len(COLOURS)])
-        axes.set(title=f"{trial.model}, {trial.bits}", xlabel="step", ylabel="loss (nats per token)")
+        axes.set(title=f"{trial.model}, {trial.bits}", ylabel="loss (nats per token)")
         curve = {"step": steps, "loss": trial.losses}
         rows.append(pd.DataFrame(curve).assign(model=trial.model, bits=trial.bits, seed=trial.seed))
-    for axes in panels.flat:
-        axes.label_outer()
+    for axes in panels[-1]:
+        axes.set_xlabel("step")
     return figure, pd.concat(rows)
 
 

@@ -1,11 +1,10 @@
-"""What repeats, at which level, and which source of randomness costs what: statistics for a few trials.
+"""Statistics for a few trials: how far they scatter, whether two groups differ, which source costs what.
 
-Seven trials are few. Tests are exact (every permutation counted), intervals say how little seven values tell,
-and every point is shown.
+Seven trials are few. Tests are exact (every permutation counted), and intervals say how little seven values
+tell.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,41 +12,6 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from lib.claims import Interval
-from lib.seeding import fingerprint
-
-
-def bitwise(records: Sequence[Mapping[str, object]], what: Iterable[str]) -> dict[str, int]:
-    """Count the different values among records: 1 where all are equal to the bit.
-
-    Parameters
-    ----------
-    records : sequence of mapping
-        Results of trials.
-    what : iterable of str
-        Names of results, compared by their fingerprints.
-    """
-    return {name: len({fingerprint(record[name]) for record in records}) for name in what}
-
-
-def agreement(answers: Sequence[Sequence[str]]) -> tuple[float, float]:
-    """Return how far trials agree on the answers to the same questions.
-
-    Parameters
-    ----------
-    answers : (trials, questions)
-        At least two trials.
-
-    Returns
-    -------
-    unanimous : float
-        The share of questions that all trials answer alike.
-    pairwise : float
-        The mean share of questions that two trials answer alike.
-    """
-    table = np.array(answers)  # (trials, questions)
-    unanimous = (table == table[0]).all(0).mean()
-    pairs = [(first == second).mean() for first, second in combinations(table, 2)]
-    return float(unanimous), float(np.mean(pairs))
 
 
 def sd_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -153,13 +117,43 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 
 
 def with_holm(tests: pd.DataFrame) -> pd.DataFrame:
-    """Add to each column of p values, named "p ...", one corrected for the number of its rows."""
-    added = {
-        f"{name}, corrected": pd.Series(holm(tests[name].dropna().astype(float).to_dict()), dtype=float)
+    """Correct each column of p values, named "p ...", for the number of its values."""
+    corrected = {
+        name: pd.Series(holm(tests[name].dropna().astype(float).to_dict()), dtype=float)
         for name in tests
         if name.startswith("p ")
     }
-    return tests.assign(**added)
+    return tests.assign(**corrected)
+
+
+def compare(first: ArrayLike, second: ArrayLike, *, paired: bool, confidence: float) -> dict[str, object]:
+    """Compare the means and the spreads of two groups of trials.
+
+    Parameters
+    ----------
+    first, second : (trials,)
+        Log-perplexities.
+    paired : bool
+        Whether trials of the same number share their seeds.
+    confidence : float
+        Of the intervals.
+
+    Returns
+    -------
+    dict
+        The difference of the means, the second group's standard deviation and the ratio of the two with
+        their intervals as text, and the p values of a permutation test of the means, a sign-flip test of the
+        pairs (None without pairs), and Brown and Forsythe's test of the spreads.
+    """
+    first, second = np.asarray(first, float), np.asarray(second, float)
+    return {
+        "difference": first.mean() - second.mean(),
+        "sd of the second": str(sd_interval(second, confidence)),
+        "ratio of sds": str(sd_ratio_interval(first, second, confidence)),
+        "p permutation": permutation_p(first, second),
+        "p sign flip": sign_flip_p(first - second) if paired else None,
+        "p spread": brown_forsythe_p(first, second),
+    }
 
 
 def variance_shares(

@@ -173,6 +173,7 @@ class QloraRepeatability(NotebookSettings):
     answered: Count
     levels: Annotated[int, Field(ge=2, le=7)]
     explosion_seeds: Count
+    labelled: Text
     label_texts: Annotated[int, Field(ge=50)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     min_finished: Fraction

@@ -1,19 +1,18 @@
 """Sets of QLoRA trials: what each model learns and is asked, designs over seeds, and records as a table."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import pandas as pd
 from datasets import DatasetDict
+from pandas.io.formats.style import Styler
 
 from lib.causal_models import dialogue, prompt
-from lib.mini_quotes import mini_quotes, themes
 from lib.recipes import SOURCES, Recipe, Task
 from lib.records import Record
-from lib.seeding import derive
 
 KERNELS = ("sdpa", "eager")
 
@@ -58,28 +57,33 @@ def instruction_task(
     )
 
 
-def theme_task(seed: int, count: int) -> tuple[Task, list[str]]:
-    """Learn to name a generated quote's theme; return the task and the true themes of its questions.
+def label_task(family: str, corpus: DatasetDict) -> tuple[Task, list[str]]:
+    """Learn to name a text's class in a family's tags; return the task and the test texts' true names.
 
-    Four in five quotes are learned from, the others are asked about.
+    Parameters
+    ----------
+    family : str
+        ``gpt_neox`` or ``llama``.
+    corpus : DatasetDict
+        Splits train and test with the columns ``text`` and ``label``, the latter with names.
     """
-    rows = mini_quotes(derive(seed, "themes"), count)
-    asked = [f"{row['quote']} Theme:" for row in rows]
-    true = [f" {row['tags'][0]}" for row in rows]
-    known = count * 4 // 5
-    texts = [question + theme for question, theme in zip(asked, true, strict=True)]
-    task = Task(
-        texts[:known],
-        texts[known:],
-        questions=asked[known:],
-        options=[f" {theme}" for theme in themes()],
+    names = corpus["train"].features["label"].names
+
+    def asked(text: str) -> str:
+        return f"{text}\nIs this {' or '.join(names)}?"
+
+    train, test = (
+        [dialogue(family, asked(row["text"]), names[row["label"]]) for row in corpus[split]]
+        for split in ("train", "test")
     )
-    return task, true[known:]
+    questions = [prompt(family, asked(text)) for text in corpus["test"]["text"]]
+    task = Task(train, test, questions=questions, options=names, special_tokens=False)
+    return task, [names[label] for label in corpus["test"]["label"]]
 
 
 def letter(text: str) -> str:
-    """Return the first letter from A to D that stands alone in an answer, or a dash."""
-    found = re.search(r"\b[A-D]\b", text)
+    """Return the letter from A to D that an answer gives, or a dash; the article "A" is no answer."""
+    found = re.search(r"(?<=answer is )[A-D]\b|\b[A-D](?=[:.)]|$)", text)
     return found[0] if found else "—"
 
 
@@ -115,6 +119,7 @@ def explosion_candidates(recipe: Recipe) -> dict[str, Recipe]:
         "epsilon 0": {"epsilon": 0.0},
         "epsilon 1e-4": {"epsilon": 1e-4},
         "loss scale 1024": {"loss_scale": 1024.0},
+        "learning rate x 0.1": {"learning_rate": 0.1 * rate},
         "learning rate x 10": {"learning_rate": min(10 * rate, 1.0)},
         "learning rate x 100": {"learning_rate": min(100 * rate, 1.0)},
         "8-bit states, epsilon 0": eight | {"epsilon": 0.0},
@@ -126,6 +131,19 @@ def explosion_candidates(recipe: Recipe) -> dict[str, Recipe]:
         "PyTorch's AdamW, adapters float16, loss scale 1024": torch_adam | half | {"loss_scale": 1024.0},
     }
     return {name: replace(recipe, **change) for name, change in changes.items()}
+
+
+def in_parts(
+    plan: Mapping[str, Sequence[dict[str, Any]]], sweep: Callable[[list[dict[str, Any]]], Sequence[Record]]
+) -> dict[str, list[Record]]:
+    """Do all runs of a plan in one sweep, and return each part's records under its name."""
+    records = iter(sweep([run for part in plan.values() for run in part]))
+    return {name: [next(records) for _ in part] for name, part in plan.items()}
+
+
+def bits_of(record: Record) -> str:
+    """Return "8-bit" or "32-bit": how the optimizer of a trial keeps its states."""
+    return "8-bit" if "8bit" in record.settings["recipe"]["optimizer"] else "32-bit"
 
 
 def frame(records: Sequence[Record], **labels: Sequence[Any]) -> pd.DataFrame:
@@ -147,7 +165,7 @@ def frame(records: Sequence[Record], **labels: Sequence[Any]) -> pd.DataFrame:
     rows = [
         {
             "model": record.settings["model"],
-            "bits": "8-bit" if "8bit" in record.settings["recipe"]["optimizer"] else "32-bit",
+            "bits": bits_of(record),
             "seed": record.settings["seed"],
             "status": record.status,
             "peak_memory": record.peak_memory,
@@ -156,3 +174,71 @@ def frame(records: Sequence[Record], **labels: Sequence[Any]) -> pd.DataFrame:
         for record in records
     ]
     return pd.DataFrame(rows).assign(**labels)
+
+
+def by_trial(table: pd.DataFrame, value: str) -> pd.DataFrame:
+    """Spread a column of a table of trials: (trials, models x bits), the trials numbered from 1.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `frame`.
+    value : str
+        Which column.
+    """
+    columns = pd.MultiIndex.from_frame(table[["model", "bits"]].drop_duplicates())
+    wide = table.pivot(index="seed", columns=["model", "bits"], values=value)[columns]
+    return wide.set_axis(range(1, len(wide) + 1)).rename_axis("trial")
+
+
+def as_printed(
+    values: Mapping[str, Mapping[str, Sequence[float]]], called: Mapping[str, str]
+) -> pd.DataFrame:
+    """Bring published values of trials into the form of `by_trial`.
+
+    Parameters
+    ----------
+    values : mapping
+        The trials' values by the paper's name of a model, then by bits.
+    called : mapping
+        The paper's name of each model by the name here.
+    """
+    columns = {(here, bits): column for here, name in called.items() for bits, column in values[name].items()}
+    wide = pd.DataFrame(columns).rename_axis(columns=["model", "bits"])
+    return wide.set_axis(range(1, len(wide) + 1)).rename_axis("trial")
+
+
+def side_by_side(
+    table: pd.DataFrame, model: str, number: int, printed: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    """Put each trial's completion of a prompt beside the published ones: (trials, 4).
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `frame`, with the column ``completions``.
+    model : str
+        Which model's.
+    number : int
+        Which prompt's.
+    printed : mapping
+        The published completions of the trials, by "8-bit" and "32-bit".
+
+    Returns
+    -------
+    DataFrame
+        Index: the trial, from 1. Columns: "here" or "paper", each "8-bit" and "32-bit"; NaN where one has
+        fewer trials.
+    """
+    own = table[table["model"] == model].sort_values("seed")
+    texts = {("here", bits): own.loc[own["bits"] == bits, "completions"].str[number] for bits in printed}
+    texts |= {("paper", bits): pd.Series(column) for bits, column in printed.items()}
+    shown = pd.DataFrame({name: column.reset_index(drop=True) for name, column in texts.items()})
+    return shown.set_axis(range(1, len(shown) + 1)).rename_axis("trial")
+
+
+def as_text(texts: pd.DataFrame) -> Styler:
+    """Show a table of texts so that it can be read: wrapped, tags as they are, no text as a word."""
+    # A text of nothing but quotation marks would widen the table beyond the page.
+    css = {"text-align": "left", "white-space": "pre-wrap", "overflow-wrap": "anywhere", "font-size": "85%"}
+    return texts.replace("", "(nothing)").style.format(escape="html", na_rep="").set_properties(**css)

@@ -1,4 +1,5 @@
 import math
+import re
 
 import huggingface_hub
 import pytest
@@ -216,3 +217,16 @@ def test_a_model_that_does_not_fit_says_how_much_it_needs(tmp_path):
 def test_a_text_length_beyond_the_context_is_refused(folders):
     with pytest.raises(ModelError, match=r"max_length = 2000: allowed .* at most 1024 tokens"):
         check_fits(folders["tiny-neox"], device=CPU, dtype=torch.float32, max_length=2_000)
+
+
+@pytest.mark.parametrize(
+    ("model", "max_length", "message"),
+    [
+        ("tiny-neox", 2_048, "max_length = 2048: allowed for model 'tiny-neox': at most 1024 tokens"),
+        ("tiny-neo", 512, "model 'tiny-neo': no such tiny model; allowed: tiny-neox, tiny-llama"),
+        ("./nowhere", 512, "model './nowhere': no such folder"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_trained(model, max_length, message):
+    with pytest.raises(ModelError, match=re.escape(message)):
+        causal_pretraining.check_models([model], device=CPU, dtype=torch.float32, max_length=max_length)

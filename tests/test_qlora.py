@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from safetensors.torch import load_file
 
 from lib.adapters import data_order, new_adapter, optimizer_states
@@ -11,7 +12,7 @@ from lib.mini_quotes import mini_quotes
 from lib.qlora import pretrained, trial
 from lib.recipes import Recipe, Task, run_of
 from lib.seeding import fingerprint
-from lib.trials import explosion_candidates, factorial, letter
+from lib.trials import explosion_candidates, factorial, label_task, letter
 
 RECIPE = Recipe(epochs=1, learning_rate=2e-3)
 EIGHT_BIT = replace(RECIPE, optimizer="paged_adamw_8bit")
@@ -188,7 +189,37 @@ def test_single_changes_come_before_combinations():
     assert list(changed.values()) == sorted(changed.values())
 
 
-@pytest.mark.parametrize(("text", "found"), [("A", "A"), ("It is (C).", "C"), ("Because", "—"), ("", "—")])
+def test_a_prompt_without_room_for_its_completion_is_refused_before_training(inputs, monkeypatch):
+    monkeypatch.setattr("lib.qlora.train", lambda *_: pytest.fail("was trained"))
+    task = replace(inputs["tasks"]["t"], prompts=["word " * 2_000])
+    settings = run_of(0, "m", "long", RECIPE, device="cpu", deterministic=True)
+    with pytest.raises(ValueError, match=r"a prompt has \d+ tokens and is to get 8 more: .* at most 1024"):
+        trial(**settings, **inputs | {"tasks": {"long": task}})
+
+
+def test_a_text_is_asked_for_its_class_and_answered_by_name():
+    labels = ClassLabel(names=["negative", "positive"])
+    rows = {"text": ["bon", "nul"], "label": [1, 0]}
+    split = Dataset.from_dict(rows, features=Features({"text": Value("string"), "label": labels}))
+    task, true = label_task("llama", DatasetDict(train=split, test=split))
+    assert task.train[0] == "<s><INST>bon\nIs this negative or positive?</INST>positive</s>"
+    assert task.questions[1] == "<s><INST>nul\nIs this negative or positive?</INST>"
+    assert task.options == ["negative", "positive"]
+    assert true == ["positive", "negative"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("A", "A"),
+        ("It is (C).", "C"),
+        ("B: a pear", "B"),
+        ("A pear. The answer is D because", "D"),
+        ("A tired traveller", "—"),
+        ("Because", "—"),
+        ("", "—"),
+    ],
+)
 def test_the_letter_of_an_answer(text, found):
     assert letter(text) == found
 

@@ -60,16 +60,23 @@ def test_holm_by_hand():
     assert corrected == pytest.approx({"a": 0.04, "b": 0.03, "c": 0.04})
 
 
-def test_agreement_by_hand():
-    unanimous, pairwise = repeatability.agreement([["a", "b", "c"], ["a", "b", "d"], ["a", "x", "d"]])
-    assert unanimous == pytest.approx(1 / 3)
-    assert pairwise == pytest.approx((2 / 3 + 1 / 3 + 2 / 3) / 3)
+def test_holm_corrects_each_column_of_p_values_and_nothing_else():
+    tests = pd.DataFrame(
+        {"p one": [0.01, 0.04], "p none": [None, None], "mean": [1.0, 2.0]}, index=["a", "b"]
+    )
+    corrected = repeatability.with_holm(tests)
+    assert corrected["p one"].to_list() == [0.02, 0.04]
+    assert corrected["p none"].isna().all()
+    assert corrected["mean"].to_list() == [1.0, 2.0]
 
 
-def test_bitwise_tells_the_last_bit():
-    value = np.array([0.1, 0.2])
-    records = [{"losses": value}, {"losses": value.copy()}, {"losses": np.nextafter(value, 1)}]
-    assert repeatability.bitwise(records, ["losses"]) == {"losses": 2}
+def test_two_groups_are_compared_first_less_second():
+    first, second = [2.0, 4.0, 6.0], [1.0, 2.0, 3.0]
+    compared = repeatability.compare(first, second, paired=True, confidence=0.95)
+    assert compared["difference"] == 2
+    assert compared["ratio of sds"].startswith("2 [")
+    assert compared["p sign flip"] == repeatability.sign_flip_p([1.0, 2.0, 3.0])
+    assert repeatability.compare(first, second, paired=False, confidence=0.95)["p sign flip"] is None
 
 
 def _design(levels, effects, noise=0.0):
@@ -120,4 +127,9 @@ def test_the_published_tables_are_whole():
     values = published(3)
     for name in ("perplexity", "train_seconds", "test_seconds"):
         assert {len(column) for model in values[name].values() for column in model.values()} == {7}
-    assert all(len(answers) == 7 for model in values["letters"].values() for answers in model)
+    for printed in (values["completions"], values["answers"]):
+        assert set(printed) <= set(values["models"])
+    answers = [column for model in values["answers"].values() for bits in model.values() for column in bits]
+    prompts = [prompt for model in values["completions"].values() for prompt in model.values()]
+    completions = [column for prompt in prompts for column in prompt.values()]
+    assert {len(column) for column in answers + completions} == {7}
