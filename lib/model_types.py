@@ -222,6 +222,7 @@ def rank_correlation(measured: Mapping[str, Measured], types: Sequence[ModelType
 def _kendall_taus(x: NDArray[np.number], rows: Floats) -> Floats:
     """Return tau-b of ``x`` (points,) and each of ``rows`` (resamples, points), as scipy does of one."""
     one, other = np.triu_indices(len(x), k=1)
+    rows = stats.rankdata(rows, axis=1)  # two infinite SNRs are a tie
     signs, row_signs = np.sign(x[one] - x[other]), np.sign(rows[:, one] - rows[:, other])
     return row_signs @ signs / (np.linalg.norm(signs) * np.linalg.norm(row_signs, axis=1))
 

@@ -86,7 +86,8 @@ def reductions(
     for one, other in pairs:
         points = 100 * (types[one].accuracy(labels).mean() - types[other].accuracy(labels).mean())
         factor = types[other].surface / types[one].surface
-        rows[f"{one} / {other}"] = {"surface": f"÷ {factor:.3g}", "accuracy, points": f"{points:+.1f}"}
+        surface = f"÷ {factor:.3g}" if factor >= 1 else f"× {1 / factor:.3g}"
+        rows[f"{one} / {other}"] = {"surface": surface, "accuracy, points": f"{points:+.1f}"}
     return pd.DataFrame(rows).T
 
 
