@@ -4,6 +4,7 @@ Seven trials are few. Tests are exact (every permutation counted), and intervals
 tell.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -99,10 +100,14 @@ def sign_flip_p(differences: ArrayLike) -> float:
     return float(result.pvalue)
 
 
-def brown_forsythe_p(first: ArrayLike, second: ArrayLike) -> float:
-    """Return the p of equal spreads by Brown and Forsythe: Levene's test around the medians."""
-    with np.errstate(divide="ignore", invalid="ignore"):  # two values each lie equally far from their median
-        return float(stats.levene(first, second, center="median").pvalue)
+def brown_forsythe_p(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return the p of equal spreads by Brown and Forsythe: Levene's test around the medians.
+
+    Not a number where no group has three values: two lie equally far from their median, whatever they are.
+    """
+    if max(len(first), len(second)) < 3:
+        return math.nan
+    return float(stats.levene(first, second, center="median").pvalue)
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:

@@ -241,4 +241,6 @@ def as_text(texts: pd.DataFrame) -> Styler:
     """Show a table of texts so that it can be read: wrapped, tags as they are, no text as a word."""
     # A text of nothing but quotation marks would widen the table beyond the page.
     css = {"text-align": "left", "white-space": "pre-wrap", "overflow-wrap": "anywhere", "font-size": "85%"}
-    return texts.replace("", "(nothing)").style.format(escape="html", na_rep="").set_properties(**css)
+    headings = {"selector": "th.col_heading", "props": "text-align: left"}
+    style = texts.replace("", "(nothing)").style.format(escape="html", na_rep="")
+    return style.set_properties(**css).set_table_styles([headings])

@@ -54,6 +54,11 @@ def test_seven_pairs_of_one_sign_give_two_in_128():
     assert repeatability.sign_flip_p([1, 2, 3, 4, 5, 6, 7]) == pytest.approx(2 / 128)
 
 
+def test_two_values_have_no_spread_to_test():
+    assert np.isnan(repeatability.brown_forsythe_p([1.0, 2.0], [1.0, 5.0]))
+    assert repeatability.brown_forsythe_p([1.0, 2.0, 3.0], [1.0, 5.0, 9.0]) > 0.05
+
+
 def test_holm_by_hand():
     # sorted 0.01, 0.02, 0.04: times 3, 2, 1 -> 0.03, 0.04, 0.04
     corrected = repeatability.holm({"a": 0.04, "b": 0.01, "c": 0.02})
