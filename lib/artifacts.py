@@ -5,22 +5,22 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from datasets import DatasetDict
-from transformers import PreTrainedModel
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lib.comparison import HeadTraining, Result, train_on_frozen
+from lib.comparison import HeadTraining, Result, train_on_frozen, tuned
 from lib.corpora import ARTIFACT, plant
-from lib.explanations import Corpus, word_relevance
-from lib.finetuning import encode, fine_tune
+from lib.explanations import Corpus, relevance
+from lib.finetuning import encode
 from lib.grammar import load_grammar
 from lib.mini_corpora import CORPORA
 from lib.models import load_classifier, load_tokenizer
 from lib.records import Record
-from lib.words import normalise, tokenize
+from lib.words import normalise, texts_to_words, tokenize
 
 
 def artifact_corpora(
-    corpus: Corpus, splits: DatasetDict, dataset: str, rates: Sequence[float], *, seed: int
+    corpus: Corpus, dataset: str, rates: Sequence[float], *, seed: int
 ) -> tuple[dict[str, Corpus], str, list[str]]:
     """Plant a word that means nothing into the training texts of class 1, at each of several rates.
 
@@ -28,8 +28,6 @@ def artifact_corpora(
     ----------
     corpus : Corpus
         The clean texts.
-    splits : DatasetDict
-        The same texts, as they were loaded.
     dataset : str
         A generated corpus has a word of its own for this; real texts get ``lib.corpora.ARTIFACT``.
     rates : sequence of float
@@ -47,14 +45,18 @@ def artifact_corpora(
         The test texts, each with the word planted.
     """
     word = load_grammar(dataset).artifact if dataset in CORPORA else ARTIFACT
-    plain = {name: split.select_columns(["text", "label"]) for name, split in splits.items()}
-    planted = {
-        str(rate): replace(
-            corpus, train_texts=list(plant(plain["train"], word, rate=rate, seed=seed)["text"])
+    train, test = (
+        Dataset.from_dict({"text": texts, "label": labels})
+        for texts, labels in (
+            (corpus.train_texts, corpus.train_labels),
+            (corpus.test_texts, corpus.test_labels),
         )
+    )
+    planted = {
+        str(rate): replace(corpus, train_texts=list(plant(train, word, rate=rate, seed=seed)["text"]))
         for rate in rates
     }
-    return planted, word, list(plant(plain["test"], word, rate=1.0, seed=seed, label=None)["text"])
+    return planted, word, list(plant(test, word, rate=1.0, seed=seed, label=None)["text"])
 
 
 def artifact_run(
@@ -95,13 +97,11 @@ def artifact_run(
     tokenizer = load_tokenizer(corpus.model)
     model = load_classifier(corpus.model, seed=seed, device=corpus.device)
     train_on_frozen(model, tokenizer, corpus, [seed], HeadTraining(*head)).heads.install(0, model)
-    frozen = _reliance(model, corpus, artifact, planted_texts)
-    model = load_classifier(corpus.model, seed=seed, device=corpus.device)
-    texts, labels = corpus.train_texts, corpus.train_labels
-    fine_tune(model, tokenizer, texts, labels, seed=seed, max_length=corpus.max_length, **training)
-    tuned = _reliance(model, corpus, artifact, planted_texts)
+    frozen = _reliance(model, tokenizer, corpus, artifact, planted_texts)
+    model, _ = tuned(corpus, tokenizer, seed=seed, training=training)
+    finetuned = _reliance(model, tokenizer, corpus, artifact, planted_texts)
     return {f"frozen/{name}": value for name, value in frozen.items()} | {
-        f"finetuned/{name}": value for name, value in tuned.items()
+        f"finetuned/{name}": value for name, value in finetuned.items()
     }
 
 
@@ -129,19 +129,20 @@ def reliance(record: Record) -> list[dict[str, Any]]:
 
 
 def _reliance(
-    model: PreTrainedModel, corpus: Corpus, artifact: str, planted_texts: Sequence[str]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    corpus: Corpus,
+    artifact: str,
+    planted_texts: Sequence[str],
 ) -> dict[str, Any]:
     """Compare the texts with and without the artifact, and weigh it among the words."""
-    tokenizer = load_tokenizer(corpus.model)
     clean = encode(model, tokenizer, corpus.test_texts, max_length=corpus.max_length).predicted
     planted = encode(model, tokenizer, planted_texts, max_length=corpus.max_length).predicted
     tokens = tokenize([planted_texts[index] for index in corpus.explained], tokenizer, corpus.max_length)
-    flat = word_relevance(model, tokens, planted[corpus.explained])
-    shares, start = [], 0
-    for text in tokens:
-        values = normalise(flat[start : start + len(text.words)], 0)  # sums to 1
-        start += len(text.words)
-        shares.append(sum(value for word, value in zip(text.words, values, strict=True) if word == artifact))
+    words, values = texts_to_words(tokens, relevance(model, tokens, planted[corpus.explained]))
+    shares = [
+        normalise(row, 0)[np.array(text) == artifact].sum() for text, row in zip(words, values, strict=True)
+    ]  # a text's relevances sum to 1
     return {
         "accuracy": float(np.mean(clean == np.array(corpus.test_labels))),
         "clean": clean.astype(np.uint8),

@@ -11,14 +11,12 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lib.attribution import explain
-from lib.explanations import AUTHORS_LRP, LRP, METHODS, Corpus, word_relevance
-from lib.faithfulness import Curves, curves
-from lib.finetuning import Encoded, encode, fine_tune
+from lib.explanations import Corpus, flat_words, relevance, word_relevance
+from lib.faithfulness import curves
+from lib.finetuning import Encoded, Training, encode, fine_tune
 from lib.frozen import Heads, train_heads
 from lib.models import load_classifier, load_tokenizer
 from lib.projection import components_needed, explained_variance
-from lib.sweep import Record
 
 Result = dict[str, Any]
 
@@ -31,6 +29,19 @@ class HeadTraining(NamedTuple):
     batch_size: int
 
 
+def run(*, kind: str, **settings: Any) -> Result:
+    """Carry out `finetuned_run` or `frozen_run`, so that one sweep holds runs of both kinds.
+
+    Parameters
+    ----------
+    kind : str
+        ``fine-tuned`` or ``frozen``.
+    **settings
+        Those of that run.
+    """
+    return {"fine-tuned": finetuned_run, "frozen": frozen_run}[kind](**settings)
+
+
 def finetuned_run(
     *,
     seed: int,
@@ -39,6 +50,7 @@ def finetuned_run(
     training: Mapping[str, Any],
     heads: Mapping[str, Sequence[Any]],
     methods: Mapping[str, int],
+    hidden_texts: int,
     keep_weights: bool,
     corpora: Mapping[str, Corpus],
 ) -> Result:
@@ -51,14 +63,16 @@ def finetuned_run(
     task, other : str
         What is fine-tuned on, and what its embeddings are then used for (paper 1, section 4).
     training : mapping
-        ``epochs``, ``learning_rate`` and ``batch_size``.
+        ``epochs``, ``learning_rate``, ``batch_size`` and so on of `lib.finetuning.fine_tune`.
     heads : mapping of str to (epochs, learning rate, batch size)
         How a task's frozen head is trained.
     methods : mapping of str to int
-        Explanations of `lib.explanations.METHODS`, and how many of the explained texts each explains.
+        Explanations of `lib.attribution.METHODS`, and how many of the explained texts each explains.
+    hidden_texts : int
+        On how many of these texts words are hidden in the order of each method; see
+        `lib.compared_models.curves_of`.
     keep_weights : bool
-        Whether the record holds the weights, for `rebuild`, and where several methods are compared the curves
-        of `curves_of`.
+        Whether the record holds the weights; see `lib.compared_models.rebuild`.
     corpora : mapping of str to Corpus
         The tasks' texts.
 
@@ -66,32 +80,21 @@ def finetuned_run(
     -------
     dict
         ``train_accuracy``, ``predicted`` (test texts,), ``embeddings`` (test texts, dim), for each method
-        ``relevance/<method>`` (words of the explained texts,), and for the other task ``cross_predicted`` and
-        ``cross_embeddings``.
+        ``relevance/<method>`` (words of the explained texts,), and for the other task
+        ``cross_train_accuracy``, ``cross_predicted`` and ``cross_embeddings``.
     """
     corpus, tokenizer = corpora[task], load_tokenizer(corpora[task].model)
-    model = load_classifier(corpus.model, seed=seed, device=corpus.device)
-    done = fine_tune(
-        model,
-        tokenizer,
-        corpus.train_texts,
-        corpus.train_labels,
-        seed=seed,
-        max_length=corpus.max_length,
-        **training,
+    model, done = tuned(corpus, tokenizer, seed=seed, training=training)
+    seen, test = (
+        _encode(model, tokenizer, corpus, texts) for texts in (corpus.train_texts, corpus.test_texts)
     )
-    seen, test = _encode(model, tokenizer, corpus)
     crossed = train_on_frozen(model, tokenizer, corpora[other], [seed], HeadTraining(*heads[other]))
     return {
         "train_accuracy": float(np.mean(seen.predicted == corpus.train_labels)),
         "predicted": test.predicted.astype(np.uint8),
         "embeddings": test.embeddings,
-        **_explain(model, tokenizer, corpus, test.predicted, methods),
-        **(
-            _faithfulness(model, tokenizer, corpus, test.predicted, methods, seed)
-            if keep_weights and len(methods) > 1
-            else {}
-        ),
+        **_explain(model, tokenizer, corpus, test.predicted, methods, hidden_texts, seed),
+        "cross_train_accuracy": crossed.train_accuracy[0],
         "cross_predicted": crossed.predicted[0],
         "cross_embeddings": crossed.embeddings,
         "losses": done.losses,
@@ -108,7 +111,8 @@ def frozen_run(
     seeds: Sequence[int],
     task: str,
     heads: Mapping[str, Sequence[Any]],
-    methods: Mapping[str, int],
+    methods: Sequence[Mapping[str, int]],
+    hidden_texts: int,
     corpora: Mapping[str, Corpus],
 ) -> Result:
     """Embed a task's texts once, train the heads of all seeds on them, test and explain each.
@@ -119,34 +123,36 @@ def frozen_run(
         The first of ``seeds``.
     seeds : sequence of int
         Of the heads.
-    task, heads, methods, corpora
-        As in `finetuned_run`.
+    methods : sequence of mappings of str to int
+        For each seed as in `finetuned_run`; a later seed has no method that an earlier one lacks.
+    task, heads, hidden_texts, corpora
+        As in `finetuned_run`; words are hidden for the first seed alone.
 
     Returns
     -------
     dict
         ``train_accuracy`` (seeds,), ``predicted`` (seeds, test texts), ``embeddings`` (test texts, dim), for
-        each method ``relevance/<method>`` (seeds, words of the explained texts), and the first seed's
-        weights and curves.
+        each method ``relevance/<method>`` (seeds that have it, words of the explained texts), and the first
+        seed's weights and curves.
     """
     corpus, tokenizer = corpora[task], load_tokenizer(corpora[task].model)
     model = load_classifier(corpus.model, seed=seed, device=corpus.device)
     trained = train_on_frozen(model, tokenizer, corpus, seeds, HeadTraining(*heads[task]))
     explained = []
-    for index in reversed(range(len(seeds))):  # the first seed's head stays in the model
-        trained.heads.install(index, model)
-        explained.append(_explain(model, tokenizer, corpus, trained.predicted[index], methods))
-    relevance = {name: np.stack([one[name] for one in reversed(explained)]) for name in explained[0]}
+    for row, chosen in enumerate(methods):
+        trained.heads.install(row, model)
+        hidden = hidden_texts if row == 0 else 0
+        explained.append(
+            _explain(model, tokenizer, corpus, trained.predicted[row], chosen, hidden, seeds[row])
+        )
+    names = [f"relevance/{method}" for method in methods[0]]
+    trained.heads.install(0, model)
     return {
         "train_accuracy": trained.train_accuracy,
         "predicted": trained.predicted,
         "embeddings": trained.embeddings,
-        **relevance,
-        **(
-            _faithfulness(model, tokenizer, corpus, trained.predicted[0], methods, seed)
-            if len(methods) > 1
-            else {}
-        ),
+        **explained[0],
+        **{name: np.stack([one[name] for one in explained if name in one]) for name in names},
         **_weights(model),
     }
 
@@ -182,35 +188,42 @@ def chain_run(
     measured = dict.fromkeys(tasks)  # each task once
     tokenizer = load_tokenizer(corpora[tasks[0]].model)
     model = load_classifier(corpora[tasks[0]].model, seed=seed, device=corpora[tasks[0]].device)
-    accuracy, components, relevance = {t: [] for t in measured}, {t: [] for t in measured}, {}
+    result = {f"{what}/{name}": [] for what in ("accuracy", "components") for name in measured}
     for number, task in enumerate([None, *tasks]):
         if task is not None:
-            corpus = corpora[task]
-            fresh = load_classifier(corpus.model, seed=seed, device=corpus.device)
-            model.classifier.load_state_dict(fresh.classifier.state_dict())
-            texts, labels = corpus.train_texts, corpus.train_labels
-            fine_tune(model, tokenizer, texts, labels, seed=seed, max_length=corpus.max_length, **training)
-            _, test = _encode(model, tokenizer, corpus, train=False)
-            explained = _explain(model, tokenizer, corpus, test.predicted, {LRP: len(corpus.explained)})
-            relevance[f"relevance/{number}"] = explained[f"relevance/{LRP}"]
+            model, _ = tuned(corpora[task], tokenizer, seed=seed, training=training, start=model)
+            result[f"relevance/{number}"] = _explain_predicted(model, tokenizer, corpora[task])
         for name in measured:
             trained = train_on_frozen(model, tokenizer, corpora[name], [seed], HeadTraining(*heads[name]))
-            accuracy[name].append(np.mean(trained.predicted[0] == corpora[name].test_labels))
-            components[name].append(components_needed(explained_variance(trained.embeddings)))
-    return {
-        **{f"accuracy/{name}": np.array(values) for name, values in accuracy.items()},
-        **{f"components/{name}": np.array(values) for name, values in components.items()},
-        **relevance,
-    }
+            right = np.mean(trained.predicted[0] == corpora[name].test_labels)
+            result[f"accuracy/{name}"].append(right)
+            result[f"components/{name}"].append(components_needed(explained_variance(trained.embeddings)))
+    return {name: np.array(values) for name, values in result.items()}
 
 
-def curves_of(record: Record) -> dict[str, Curves]:
-    """Return a record's deletion and insertion curves by method, texts in the corpus's order."""
-    names = [name.removesuffix("/deletion") for name in record.result if name.endswith("/deletion")]
-    return {
-        name: Curves(*(record[f"{name}/{what}"] for what in ("shares", "deletion", "insertion")))
-        for name in names
-    }
+def tuned(
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int,
+    training: Mapping[str, Any],
+    start: PreTrainedModel | None = None,
+) -> tuple[PreTrainedModel, Training]:
+    """Fine-tune a classifier with a new head on a corpus.
+
+    Parameters
+    ----------
+    corpus, tokenizer, seed, training
+        As in `finetuned_run`.
+    start : PreTrainedModel, optional
+        Whose encoder to start from, instead of the pre-trained one; left as it is.
+    """
+    model = load_classifier(corpus.model, seed=seed, device=corpus.device)
+    if start is not None:
+        model.base_model.load_state_dict(start.base_model.state_dict())
+    texts, labels = corpus.train_texts, corpus.train_labels
+    done = fine_tune(model, tokenizer, texts, labels, seed=seed, max_length=corpus.max_length, **training)
+    return model, done
 
 
 def fingerprints(corpora: Mapping[str, Corpus]) -> dict[str, str]:
@@ -220,16 +233,6 @@ def fingerprints(corpora: Mapping[str, Corpus]) -> dict[str, str]:
         for task, corpus in corpora.items()
         for name, value in corpus.fingerprints.items()
     }
-
-
-def rebuild(record: Record, corpus: Corpus, seed: int) -> PreTrainedModel:
-    """Return the model whose weights a record kept, in evaluation mode, on the CPU."""
-    model = load_classifier(corpus.model, seed=seed)
-    prefix = "weights/"
-    kept = {name: value for name, value in record.result.items() if name.startswith(prefix)}
-    weights = {name.removeprefix(prefix): torch.from_numpy(np.array(value)) for name, value in kept.items()}
-    model.load_state_dict(weights)
-    return model
 
 
 class Trained(NamedTuple):
@@ -249,7 +252,9 @@ def train_on_frozen(
     training: HeadTraining,
 ) -> Trained:
     """Train the heads of ``seeds`` on the embeddings that the model's encoder gives."""
-    train, test = _encode(model, tokenizer, corpus)
+    train, test = (
+        _encode(model, tokenizer, corpus, texts) for texts in (corpus.train_texts, corpus.test_texts)
+    )
     heads = train_heads(
         torch.from_numpy(train.embeddings),
         corpus.train_labels,
@@ -264,11 +269,18 @@ def train_on_frozen(
 
 
 def _encode(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus, *, train: bool = True
-) -> tuple[Encoded | None, Encoded]:
-    """Encode the training texts, if asked to, and the test texts."""
-    seen = encode(model, tokenizer, corpus.train_texts, max_length=corpus.max_length) if train else None
-    return seen, encode(model, tokenizer, corpus.test_texts, max_length=corpus.max_length)
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus, texts: Sequence[str]
+) -> Encoded:
+    return encode(model, tokenizer, texts, max_length=corpus.max_length)
+
+
+def _explain_predicted(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
+) -> NDArray[np.float32]:
+    """Explain by LRP what the model predicts for the explained texts: (words of these texts,)."""
+    texts = [corpus.test_texts[index] for index in corpus.explained]
+    predicted = _encode(model, tokenizer, corpus, texts).predicted
+    return word_relevance(model, corpus.tokens(tokenizer), predicted)
 
 
 def _explain(
@@ -277,37 +289,26 @@ def _explain(
     corpus: Corpus,
     predicted: NDArray[np.integer],
     methods: Mapping[str, int],
-) -> dict[str, NDArray[np.float32]]:
-    """Explain the predicted classes: (words of the method's texts,) for each method."""
-    tokens, targets = corpus.tokens(tokenizer), predicted[corpus.explained].astype(np.int64)
-    return {
-        f"relevance/{method}": word_relevance(model, tokens[:texts], targets[:texts], method)
-        for method, texts in methods.items()
-    }
-
-
-def _faithfulness(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    corpus: Corpus,
-    predicted: NDArray[np.integer],
-    methods: Mapping[str, int],
+    hidden_texts: int,
     seed: int,
-) -> dict[str, NDArray[np.float64]]:
-    """Hide words in the order of each method on the texts that all of them explain; see `curves_of`."""
-    texts = min(methods.values())
-    ids = [text.input_ids for text in corpus.tokens(tokenizer)[:texts]]
-    targets = predicted[corpus.explained][:texts].tolist()
-    # The authors' variant depends on the padding, which hiding words would have to go along with.
-    orders = {
-        name: explain(METHODS[name], model, ids, targets=targets) for name in methods if name != AUTHORS_LRP
-    }
-    found = curves(model, tokenizer, ids, orders, seed=seed)
-    return {
-        f"{name}/{what}": getattr(curve, what)
-        for name, curve in found.items()
-        for what in ("shares", "deletion", "insertion")
-    }
+) -> Result:
+    """Explain the predicted classes, and hide words in the order of each explanation.
+
+    Returns
+    -------
+    dict
+        For each method ``relevance/<method>`` (words of the method's texts,), and where words are hidden
+        what `lib.compared_models.curves_of` reads.
+    """
+    tokens, targets = corpus.tokens(tokenizer), predicted[corpus.explained].astype(np.int64)
+    found = {name: relevance(model, tokens[:count], targets[:count], name) for name, count in methods.items()}
+    result = {f"relevance/{name}": flat_words(tokens[: len(rows)], rows) for name, rows in found.items()}
+    if hidden_texts:
+        ids = [text.input_ids for text in tokens[:hidden_texts]]
+        orders = {name: rows[:hidden_texts] for name, rows in found.items()}
+        for name, curve in curves(model, tokenizer, ids, orders, seed=seed).items():
+            result |= {f"{name}/{what}": values for what, values in vars(curve).items()}
+    return result
 
 
 def _weights(model: PreTrainedModel) -> dict[str, NDArray]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 
@@ -66,3 +66,18 @@ def role_agreement(
             }
         )
     return pd.DataFrame(rows)
+
+
+def cue_auc(relevance: Sequence[ArrayLike], roles: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """Return how well each model's relevance finds the true cues, the mean over texts of ROC-AUC: (seeds,).
+
+    Parameters
+    ----------
+    relevance : sequence of arrays, (texts,) of (seeds, words)
+    roles : sequence of sequences of str, (texts,) of (words,)
+        As in `role_agreement`; of texts beyond those explained none is looked at.
+    """
+    models = range(len(relevance[0]))
+    by_model = ([text[model] for text in relevance] for model in models)
+    scores = (role_agreement(texts, roles[: len(texts)], {"cue"}) for texts in by_model)
+    return np.array([score["roc_auc"].mean() for score in scores])

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from lib import comparison
+from lib import compared_models, comparison
 from lib.artifacts import artifact_corpora, artifact_run, reliance
-from lib.explanations import AUTHORS_LRP, LRP, Corpus
+from lib.attribution import AUTHORS_LRP, LRP, RANDOM
+from lib.explanations import Corpus
 from lib.finetuning import encode
 from lib.mini_corpora import mini_corpus
 from lib.models import load_tokenizer
@@ -14,7 +15,7 @@ from lib.records import Record
 A, B = "mini-allocine", "mini-infopinion"
 TRAINING = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 8, "deterministic": True}
 HEADS = {A: [2, 1e-3, 8], B: [2, 1e-3, 8]}
-METHODS = {LRP: 6, AUTHORS_LRP: 3, "random": 3}
+METHODS = {LRP: 6, AUTHORS_LRP: 6, RANDOM: 3}
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +48,35 @@ def words_in(corpus, texts):
 @pytest.fixture(scope="module")
 def finetuned(corpora):
     settings = {"seed": 3, "task": A, "other": B, "training": TRAINING, "heads": HEADS, "methods": METHODS}
-    result = comparison.finetuned_run(**settings, keep_weights=True, corpora=corpora)
+    result = comparison.finetuned_run(**settings, hidden_texts=3, keep_weights=True, corpora=corpora)
     return record(settings, result)
 
 
+@pytest.mark.parametrize(("task", "cut"), [(A, False), (B, True)])
+def test_a_text_of_infopinion_that_is_too_long_ends_where_a_sentence_does(tiny_folder, splits, task, cut):
+    corpus = Corpus.from_splits(
+        splits[task], model=str(tiny_folder), explained=0, max_length=64, device="cpu"
+    )
+    pieces = [len(ids) for ids in load_tokenizer(tiny_folder)(corpus.train_texts)["input_ids"]]
+    assert (max(pieces) <= 64) is cut
+    assert all(
+        text.startswith(kept)
+        for text, kept in zip(splits[task]["train"]["text"], corpus.train_texts, strict=True)
+    )
+    assert all(text.endswith((".", "!", "?", '"')) for text in corpus.train_texts)
+
+
+def test_fewer_training_texts_keep_the_classes_in_proportion_and_the_test_texts(corpora):
+    few = corpora[A].fewer(12, seed=0)
+    share = np.mean(corpora[A].train_labels)
+    assert abs(np.mean(few.train_labels) - share) <= 1 / 12
+    assert set(few.train_texts) < set(corpora[A].train_texts)
+    assert few.test_texts == corpora[A].test_texts
+    assert corpora[A].fewer(0, seed=0) == corpora[A]
+
+
 def test_a_fine_tuned_record_rebuilds_its_model(corpora, finetuned):
-    model = comparison.rebuild(finetuned, corpora[A], 3)
+    model = compared_models.rebuild(finetuned, corpora[A], 3)
     again = encode(model, load_tokenizer(corpora[A].model), corpora[A].test_texts, max_length=128)
     np.testing.assert_array_equal(again.predicted, finetuned["predicted"])
     np.testing.assert_allclose(again.embeddings, finetuned["embeddings"], atol=1e-5)
@@ -61,8 +85,8 @@ def test_a_fine_tuned_record_rebuilds_its_model(corpora, finetuned):
 def test_relevances_are_one_a_word_and_curves_one_a_text(corpora, finetuned):
     for method, texts in METHODS.items():
         assert len(finetuned[f"relevance/{method}"]) == words_in(corpora[A], texts)
-    curves = comparison.curves_of(finetuned)
-    assert set(curves) == {LRP, "random"}
+    curves = compared_models.curves_of(finetuned)
+    assert set(curves) == set(METHODS)
     assert curves[LRP].deletion.shape == (3, len(curves[LRP].shares))
     # nothing hidden and everything shown are the same text
     np.testing.assert_allclose(curves[LRP].deletion[:, 0], curves[LRP].insertion[:, -1], atol=1e-6)
@@ -73,18 +97,30 @@ def test_the_other_task_is_measured_on_the_other_texts(corpora, finetuned):
     assert finetuned["cross_embeddings"].shape[0] == len(corpora[B].test_texts)
 
 
+def frozen_record(corpora, seeds, methods):
+    settings = {"seed": seeds[0], "seeds": seeds, "task": B, "heads": HEADS, "methods": methods}
+    return record(settings, comparison.frozen_run(**settings, hidden_texts=3, corpora=corpora))
+
+
 def test_frozen_heads_differ_and_their_embeddings_do_not(corpora):
-    result = comparison.frozen_run(
-        seed=0, seeds=[0, 1], task=B, heads=HEADS, methods=METHODS, corpora=corpora
-    )
+    result = frozen_record(corpora, [0, 1], [METHODS, {LRP: 6}])
     assert result["predicted"].shape == (2, 24)
     assert result["embeddings"].shape[0] == 24
     assert result[f"relevance/{LRP}"].shape == (2, words_in(corpora[B], 6))
+    assert result[f"relevance/{RANDOM}"].shape == (1, words_in(corpora[B], 3))
     assert not np.allclose(*result[f"relevance/{LRP}"])
-    alone = comparison.frozen_run(seed=1, seeds=[1], task=B, heads=HEADS, methods=METHODS, corpora=corpora)
+    alone = frozen_record(corpora, [1], [METHODS])
     np.testing.assert_allclose(
         alone[f"relevance/{LRP}"][0], result[f"relevance/{LRP}"][1], rtol=1e-3, atol=1e-6
     )
+
+
+def test_a_record_of_frozen_heads_holds_the_first_ones_model_and_curves(corpora):
+    result = frozen_record(corpora, [0, 1], [METHODS, METHODS])
+    model = compared_models.rebuild(result, corpora[B], 0)
+    again = encode(model, load_tokenizer(corpora[B].model), corpora[B].test_texts, max_length=128)
+    np.testing.assert_array_equal(again.predicted, result["predicted"][0])
+    assert compared_models.curves_of(result)[LRP].deletion.shape[0] == 3
 
 
 def test_a_chain_measures_before_and_after_every_round(corpora):
@@ -98,7 +134,7 @@ def test_a_chain_measures_before_and_after_every_round(corpora):
 def test_an_artifact_at_rate_1_is_relied_on_and_at_rate_0_is_not_there(tiny_folder):
     splits = mini_corpus(A, seed=0, train=200, validation=2, test=40)
     corpus = Corpus.from_splits(splits, model=str(tiny_folder), explained=4, max_length=128, device="cpu")
-    planted, word, tests = artifact_corpora(corpus, splits, A, [0.0, 1.0], seed=0)
+    planted, word, tests = artifact_corpora(corpus, A, [0.0, 1.0], seed=0)
     labels = np.array(corpus.train_labels)
     carries = np.array([word in text.split() for text in planted["1.0"].train_texts])
     assert not any(word in text.split() for text in planted["0.0"].train_texts)

@@ -52,3 +52,9 @@ def test_random_relevance_agrees_as_chance_says() -> None:
     assert means["roc_auc"] == pytest.approx(0.5, abs=0.03)
     assert means["share"] == pytest.approx(0.05)
     assert means["average_precision"] == pytest.approx(0.05, abs=0.03)
+
+
+def test_cue_auc_is_one_score_a_model() -> None:
+    relevance = [np.array([[0.9, 0.1, 0.5, 0.7], [0.9, 0.1, 0.8, 0.7]]), np.array([[1.0, 0.0], [0.0, 1.0]])]
+    roles = [["cue", "filler", "cue", "filler"], ["cue", "filler"], ["cue", "topic"]]
+    np.testing.assert_allclose(rationales.cue_auc(relevance, roles), [(0.75 + 1) / 2, (1 + 0) / 2])
