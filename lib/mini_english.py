@@ -19,7 +19,7 @@ def stories(seed: int, count: int) -> list[str]:
 
     Raises
     ------
-    ValueError
+    CorpusError
         If ``count`` is out of range.
     """
     check_count("stories", count)
@@ -34,7 +34,7 @@ def small_talk(seed: int, count: int) -> list[tuple[str, str]]:
 
     Raises
     ------
-    ValueError
+    CorpusError
         If ``count`` is out of range.
     """
     check_count("small talk", count)

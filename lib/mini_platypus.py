@@ -34,7 +34,7 @@ def mini_platypus(seed: int, count: int) -> Dataset:
 
     Raises
     ------
-    ValueError
+    CorpusError
         If ``count`` is out of range.
     """
     return distinct_rows("mini-platypus", draw_instruction, "instruction", seed=seed, count=count)

@@ -15,6 +15,8 @@ from typing import Any
 import yaml
 from datasets import Dataset
 
+from lib.tables import CorpusError
+
 LEXICONS = Path(__file__).parent / "lexicons"
 MAX_COUNT = 50_000  # the grammar makes millions; far below that, no draw is wasted on repeats
 FAVOURITE_SHARE = 0.8  # of an author's quotes are on the author's own themes
@@ -39,7 +41,7 @@ def mini_quotes(seed: int, count: int) -> Dataset:
 
     Raises
     ------
-    ValueError
+    CorpusError
         If ``count`` is out of range.
     """
     return distinct_rows("mini-quotes", draw_quote, "quote", seed=seed, count=count)
@@ -112,11 +114,11 @@ def check_count(name: str, count: int) -> None:
 
     Raises
     ------
-    ValueError
+    CorpusError
         Naming the corpus, the number and what is allowed.
     """
     if not 1 <= count <= MAX_COUNT:
-        raise ValueError(f"{name}: count = {count}; allowed: 1 to {MAX_COUNT}")
+        raise CorpusError(f"{name}: count = {count}; allowed: 1 to {MAX_COUNT}")
 
 
 def _words(draw: random.Random, theme: str, other: str) -> dict[str, str]:

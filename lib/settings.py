@@ -158,7 +158,7 @@ class QloraRepeatability(NotebookSettings):
     llama: Text
     neox_chat: Text
     llama_chat: Text
-    pretraining_steps: Annotated[int, Field(ge=10)]
+    pretraining_steps: Annotated[int, Field(ge=10, le=3_000)]  # the generated small talk ends there
     quotes: Text
     instructions: Text
     quote_texts: Annotated[int, Field(ge=0)]
