@@ -1,6 +1,6 @@
 """Paper 2's figures: box-plots of each word's relevance, signal, noise and SNR, and the curve."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from lib.figures import COLOURS, LINES
 from lib.model_types import Measured
 from lib.stability_tables import QUANTITIES
+
+ENDLESS = 1e12  # drawn for an infinite bound: far beyond any axis
 
 
 def word_boxes(
@@ -79,12 +81,12 @@ def stability_intervals(measured: Mapping[str, Mapping[str, Measured]]) -> tuple
             for place, (name, interval) in enumerate(intervals.items()):
                 plug_in = float(getattr(by_type[name].plug_in, quantity))
                 colour, _, marker = LINES[trainings.index(name.split()[0])]
-                error = [[interval.estimate - interval.low], [interval.high - interval.estimate]]
-                axes.errorbar(place, interval.estimate, error, fmt=marker, color=colour, capsize=3)
+                axes.plot(place, interval.estimate, marker, color=colour)
+                axes.vlines(place, interval.low, min(interval.high, ENDLESS), color=colour)
                 axes.plot(place, plug_in, "x", color="black", markersize=5)
                 rows.append((row_name, name, label, interval.estimate, interval.low, interval.high, plug_in))
             axes.set_title(f"{row_name}: {label}")
-            _scale(axes, [interval.estimate for interval in intervals.values()])
+            _scale(axes, np.array([[i.estimate, i.low, i.high] for i in intervals.values()]))
             axes.set_xlim(-0.6, len(types) - 0.4)
             axes.set_xticks(range(len(types)), types, rotation=60, ha="right", fontsize=8)
             axes.set_ylabel("ratio" if quantity == "snr" else "in equal shares, squared")
@@ -95,7 +97,7 @@ def stability_intervals(measured: Mapping[str, Mapping[str, Measured]]) -> tuple
 
 
 def curve(points: pd.DataFrame) -> Figure:
-    """Draw noise and SNR over the fine-tuning surface, with 95 % intervals where these are finite.
+    """Draw noise and SNR over the fine-tuning surface, with 95 % intervals.
 
     Parameters
     ----------
@@ -104,21 +106,25 @@ def curve(points: pd.DataFrame) -> Figure:
     """
     figure, panels = plt.subplots(2, 1, sharex=True, figsize=(9, 8))
     names = {"noise": "noise (in equal shares, squared)", "snr": "SNR"}
-    points = points.replace([np.inf, -np.inf], np.nan)
     for axes, (quantity, label) in zip(panels, names.items(), strict=True):
+        intervals = [quantity, f"{quantity}_low", f"{quantity}_high"]
         for number, (family, rows) in enumerate(points.groupby("family", sort=False)):
+            rows = rows.sort_values("surface")
             colour, dash, marker = LINES[number % len(LINES)]
-            line = {"color": colour, "marker": marker, "linestyle": dash, "linewidth": 0.8}
-            errors = [rows[quantity] - rows[f"{quantity}_low"], rows[f"{quantity}_high"] - rows[quantity]]
             # Formats of one surface would hide each other: they stand side by side.
-            beside = rows["surface"] * 1.07 ** rows.groupby("surface").cumcount()
-            axes.errorbar(beside, rows[quantity], errors, capsize=2, elinewidth=0.8, label=family, **line)
-            for point, place, value in zip(rows["point"], beside, rows[quantity], strict=True):
-                above = {"xytext": (4, 4 if number % 2 else -11), "textcoords": "offset points"}
-                axes.annotate(_short(point), (place, value), fontsize=8, color=colour, **above)
+            places = rows["surface"] * 1.12 ** rows.groupby("surface").cumcount()
+            line = {"color": colour, "marker": marker, "linestyle": dash, "linewidth": 0.8}
+            axes.plot(places, rows[quantity], label=family, **line)
+            axes.vlines(
+                places, rows[intervals[1]], rows[intervals[2]].clip(upper=ENDLESS), color=colour, linewidth=1
+            )
+            below = rows["surface"].duplicated(keep="last") | (number > 1)  # so that few names overlap
+            for point, place, value, low in zip(rows["point"], places, rows[quantity], below, strict=True):
+                beside = {"xytext": (4, -11 if low else 4), "textcoords": "offset points"}
+                axes.annotate(_short(point), (place, value), fontsize=8, color=colour, **beside)
         axes.set_xscale("log")
         axes.set_ylabel(label)
-        _scale(axes, points[quantity])
+        _scale(axes, points[intervals].to_numpy())
     panels[1].set_xlabel("fine-tuning surface, bits")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=9)
     return figure
@@ -142,19 +148,25 @@ def snr_curves(table: pd.DataFrame) -> Figure:
     axes.set_xscale("log")
     axes.set_xticks(sorted(set(table["seeds"])), sorted(set(table["seeds"])), minor=False)
     axes.minorticks_off()
-    _scale(axes, table["SNR"])
+    _scale(axes, table[["SNR", "low", "high"]].to_numpy())
     axes.set_xlabel("seeds")
     axes.set_ylabel("SNR over all texts")
     figure.legend(loc="outside right upper")
     return figure
 
 
-def _scale(axes: Axes, values: Iterable[float]) -> None:
-    """Make the vertical axis logarithmic where it can be: types may differ a hundredfold."""
-    least = min(values)
-    if least > 0:
+def _scale(axes: Axes, intervals: NDArray[np.float64]) -> None:
+    """Fit the vertical axis to (marks, 3) estimates and their bounds; logarithmic where it can be.
+
+    Types may differ a hundredfold. A bound may be infinite, and one at or below 0 is off a logarithmic axis.
+    """
+    estimates, finite = intervals[:, 0], intervals[np.isfinite(intervals)]
+    if estimates.min() > 0:
         axes.set_yscale("log", nonpositive="clip")
-        axes.set_ylim(bottom=max(axes.get_ylim()[0], least / 5))  # an interval may reach down to 0
+        low = max(finite.min(), estimates.min() / 5)
+        axes.set_ylim(low / 1.2, 1.2 * min(finite.max(), 20 * estimates.max()))
+    else:
+        axes.set_ylim(finite.min(), finite.max())
 
 
 def _short(point: str) -> str:
