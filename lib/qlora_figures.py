@@ -56,7 +56,7 @@ def losses(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     Parameters
     ----------
     table : DataFrame
-        Of `lib.trials.frame`: columns ``model``, ``bits``, ``seed`` and ``losses``.
+        Of `lib.trial_tables.frame`: columns ``model``, ``bits``, ``seed`` and ``losses``.
     """
     models = table["model"].unique().tolist()
     figure, panels = plt.subplots(2, len(models), figsize=(11, 5), sharex=True, sharey="col", squeeze=False)

@@ -9,7 +9,7 @@ import pandas as pd
 from lib.records import Record
 from lib.seeding import fingerprint
 from lib.sweep import finished
-from lib.trials import bits_of
+from lib.trial_tables import bits_of
 
 
 def bitwise(records: Sequence[Mapping[str, object]], what: Iterable[str]) -> dict[str, int]:

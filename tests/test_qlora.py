@@ -12,7 +12,8 @@ from lib.mini_quotes import mini_quotes
 from lib.qlora import pretrained, trial
 from lib.recipes import Recipe, Task, run_of
 from lib.seeding import fingerprint
-from lib.trials import explosion_candidates, factorial, label_task, letter
+from lib.trial_tables import letter
+from lib.trials import explosion_candidates, factorial, label_task
 
 RECIPE = Recipe(epochs=1, learning_rate=2e-3)
 EIGHT_BIT = replace(RECIPE, optimizer="paged_adamw_8bit")

@@ -5,7 +5,8 @@ import pytest
 from lib import repeats
 from lib.recipes import Recipe, run_of
 from lib.records import Record
-from lib.trials import as_printed, as_text, by_trial, in_parts, side_by_side
+from lib.trial_tables import as_printed, as_text, by_trial, side_by_side
+from lib.trials import in_parts
 
 
 def record(seed, adapter, repetition=0, status="done"):
