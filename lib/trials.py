@@ -1,4 +1,4 @@
-"""Sets of QLoRA trials: what each model learns and is asked, designs over seeds, and one sweep for them all."""
+"""Sets of QLoRA trials: what each model learns and is asked, designs over seeds, one sweep for them all."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
