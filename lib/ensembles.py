@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.finetuning import Training, fine_tune
 from lib.seeding import derive, fingerprint, generator
-from lib.training import data_order
+from lib.training import data_order, mixed_precision
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -157,7 +157,8 @@ class _Ensemble:
         for start in tqdm(starts, desc=f"{len(self.seeds)} seeds together", delay=2, leave=False):
             batch = self._batch(orders[:, start : start + batch_size], pieces, labels)
             masks = self._dropout_masks(batch, streams)
-            gradients, loss = step(self.weights, self.untrained, masks, *batch[:4])
+            with torch.no_grad():  # the step has its own gradients: no second graph is to be kept of them
+                gradients, loss = step(self.weights, self.untrained, masks, *batch[:4])
             _clip(gradients)
             for name, weight in self.weights.items():
                 weight.grad = gradients[name]
@@ -183,10 +184,11 @@ class _Ensemble:
     ) -> Tensor:
         """One member's loss: vmap adds the dimension of the seeds to every argument."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
-        with _GivenDropout(masks):
+        mixed = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed_precision(self.device))
+        with mixed, _GivenDropout(masks):
             everything = {**self.shared, **untrained, **weights}
             logits = functional_call(self.template, everything, kwargs=inputs).logits
-        return F.cross_entropy(logits, labels)
+        return F.cross_entropy(logits.float(), labels)
 
     def _batch(self, rows: np.ndarray, pieces: list[list[int]], labels: Sequence[int]) -> _Batch:
         """Collect the texts ``rows`` (seeds, batch), padded to the longest of them all."""

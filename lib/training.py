@@ -57,6 +57,11 @@ def data_order(lengths: Sequence[int], *, seed: int, epochs: int, batch_size: in
     return [index for _ in range(epochs) for index in sampler]
 
 
+def mixed_precision(device: torch.device) -> bool:
+    """Whether classifiers are trained in mixed precision with bfloat16: on a GPU that has it."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
 def run_trainer(trainer_class: type[Trainer], *, seed: int, device: torch.device, **given: Any) -> Trainer:
     """Train with a transformers Trainer that writes, reports and prints nothing, and return it.
 
@@ -72,14 +77,14 @@ def run_trainer(trainer_class: type[Trainer], *, seed: int, device: torch.device
         Where to train.
     **given
         ``model``, ``train_dataset``, ``data_collator`` and ``callbacks`` go to the trainer, the rest to its
-        ``TrainingArguments``; ``bf16``, unless given, is on where a GPU has it.
+        ``TrainingArguments``; ``bf16``, unless given, is what `mixed_precision` says.
     """
     parts = {
         name: given.pop(name)
         for name in ("model", "train_dataset", "data_collator", "callbacks")
         if name in given
     }
-    given.setdefault("bf16", device.type == "cuda" and torch.cuda.is_bf16_supported())
+    given.setdefault("bf16", mixed_precision(device))
     with tempfile.TemporaryDirectory() as folder, quiet_libraries():
         arguments = TrainingArguments(
             output_dir=folder,
@@ -93,6 +98,10 @@ def run_trainer(trainer_class: type[Trainer], *, seed: int, device: torch.device
             train_sampling_strategy="sequential",
             **given,
         )
+        if device.type == "cuda":
+            arguments._n_gpu = (
+                1  # else each GPU that the Trainer sees gets a batch, and a step is of them all
+            )
         trainer = trainer_class(args=arguments, **parts)
         trainer.remove_callback(PrinterCallback)
         trainer.train()

@@ -113,6 +113,42 @@ def test_with_dropout_a_member_is_the_same_alone_and_among_others(
 
 
 @pytest.mark.usefixtures("no_fallback")
+def test_mixed_precision_goes_with_training_side_by_side(
+    corpus: tuple[list[str], list[int]],
+    tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    models = build("camembert", dropout=0.1)
+    exact, mixed = copy.deepcopy(models), copy.deepcopy(models)
+    full = fine_tune_together(exact, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
+    monkeypatch.setattr(ensembles, "mixed_precision", lambda device: True)
+    half = fine_tune_together(mixed, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
+    for one, other, model in zip(full, half, mixed, strict=True):
+        assert one.final_weights != other.final_weights
+        np.testing.assert_allclose(other.losses, one.losses, atol=0.02)
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.usefixtures("no_fallback")
+def test_no_step_leaves_a_graph_behind(
+    corpus: tuple[list[str], list[int]],
+    tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Gradients that remember where they came from would keep every step's activations."""
+    clip, remembered = ensembles._clip, []
+
+    def note(gradients: dict[str, torch.Tensor]) -> None:
+        remembered.extend(gradient.requires_grad for gradient in gradients.values())
+        clip(gradients)
+
+    monkeypatch.setattr(ensembles, "_clip", note)
+    fine_tune_together(build("camembert", dropout=0.1), tokenizer, *corpus, seeds=SEEDS, **TRAINING)
+    assert remembered
+    assert not any(remembered)
+
+
+@pytest.mark.usefixtures("no_fallback")
 def test_what_asks_for_no_gradient_stays_each_member_s_own(
     tokenizer: PreTrainedTokenizerFast, corpus: tuple[list[str], list[int]]
 ) -> None:
