@@ -98,8 +98,9 @@ def test_the_other_task_is_measured_on_the_other_texts(corpora, finetuned):
 
 
 def frozen_record(corpora, seeds, methods):
-    settings = {"seed": seeds[0], "seeds": seeds, "task": B, "heads": HEADS, "methods": methods}
-    return record(settings, comparison.frozen_run(**settings, hidden_texts=3, corpora=corpora))
+    settings = {"kind": "frozen", "seed": seeds[0], "seeds": seeds, "task": B, "heads": HEADS}
+    settings |= {"methods": methods, "hidden_texts": 3}
+    return record(settings, comparison.run(**settings, corpora=corpora))
 
 
 def test_frozen_heads_differ_and_their_embeddings_do_not(corpora):
