@@ -1,6 +1,6 @@
 """Compare the heads of many seeds trained together with the same heads trained one by one.
 
-    python benchmarks/heads.py [--dims 128 768] [--seeds 200] [--steps 100] [--device cpu]
+    python benchmarks/heads.py [--dims 128 768] [--seeds 200] [--steps 200] [--device cpu]
 
 The other side is the loop that one would write: a transformers classification head and torch.optim.AdamW with
 its defaults (and once more with ``fused=True``), one seed after the other. Prints a table in Markdown.
@@ -19,8 +19,8 @@ from transformers.models.camembert.modeling_camembert import CamembertClassifica
 from lib.frozen import heads_side_by_side, train_heads
 
 BATCH = 4  # paper 2's
-LOOP_HEADS = 5  # that the loop trains
-WEIGHTS = 2**24  # of all heads of a size, at most
+LOOP_HEADS = 3  # that the loop trains
+WEIGHTS = 2**23  # of all heads of a size, at most
 COLUMNS = [
     "dim",
     "heads",
@@ -110,7 +110,7 @@ def main() -> None:
     )
     parser.add_argument("--dims", type=int, nargs="+", default=[64, 128, 256, 512, 768, 1024])
     parser.add_argument("--seeds", type=int, default=200, help="heads; of large ones fewer tell as much")
-    parser.add_argument("--steps", type=int, default=100, help="of 4 texts, for each head")
+    parser.add_argument("--steps", type=int, default=200, help="of 4 texts, for each head")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--together", type=int, help="heads side by side, instead of the automatic choice")
     parser.add_argument("--device", default="cpu")

@@ -71,6 +71,17 @@ def test_a_profile_keeps_its_runs_and_figures_in_folders_of_its_name(path, profi
     assert folders == {"cache_dir": f".cache/{profile}", "figure_dir": f"figures/{profile}/{path.stem}"}
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_notebooks_1_and_2_share_their_encoder(profile):
+    chosen = []
+    for path in NOTEBOOKS[:2]:
+        defaults = papermill.inspect_notebook(str(path))
+        given = yaml.safe_load((PROJECT_ROOT / "params" / profile / f"{path.stem}.yaml").read_text()) or {}
+        names = ("model", "pretraining_texts", "pretraining_steps", "data_seed", "cache_dir")
+        chosen.append([given.get(name, ast.literal_eval(defaults[name]["default"])) for name in names])
+    assert chosen[0] == chosen[1]
+
+
 @each_notebook
 def test_the_notebook_teaches(path):
     text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
