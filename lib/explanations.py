@@ -84,9 +84,9 @@ class Corpus:
         }
 
     def fewer(self, count: int, *, seed: int) -> "Corpus":
-        """Keep so many training texts, the classes in proportion; 0 keeps all."""
+        """Keep at most so many training texts, the classes in proportion; 0 keeps all."""
         rows = pd.DataFrame({"text": self.train_texts, "label": self.train_labels})
-        kept = take(rows, count, "training texts", seed)
+        kept = take(rows, min(count, len(rows)), "training texts", seed)
         return replace(self, train_texts=kept["text"].tolist(), train_labels=kept["label"].tolist())
 
     def tokens(self, tokenizer: PreTrainedTokenizerBase) -> list[Tokens]:

@@ -72,7 +72,7 @@ def test_fewer_training_texts_keep_the_classes_in_proportion_and_the_test_texts(
     assert abs(np.mean(few.train_labels) - share) <= 1 / 12
     assert set(few.train_texts) < set(corpora[A].train_texts)
     assert few.test_texts == corpora[A].test_texts
-    assert corpora[A].fewer(0, seed=0) == corpora[A]
+    assert corpora[A].fewer(0, seed=0) == corpora[A].fewer(1000, seed=0) == corpora[A]
 
 
 def test_a_fine_tuned_record_rebuilds_its_model(corpora, finetuned):
