@@ -1,16 +1,16 @@
 """Measure training: fine-tuning at CamemBERT-base's size, seeds side by side, QLoRA at 7B shape.
 
-    python benchmarks/training.py fine-tuning
-    python benchmarks/training.py ensemble
-    python benchmarks/training.py qlora
+    python benchmarks/training.py                       # all three
+    python benchmarks/training.py qlora --tokens 512
 
-Weights are random: speed does not depend on them. Without a GPU the ensemble and QLoRA are measured on
-smaller shapes, which the output names, and then only the ratios between its rows say something. Model FLOP
-utilisation is the work that the model asks for (no recomputation counted), against the fastest matrix product
-measured on the same device in the same type, or against --peak-tflops, a data sheet's. Prints tables.
+Weights are random: speed does not depend on them. A step is forward, backward and optimizer over --batch
+texts of --tokens tokens. Without a GPU the ensemble has tiny-camembert's shape and QLoRA a single layer of a
+7B Llama, and only ratios mean something. Model FLOP utilisation is the work that the model asks for
+(recomputation does not count) against the device's bfloat16 peak, where that is known. Prints tables.
 """
 
 import argparse
+import importlib.metadata
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -28,60 +28,54 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     Trainer,
     default_data_collator,
 )
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
+from lib import pretraining
 from lib.ensembles import fine_tune_together
 from lib.finetuning import fine_tune
+from lib.seeding import set_deterministic
 from lib.training import run_trainer
 
 Row = tuple[str, dict[str, float]]
 """What was measured, and its numbers by name."""
 
-BATCH = 4  # papers 1 and 2
-CAMEMBERT_BASE = {
-    "vocab_size": 32_005,
-    "max_position_embeddings": 514,
-    "type_vocab_size": 1,
-    "layer_norm_eps": 1e-5,
+PEAKS = {"A100": 312e12, "H100 80GB HBM3": 989e12, "H200": 989e12}
+"""FLOP/s of dense bfloat16 products, from NVIDIA's data sheets, by a part of the device's name."""
+
+PAPERS_BATCH = 4  # papers 1 and 2
+BASE = {"vocab_size": 32_005, "max_position_embeddings": 514, "type_vocab_size": 1}  # CamemBERT-base
+TINY = BASE | {
+    "vocab_size": pretraining.VOCABULARY,
+    "hidden_size": pretraining.HIDDEN_SIZE,
+    "num_hidden_layers": pretraining.LAYERS,
+    "num_attention_heads": pretraining.HEADS,
+    "intermediate_size": 4 * pretraining.HIDDEN_SIZE,
 }
-SMALL_ENCODER = CAMEMBERT_BASE | {
-    "vocab_size": 2_000,
-    "hidden_size": 128,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "intermediate_size": 512,
-}
-SEVEN_BILLION = {"max_position_embeddings": 2048}  # the rest is LlamaConfig's default: Llama 2 7B
-SMALL_DECODER = {
-    "hidden_size": 512,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 8,
-    "intermediate_size": 1376,
-    "vocab_size": 8_000,
-}
+LLAMA_7B = {"max_position_embeddings": 4096, "use_cache": False}  # the rest is LlamaConfig's default
+ONE_LAYER = LLAMA_7B | {"num_hidden_layers": 1, "vocab_size": 2_000}
 
 
-def seconds_a_step(train: Callable[[int], object], steps: int, device: torch.device) -> tuple[float, float]:
-    """Return what the first step takes, start-up included, and what a further one takes.
+def timed(train: Callable[[int], object], steps: int, device: torch.device) -> dict[str, float]:
+    """Return the seconds of the first step, start-up included, and of a further one.
 
     The latter is the time of 2n steps less that of n, over n: what a training takes beyond its steps is out.
     """
-    first, once, twice = (_seconds(train, number, device) for number in (1, steps, 2 * steps))
+    taken = []
+    for number in (1, steps, 2 * steps):
+        _wait(device)
+        start = time.perf_counter()
+        train(number)
+        _wait(device)
+        taken.append(time.perf_counter() - start)
+    first, once, twice = taken
     if twice <= once:
         raise SystemExit(f"{steps} steps are too few to be timed on this machine: give more --steps")
-    return first, (twice - once) / steps
-
-
-def _seconds(train: Callable[[int], object], steps: int, device: torch.device) -> float:
-    _wait(device)
-    start = time.perf_counter()
-    train(steps)
-    _wait(device)
-    return time.perf_counter() - start
+    return {"first step, s": first, "s a step": (twice - once) / steps}
 
 
 def _wait(device: torch.device) -> None:
@@ -89,15 +83,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the fastest matrix product seen in this type, in FLOP per second."""
-    n = 8192 if device.type == "cuda" else 1024
-    a = torch.randn(n, n, device=device, dtype=dtype)
-    taken = [_seconds(lambda _: a @ a, 1, device) for _ in range(10)]
-    return 2 * n**3 / min(taken)
-
-
-def model_flops(config: PreTrainedConfig, tokens: int, *, weight_gradients: bool) -> float:
+def model_flops(config: PreTrainedConfig, tokens: int, *, frozen: bool) -> float:
     """Return the FLOP of forward and backward for one text of this many tokens.
 
     A weight of a linear layer costs 2 FLOP a token forward, 2 for the activations' gradients and, unless it
@@ -109,148 +95,143 @@ def model_flops(config: PreTrainedConfig, tokens: int, *, weight_gradients: bool
         linear = layers * (4 * d * d + 3 * d * inner) + d * config.vocab_size
     else:
         linear = layers * (4 * d * d + 2 * d * inner)
-    return (6 if weight_gradients else 4) * linear * tokens + 12 * layers * d * tokens**2
+    return (4 if frozen else 6) * linear * tokens + 12 * layers * d * tokens**2
 
 
 class Loop:
-    """A plain training loop over one batch, with what speeds it up switched on or off."""
+    """A plain training loop over one batch, in float32 or in mixed precision with bfloat16."""
 
     def __init__(
         self,
         model: nn.Module,
         batch: dict[str, torch.Tensor],
         optimizer: torch.optim.Optimizer,
-        dtype: torch.dtype,
+        *,
+        mixed: bool,
     ) -> None:
-        self.model, self.batch, self.optimizer, self.dtype = model, batch, optimizer, dtype
+        self.model, self.batch, self.optimizer, self.mixed = model, batch, optimizer, mixed
         self.device = batch["input_ids"].device
 
     def __call__(self, steps: int) -> None:
         """Train for some steps."""
         for _ in range(steps):
-            mixed = self.dtype != torch.float32
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.mixed):
                 loss = self.model(**self.batch).loss
             loss.backward()
             self.optimizer.step()
             self.optimizer.zero_grad()
 
 
-def encoder(shape: dict[str, float], device: torch.device) -> CamembertForSequenceClassification:
+def encoder(shape: dict[str, int], device: torch.device) -> PreTrainedModel:
     """Build a classifier with random weights."""
     torch.manual_seed(0)
-    return CamembertForSequenceClassification(CamembertConfig(pad_token_id=1, **shape)).to(device).train()
+    return CamembertForSequenceClassification(CamembertConfig(**shape)).to(device).train()
 
 
 def encoder_batch(texts: int, tokens: int, device: torch.device) -> dict[str, torch.Tensor]:
     """Make a batch of random pieces, without padding: (texts, tokens)."""
-    ids = torch.randint(5, 32_005, (texts, tokens), device=device)
+    ids = torch.randint(5, BASE["vocab_size"], (texts, tokens), device=device)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0] % 2}
 
 
 def fine_tuning(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
-    """CamemBERT-base, every weight trained: a plain loop, sped up step by step, and the notebooks' way."""
-    texts, tokens = options.batch, options.tokens
-    flops = texts * model_flops(CamembertConfig(**CAMEMBERT_BASE), tokens, weight_gradients=True)
-    bf16 = torch.bfloat16
-    variants = [("float32", torch.float32, False, False, False)]
-    if device.type == "cuda":
-        variants.append(("float32, TF32", torch.float32, False, False, True))
-    variants += [
-        ("float32, fused optimizer", torch.float32, True, False, False),
-        ("bfloat16, fused optimizer", bf16, True, False, False),
-        ("bfloat16, fused, torch.compile", bf16, True, True, False),
-    ]
-    rates = {
-        dtype: options.peak_tflops * 1e12 or matmul_rate(device, dtype) for dtype in (torch.float32, bf16)
-    }
-    for name, dtype, fused, compiled, tf32 in variants:
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-        model = encoder(CAMEMBERT_BASE, device)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, eps=1e-8, weight_decay=0.0, fused=fused)
-        # "reduce-overhead" and "max-autotune" would take minutes more to compile
-        runner = torch.compile(model) if compiled else model
-        loop = Loop(runner, encoder_batch(texts, tokens, device), optimizer, dtype)
-        taken = seconds_a_step(loop, options.steps, device)
-        yield name, _row(taken, texts * tokens, flops, rates[dtype])
-    torch.backends.cuda.matmul.allow_tf32 = False
-    trainer = partial(_train_as_notebooks_do, texts=texts, tokens=tokens, device=device)
-    taken = seconds_a_step(trainer, options.steps, device)
-    used = bf16 if device.type == "cuda" else torch.float32
-    yield "the notebooks' Trainer", _row(taken, texts * tokens, flops, rates[used])
+    """CamemBERT-base, every weight trained: a plain loop, sped up bit by bit, and the notebooks' way."""
+    on_gpu, texts, tokens = device.type == "cuda", options.batch or PAPERS_BATCH, options.tokens or 128
+    work = (texts * tokens, texts * model_flops(CamembertConfig(**BASE), tokens, frozen=False))
+    loops = [("float32", "", False), ("float32, fused AdamW", "fused", False)]
+    if on_gpu:
+        loops += [("TF32, fused AdamW", "fused tf32", False), ("bfloat16, fused AdamW", "fused", True)]
+    best = loops[-1]
+    loops.append((f"{best[0]}, torch.compile", f"{best[1]} compiled", best[2]))
+    for name, tricks, mixed in loops:
+        torch.set_float32_matmul_precision("high" if "tf32" in tricks else "highest")
+        model = encoder(BASE, device)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused="fused" in tricks)
+        runner = torch.compile(model) if "compiled" in tricks else model
+        loop = Loop(runner, encoder_batch(texts, tokens, device), optimizer, mixed=mixed)
+        yield name, row(timed(loop, options.steps, device), *work)
+    torch.set_float32_matmul_precision("highest")
+    for deterministic in (False, True) if on_gpu else (False,):
+        set_deterministic(deterministic)
+        train = partial(notebooks_way, encoder(BASE, device), texts=texts, tokens=tokens)
+        name = "the notebooks' Trainer" + (", deterministic" if deterministic else "")
+        yield name, row(timed(train, options.steps, device), *work)
+    set_deterministic(False)
 
 
-def _train_as_notebooks_do(steps: int, *, texts: int, tokens: int, device: torch.device) -> None:
+def notebooks_way(model: PreTrainedModel, steps: int, *, texts: int, tokens: int) -> None:
+    """Train as `lib.finetuning` does: bfloat16 on a GPU that has it, fused AdamW."""
     batch = encoder_batch(texts * steps, tokens, torch.device("cpu"))
     run_trainer(
         Trainer,
-        model=encoder(CAMEMBERT_BASE, device),
+        model=model,
         train_dataset=Dataset.from_dict({name: tensor.tolist() for name, tensor in batch.items()}),
         data_collator=default_data_collator,
         seed=0,
-        device=device,
+        device=model.device,
         num_train_epochs=1,
         per_device_train_batch_size=texts,
         learning_rate=2e-5,
+        logging_strategy="no",
     )
 
 
 def ensemble(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
     """Several seeds fine-tuned with the paper's batch of 4: one after the other, and side by side."""
-    shape = CAMEMBERT_BASE if device.type == "cuda" else SMALL_ENCODER
-    tokens, seeds = options.tokens, range(options.seeds)
-    words = {f"w{number}": number for number in range(shape["vocab_size"])}
-    words["<pad>"] = words.pop("w1")
-    by_word = Tokenizer(models.WordLevel(words, unk_token="w0"))  # noqa: S106 - a token, not a password
-    by_word.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=by_word, pad_token="<pad>", unk_token="w0")  # noqa: S106
+    on_gpu, texts, tokens = device.type == "cuda", options.batch or PAPERS_BATCH, options.tokens or 128
+    shape, steps = (BASE, options.steps) if on_gpu else (TINY, 5 * options.steps)  # tiny steps are short
+    seeds = list(range(options.seeds))
+    tokenizer = word_tokenizer(shape["vocab_size"])
 
     def training(steps: int) -> dict[str, object]:
-        drawn = torch.randint(5, len(words), (steps * BATCH, tokens), generator=torch.manual_seed(0))
+        drawn = torch.randint(5, shape["vocab_size"], (steps * texts, tokens)).tolist()
         return {
-            "texts": [" ".join(f"w{number}" for number in text) for text in drawn.tolist()],
-            "labels": [text % 2 for text in range(steps * BATCH)],
+            "texts": [" ".join(f"w{number}" for number in text) for text in drawn],
+            "labels": [text % 2 for text in range(steps * texts)],
             "epochs": 1,
             "learning_rate": 2e-5,
-            "batch_size": BATCH,
+            "batch_size": texts,
             "max_length": tokens,
         }
 
+    given = {number: training(number) for number in (1, steps, 2 * steps)}
+    built = [encoder(shape, device) for _ in seeds]
+
     def one_by_one(steps: int) -> None:
-        for seed in seeds:
-            given = training(steps)
-            fine_tune(
-                encoder(shape, device), tokenizer, given.pop("texts"), given.pop("labels"), seed=seed, **given
-            )
+        for seed, model in zip(seeds, built, strict=True):
+            fine_tune(model, tokenizer, seed=seed, deterministic=False, **given[steps])
 
     def together(steps: int) -> None:
-        given = training(steps)
-        built = [encoder(shape, device) for _ in seeds]
-        fine_tune_together(
-            built, tokenizer, given.pop("texts"), given.pop("labels"), seeds=list(seeds), **given
-        )
+        fine_tune_together(built, tokenizer, seeds=seeds, **given[steps])
 
-    flops = len(seeds) * BATCH * model_flops(CamembertConfig(**shape), tokens, weight_gradients=True)
-    rate = options.peak_tflops * 1e12 or matmul_rate(device, torch.float32)
+    flops = model_flops(CamembertConfig(**shape), tokens, frozen=False)
     for name, train in (("one at a time", one_by_one), ("side by side", together)):
-        taken = seconds_a_step(train, options.steps, device)
-        yield f"{len(seeds)} seeds, {name}", _row(taken, len(seeds) * BATCH * tokens, flops, rate)
+        taken = timed(train, steps, device)
+        yield f"{len(seeds)} seeds {name}", row(taken, *(len(seeds) * texts * n for n in (tokens, flops)))
+
+
+def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+    """Make a tokenizer of the words w0, w1, ...: padding is number 1, as CamemBERT wants it."""
+    words = {"<pad>" if number == 1 else f"w{number}": number for number in range(vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))  # noqa: S106 - a token, not a password
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="w0")  # noqa: S106
 
 
 def qlora(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
-    """Adapters of rank 8 on a decoder of 7B shape in 4 bits, and on the same decoder in full precision."""
-    on_gpu = device.type == "cuda"
-    config = LlamaConfig(**(SEVEN_BILLION if on_gpu else SMALL_DECODER))
+    """Adapters of rank 8 on a decoder of 7B shape in 4 bits, and on the same decoder unquantised."""
+    on_gpu, texts = device.type == "cuda", options.batch or 1  # 1: paper 3
+    tokens = options.tokens or (512 if on_gpu else 128)
+    config = LlamaConfig(**(LLAMA_7B if on_gpu else ONE_LAYER))
     dtype = torch.bfloat16 if on_gpu else torch.float32
-    flops = options.batch * model_flops(config, options.tokens, weight_gradients=False)
-    rate = options.peak_tflops * 1e12 or matmul_rate(device, dtype)
-    ids = torch.randint(config.vocab_size, (options.batch, options.tokens), device=device)
+    flops = texts * model_flops(config, tokens, frozen=True)
+    ids = torch.randint(config.vocab_size, (texts, tokens), device=device)
     for name, four_bit in (("NF4, twice quantised", True), (str(dtype).removeprefix("torch."), False)):
         if on_gpu:
             torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.reset_peak_memory_stats(device)
         base = decoder(config, device, dtype, four_bit=four_bit)
-        weights = sum(parameter.nbytes for parameter in base.parameters())
+        weights = base.get_memory_footprint() / 1e9
         if four_bit:
             base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=on_gpu)
         elif on_gpu:
@@ -259,14 +240,12 @@ def qlora(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
         model = get_peft_model(base, LoraConfig(r=8, lora_alpha=32, lora_dropout=0.05, task_type="CAUSAL_LM"))
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=2e-4, fused=True)
-        loop = Loop(model.train(), {"input_ids": ids, "labels": ids}, optimizer, dtype)
-        taken = seconds_a_step(loop, options.steps, device)
-        row = _row(taken, ids.numel(), flops, rate)
-        row["weights, GB"] = weights / 1e9
+        loop = Loop(model.train(), {"input_ids": ids, "labels": ids}, optimizer, mixed=on_gpu)
+        numbers = row(timed(loop, options.steps, device), texts * tokens, flops) | {"weights, GB": weights}
         if on_gpu:
-            row["peak, GB"] = torch.cuda.max_memory_allocated() / 1e9
-        yield name, row
-        del base, model, optimizer, loop, trained
+            numbers["peak, GB"] = torch.cuda.max_memory_allocated(device) / 1e9
+        yield name, numbers
+        del base, model, trained, optimizer, loop  # the next one may need the room
 
 
 def decoder(
@@ -305,18 +284,26 @@ def decoder(
     return model
 
 
-def _row(taken: tuple[float, float], tokens: int, flops: float, rate: float) -> dict[str, float]:
-    first, step = taken
-    return {
-        "first step, s": first,
-        "ms a step": step * 1e3,
-        "tokens/s": tokens / step,
-        "TFLOP/s": flops / step / 1e12,
-        "MFU, %": 100 * flops / step / rate,
-    }
+def row(taken: dict[str, float], tokens: int, flops: float) -> dict[str, float]:
+    """Add to a step's time what it does: so many tokens, and so many FLOP."""
+    rates = {"tokens/s": tokens / taken["s a step"], "TFLOP/s": flops / taken["s a step"] / 1e12}
+    return taken | rates
 
 
 PARTS = {"fine-tuning": fine_tuning, "ensemble": ensemble, "qlora": qlora}
+
+
+def print_table(rows: Iterator[Row], peak: float) -> None:
+    """Print rows as they come (some take minutes), each with its ratio to the first."""
+    slowest = None
+    for name, numbers in rows:
+        if peak:
+            numbers["MFU, %"] = 1e14 * numbers["TFLOP/s"] / peak
+        if slowest is None:
+            slowest = numbers["s a step"]
+            print(f"| | {' | '.join(numbers)} | times as fast |\n|{' --- |' * (len(numbers) + 2)}")
+        numbers["times as fast"] = slowest / numbers["s a step"]
+        print(f"| {name} | {' | '.join(f'{value:.3g}' for value in numbers.values())} |", flush=True)
 
 
 def main() -> None:
@@ -324,34 +311,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--batch", type=int, default=BATCH, help="texts a step (default: %(default)s)")
-    parser.add_argument("--tokens", type=int, default=128, help="of each text (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=5, help="that are timed (default: %(default)s)")
+    parser.add_argument("part", nargs="?", choices=PARTS, help="default: all")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.add_argument("--batch", type=int, help="texts a step (default: the papers', 4 and 1)")
+    parser.add_argument("--tokens", type=int, help="of each text (default: 128; QLoRA on a GPU: 512)")
+    parser.add_argument("--steps", type=int, help="that are timed (default: 4; on a GPU 20)")
     parser.add_argument("--seeds", type=int, default=4, help="of the ensemble (default: %(default)s)")
-    parser.add_argument("--peak-tflops", type=float, default=0.0, help="instead of the rate measured")
+    parser.add_argument("--peak", type=float, default=0.0, help="TFLOP/s of the device, for the utilisation")
     options = parser.parse_args()
-    there = torch.cuda.is_available()
-    if options.device == "cuda" and not there:
-        parser.error(
-            "--device cuda: there is no CUDA device here; --device cpu measures ratios on small shapes"
-        )
-    device = torch.device("cuda" if there and options.device != "cpu" else "cpu")
-    name = (
-        torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    )
-    print(f"{options.part} on {name}, torch {torch.__version__}, bitsandbytes {bnb.__version__}")
-    if device.type == "cpu":
-        shape = {"ensemble": SMALL_ENCODER, "qlora": SMALL_DECODER}.get(options.part)
-        print(f"No GPU: only the ratios mean something{f'; shape {shape}' if shape else ''}.")
-    baseline = None
-    for row, numbers in PARTS[options.part](options, device):  # printed as they come: some take minutes
-        if baseline is None:
-            baseline = numbers["ms a step"]
-            print(" " * 32, *(f"{column:>13}" for column in (*numbers, "times faster")))
-        faster = baseline / numbers["ms a step"]
-        print(f"{row:<32}", *(f"{value:13.3g}" for value in (*numbers.values(), faster)), flush=True)
+    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    on_gpu = device.type == "cuda"
+    options.steps = options.steps or (20 if on_gpu else 4)
+    name = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
+    known = next((peak for part, peak in PEAKS.items() if on_gpu and part in name), 0.0)
+    packages = ("torch", "transformers", "bitsandbytes", "peft")
+    print(", ".join([name, *(f"{package} {importlib.metadata.version(package)}" for package in packages)]))
+    for part in [options.part] if options.part else PARTS:
+        print(f"\n{part}: {PARTS[part].__doc__}\n")
+        print_table(PARTS[part](options, device), options.peak * 1e12 or known)
 
 
 if __name__ == "__main__":
