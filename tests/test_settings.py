@@ -2,9 +2,13 @@
 
 import papermill
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
+from lib.models import ModelError
 from lib.parameters import PROJECT_ROOT, SettingsError
 from lib.settings import FinetunedVsFrozen
+from lib.tables import CorpusError
 
 RIGHT = {
     name: details["default"]
@@ -83,5 +87,8 @@ def test_relative_paths_start_at_the_projects_root_and_imports_are_no_parameters
     assert settings(cache_dir="/elsewhere").cache_dir.as_posix() == "/elsewhere"
 
 
-def test_in_a_notebook_the_lines_stand_alone():
-    assert SettingsError("seeds = 0: no")._render_traceback_() == ["SettingsError: seeds = 0: no"]
+@pytest.mark.parametrize("kind", [SettingsError, CorpusError, ModelError])
+def test_in_a_notebook_a_wrong_input_is_its_message_alone(kind, capsys):
+    shell = InteractiveShell(user_ns={"kind": kind}, config=Config({"HistoryManager": {"enabled": False}}))
+    shell.run_cell("def read():\n    raise kind('seeds = 0: no')\nread()")
+    assert capsys.readouterr().out == f"{kind.__name__}: seeds = 0: no\n"
