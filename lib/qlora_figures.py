@@ -60,12 +60,12 @@ def losses(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """
     models = table["model"].unique().tolist()
     figure, panels = plt.subplots(2, len(models), figsize=(11, 5), sharex=True, sharey="col", squeeze=False)
-    rows = []
+    seeds, rows = sorted(table["seed"].unique()), []
     for trial in table.itertuples():
         axes = panels[_BITS[::-1].index(trial.bits), models.index(trial.model)]
         steps = np.arange(1, len(trial.losses) + 1)
         smooth = pd.Series(trial.losses).rolling(max(1, len(steps) // 10)).mean()
-        axes.plot(steps, smooth, linewidth=0.8, color=COLOURS[trial.seed % len(COLOURS)])
+        axes.plot(steps, smooth, linewidth=0.8, color=COLOURS[seeds.index(trial.seed) % len(COLOURS)])
         axes.set(title=f"{trial.model}, {trial.bits}", ylabel="loss (nats per token)")
         curve = {"step": steps, "loss": trial.losses}
         rows.append(pd.DataFrame(curve).assign(model=trial.model, bits=trial.bits, seed=trial.seed))

@@ -108,8 +108,8 @@ def side_by_side(
 
 def as_text(texts: pd.DataFrame) -> Styler:
     """Show a table of texts so that it can be read: wrapped, tags as they are, no text as a word."""
-    # A text of nothing but quotation marks would widen the table beyond the page.
-    css = {"text-align": "left", "white-space": "pre-wrap", "overflow-wrap": "anywhere", "font-size": "85%"}
+    css = {"text-align": "left", "vertical-align": "top", "white-space": "pre-wrap", "font-size": "85%"}
+    css["overflow-wrap"] = "anywhere"  # a text of nothing but quotation marks would widen the page
     headings = {"selector": "th.col_heading", "props": "text-align: left"}
     style = texts.replace("", "(nothing)").style.format(escape="html", na_rep="")
     return style.set_properties(**css).set_table_styles([headings])
