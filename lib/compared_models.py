@@ -86,13 +86,13 @@ class Models:
         Parameters
         ----------
         words : sequence of sequences of str, (texts,) of (words,)
-            Of the explained texts; the method may have explained the first of them alone.
+            Of the explained texts, or of the first of them; the method may have explained still fewer.
         method : str
             Of `lib.attribution.METHODS`.
         """
         lengths = np.array([len(text) for text in words])
         explained = lengths[np.cumsum(lengths) <= self.relevance[method].shape[1]]
-        return split_texts(self.relevance[method], explained)
+        return split_texts(self.relevance[method][:, : explained.sum()], explained)
 
     def signed(self, words: Words, method: str = LRP) -> list[NDArray[np.float64]]:
         """Return the same on the paper's scale, on which a text's words sum to +1 or -1."""

@@ -35,6 +35,7 @@ def models():
 def test_a_method_may_have_explained_fewer_models_and_fewer_texts(models):
     assert [text.shape for text in models.by_text(WORDS)] == [(2, 3), (2, 2), (2, 1)]
     assert [text.shape for text in models.by_text(WORDS, RANDOM)] == [(1, 3), (1, 2)]
+    assert [text.shape for text in models.by_text(WORDS[:2])] == [(2, 3), (2, 2)]
     np.testing.assert_array_equal(models.by_text(WORDS)[1], [[7, 8], [8, 9]])
 
 
