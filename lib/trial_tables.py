@@ -109,7 +109,7 @@ def side_by_side(
 def as_text(texts: pd.DataFrame) -> Styler:
     """Show a table of texts so that it can be read: wrapped, tags as they are, no text as a word."""
     css = {"text-align": "left", "vertical-align": "top", "white-space": "pre-wrap", "font-size": "85%"}
-    css["overflow-wrap"] = "anywhere"  # a text of nothing but quotation marks would widen the page
+    css["overflow-wrap"] = "break-word"  # a text can be one long word
     headings = {"selector": "th.col_heading", "props": "text-align: left"}
     style = texts.replace("", "(nothing)").style.format(escape="html", na_rep="")
     return style.set_properties(**css).set_table_styles([headings])
