@@ -81,8 +81,8 @@ def stability_intervals(measured: Mapping[str, Mapping[str, Measured]]) -> tuple
             for place, (name, interval) in enumerate(intervals.items()):
                 plug_in = float(getattr(by_type[name].plug_in, quantity))
                 colour, _, marker = LINES[trainings.index(name.split()[0])]
-                axes.plot(place, interval.estimate, marker, color=colour)
                 axes.vlines(place, interval.low, min(interval.high, ENDLESS), color=colour)
+                axes.plot(place, interval.estimate, marker, color=colour, markerfacecolor="white")
                 axes.plot(place, plug_in, "x", color="black", markersize=5)
                 rows.append((row_name, name, label, interval.estimate, interval.low, interval.high, plug_in))
             axes.set_title(f"{row_name}: {label}")
