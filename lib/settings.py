@@ -91,6 +91,7 @@ class FinetunedVsFrozen(NotebookSettings):
     dataset: Text
     other_dataset: Text
     train_texts: Annotated[int, Field(ge=0)]
+    other_train_texts: Annotated[int, Field(ge=0)]
     test_texts: Annotated[int, Field(ge=0)]
     model: Text
     pretraining_texts: Count
