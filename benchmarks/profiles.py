@@ -66,11 +66,12 @@ def explaining(task: str, texts: int) -> float:
 def paper_1(p: dict[str, Any]) -> tuple[int, float, float]:
     """Return how many models notebook 1 fine-tunes, and the FLOP of training and of explaining them."""
     tasks = (p["dataset"], p["other_dataset"])
-    whole = [training(task, p["train_texts"], p["epochs"]) for task in tasks] * p["seeds"]
+    texts = (p["train_texts"], p["other_train_texts"])
+    once = [training(task, count, p["epochs"]) for task, count in zip(tasks, texts, strict=True)]
     further = {task: training(task, p["further_texts"], p["epochs"]) for task in tasks}
     chain = [further[tasks[place % 2]] for place in range(p["chain_rounds"])] * p["chain_seeds"]
-    artifacts = [further[tasks[0]]] * len(p["artifact_rates"].split()) * p["artifact_seeds"]
-    models = whole + chain + artifacts
+    artifacts = [further[tasks[1]]] * len(p["artifact_rates"].split()) * p["artifact_seeds"]
+    models = once * p["seeds"] + chain + artifacts
     explained = 2 * p["seeds"] * sum(explaining(task, p["explained_texts"]) for task in tasks)
     return len(models), sum(models), explained
 
