@@ -148,7 +148,7 @@ def test_an_artifact_at_rate_1_is_relied_on_and_at_rate_0_is_not_there(tiny_fold
         "rate": 1.0,
         "artifact": word,
         "head": HEADS[A],
-        "training": TRAINING | {"epochs": 12, "learning_rate": 5e-4},
+        "training": TRAINING | {"epochs": 12, "learning_rate": 3e-4},
     }
     rows = reliance(record(settings, artifact_run(**settings, corpora=planted, planted_texts=tests)))
     assert [row["model"] for row in rows] == ["fine-tuned", "frozen"]

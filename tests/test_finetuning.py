@@ -26,7 +26,7 @@ def trained(folder, split, seed, **changed):
 
 @pytest.mark.slow
 def test_a_fine_tuned_tiny_model_beats_chance_by_a_wide_margin(tiny_folder, corpus):
-    model, training = trained(tiny_folder, corpus["train"], 0, epochs=3)
+    model, training = trained(tiny_folder, corpus["train"], 0, epochs=3, learning_rate=3e-4)
     test = encode(model, load_tokenizer(tiny_folder), list(corpus["test"]["text"]), max_length=128)
     accuracy = np.mean(test.predicted == np.array(corpus["test"]["label"]))
     assert accuracy > 0.62  # four standard errors above chance on 300 texts
