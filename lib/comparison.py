@@ -85,9 +85,7 @@ def finetuned_run(
     """
     corpus, tokenizer = corpora[task], load_tokenizer(corpora[task].model)
     model, done = tuned(corpus, tokenizer, seed=seed, training=training)
-    seen, test = (
-        _encode(model, tokenizer, corpus, texts) for texts in (corpus.train_texts, corpus.test_texts)
-    )
+    seen, test = _encode(model, tokenizer, corpus)
     crossed = train_on_frozen(model, tokenizer, corpora[other], [seed], HeadTraining(*heads[other]))
     return {
         "train_accuracy": float(np.mean(seen.predicted == corpus.train_labels)),
@@ -252,9 +250,7 @@ def train_on_frozen(
     training: HeadTraining,
 ) -> Trained:
     """Train the heads of ``seeds`` on the embeddings that the model's encoder gives."""
-    train, test = (
-        _encode(model, tokenizer, corpus, texts) for texts in (corpus.train_texts, corpus.test_texts)
-    )
+    train, test = _encode(model, tokenizer, corpus)
     heads = train_heads(
         torch.from_numpy(train.embeddings),
         corpus.train_labels,
@@ -269,9 +265,11 @@ def train_on_frozen(
 
 
 def _encode(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus, texts: Sequence[str]
-) -> Encoded:
-    return encode(model, tokenizer, texts, max_length=corpus.max_length)
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
+) -> tuple[Encoded, Encoded]:
+    """Encode the training and the test texts."""
+    train = encode(model, tokenizer, corpus.train_texts, max_length=corpus.max_length)
+    return train, encode(model, tokenizer, corpus.test_texts, max_length=corpus.max_length)
 
 
 def _explain_predicted(
@@ -279,7 +277,7 @@ def _explain_predicted(
 ) -> NDArray[np.float32]:
     """Explain by LRP what the model predicts for the explained texts: (words of these texts,)."""
     texts = [corpus.test_texts[index] for index in corpus.explained]
-    predicted = _encode(model, tokenizer, corpus, texts).predicted
+    predicted = encode(model, tokenizer, texts, max_length=corpus.max_length).predicted
     return word_relevance(model, corpus.tokens(tokenizer), predicted)
 
 

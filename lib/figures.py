@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 COLOURS = ("#08306b", "#b2182b", "#4393c3", "#f4a582", "#5aae61", "#bdbdbd")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "x")
-HATCHES = ("", "///", "...", "xx", "\\\\\\", "++")
 
 # (colour, dash, marker) of the n-th series of a figure
 LINES = tuple(zip(COLOURS, DASHES, MARKERS, strict=True))
