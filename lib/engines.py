@@ -6,6 +6,7 @@ import pickle
 import platform
 import re
 import resource
+import sys
 import threading
 import time
 import traceback
@@ -156,10 +157,18 @@ class InProcess:
         """Nothing was started."""
 
 
+Started = tuple[int, str, tuple[str, ...], frozenset[tuple[str, str]]]
+"""What a worker process was started with: its slot, folder, import path and environment."""
+
+_idle: dict[Started, loky.ProcessPoolExecutor] = {}
+"""Processes that the last sweep left: one that starts spends seconds importing what they have imported."""
+
+
 class LocalProcesses:
     """joblib's worker processes, each a pool of its own, so that one that dies takes no other's run with it.
 
-    Where there are several GPUs, each process sees one of them.
+    Where there are several GPUs, each process sees one of them. A sweep takes over the processes that the one
+    before it left, if they were started with what it would start them with.
     """
 
     gone = (loky.BrokenProcessPool,)
@@ -167,43 +176,71 @@ class LocalProcesses:
     def __init__(self, inputs: Mapping[str, Any], workers: int, threads: int, device: str) -> None:
         self.inputs = pickle.dumps(inputs)
         self.environments = [worker_environment(slot, threads, device) for slot in range(workers)]
-        self.pools: list[loky.ProcessPoolExecutor | None] = [None] * workers
+        self.started = [_started(slot, environment) for slot, environment in enumerate(self.environments)]
+        self.pools = [_idle.pop(started, None) for started in self.started]
+        self.told = [False] * workers
         self.futures: list[Future[Outcome] | None] = [None] * workers
+        while _idle:
+            _end(_idle.popitem()[1])
 
     def submit(self, task: Task) -> "Future[Outcome]":
         """Hand the run to a process that is free."""
-        slot, last = next((i, f) for i, f in enumerate(self.futures) if f is None or f.done())
-        if last is not None and (last.exception() is not None or last.result()[0] == "failed"):
-            # after a CUDA error a process is of no more use, and an out-of-memory one may still hold some
+        slot = next(i for i, future in enumerate(self.futures) if future is None or future.done())
+        if not self._did_well(slot):
             self._end(slot)
         try:
-            future = self._pool(slot).submit(_execute_in_worker, dict(task))
+            self.futures[slot] = self._submit(slot, task)
         except loky.BrokenProcessPool:  # its process was killed while it had nothing to do
             self._end(slot)
-            future = self._pool(slot).submit(_execute_in_worker, dict(task))
-        self.futures[slot] = future
-        return future
+            self.futures[slot] = self._submit(slot, task)
+        return self.futures[slot]
 
     def close(self) -> None:
-        """End the processes, whatever they are doing."""
-        for slot in range(len(self.pools)):
-            self._end(slot)
+        """Leave the processes that have nothing to do to the next sweep, and end the others."""
+        for slot, pool in enumerate(self.pools):
+            future = self.futures[slot]
+            if pool is None:
+                continue
+            if (future is None or future.done()) and self._did_well(slot):
+                _idle[self.started[slot]] = pool
+            else:
+                self._end(slot)
 
-    def _pool(self, slot: int) -> loky.ProcessPoolExecutor:
+    def _did_well(self, slot: int) -> bool:
+        """Whether a slot's last run left a process that can be used again.
+
+        After a CUDA error it can't, and after one of memory it may still hold some.
+        """
+        last = self.futures[slot]
+        return last is None or (last.exception() is None and last.result()[0] != "failed")
+
+    def _submit(self, slot: int, task: Task) -> "Future[Outcome]":
+        """Hand a run to a slot's process, and with the first one what all runs share."""
         pool = self.pools[slot]
         if pool is None:
             pool = self.pools[slot] = loky.ProcessPoolExecutor(
                 max_workers=1,
                 env=self.environments[slot],
                 initializer=_start_worker,
-                initargs=(os.getpid(), self.inputs),
+                initargs=(os.getpid(),),
             )
-        return pool
+        future = pool.submit(_execute_in_worker, dict(task), None if self.told[slot] else self.inputs)
+        self.told[slot] = True
+        return future
 
     def _end(self, slot: int) -> None:
-        pool, self.pools[slot] = self.pools[slot], None
+        pool, self.pools[slot], self.told[slot] = self.pools[slot], None, False
         if pool is not None:
-            pool.shutdown(wait=True, kill_workers=True)
+            _end(pool)
+
+
+def _started(slot: int, environment: Mapping[str, str]) -> Started:
+    return slot, os.getcwd(), tuple(sys.path), frozenset({**os.environ, **environment}.items())
+
+
+def _end(pool: loky.ProcessPoolExecutor) -> None:
+    """End a process, whatever it is doing."""
+    pool.shutdown(wait=True, kill_workers=True)
 
 
 def worker_environment(slot: int, threads: int, device: str) -> dict[str, str]:
@@ -229,13 +266,11 @@ def worker_environment(slot: int, threads: int, device: str) -> dict[str, str]:
     return environment
 
 
-_worker_inputs: bytes | Mapping[str, Any] = b""
+_worker_inputs: Mapping[str, Any] = {}
 
 
-def _start_worker(caller: int, inputs: bytes) -> None:
-    """Take the inputs; leave when the caller is gone, for nobody would keep the record of what goes on."""
-    global _worker_inputs
-    _worker_inputs = inputs
+def _start_worker(caller: int) -> None:
+    """Leave when the caller is gone, for nobody would keep the record of what goes on."""
     # loky takes a model that stays loaded for a leak beyond 300 MB, and would end the process over it
     loky._MAX_MEMORY_LEAK_SIZE = float("inf")
 
@@ -247,8 +282,9 @@ def _start_worker(caller: int, inputs: bytes) -> None:
     threading.Thread(target=leave_with_caller, daemon=True).start()
 
 
-def _execute_in_worker(task: Task) -> Outcome:
+def _execute_in_worker(task: Task, inputs: bytes | None) -> Outcome:
+    """Carry out one run with these inputs, or else with those of the run before it."""
     global _worker_inputs
-    if isinstance(_worker_inputs, bytes):
-        _worker_inputs = pickle.loads(_worker_inputs)  # noqa: S301 - the caller pickled it a moment ago
+    if inputs is not None:
+        _worker_inputs = pickle.loads(inputs)  # noqa: S301 - the caller pickled it a moment ago
     return execute(task, _worker_inputs)

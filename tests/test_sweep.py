@@ -51,6 +51,13 @@ def fail_by_seed(seed):
     return {"loss": float("nan") if seed == 4 else 0.5, "gaps": np.array([np.nan]), "worst": float("inf")}
 
 
+def process_and(seed, shared, fail=False):
+    """Tell the process it runs in and what it was handed, or fail."""
+    if fail:
+        raise RuntimeError("as asked")
+    return {"process": os.getpid(), "shared": shared}
+
+
 def seeds(n):
     return [{"seed": seed} for seed in range(n)]
 
@@ -83,6 +90,24 @@ def test_one_and_two_workers_give_the_same_bits(tmp_path):
     assert same(one, two)
     assert one[0]["loss"] != one[1]["loss"]
     assert [record["threads"] for record in one] == [1, 1, 1]
+
+
+def test_a_sweep_takes_over_the_processes_of_the_one_before_it_unless_they_failed(tmp_path):
+    def processes(name, fail=(), threads=1):
+        runs = [{"seed": seed, "fail": seed in fail} for seed in range(4)]
+        how = {"inputs": {"shared": name}, "cache_dir": tmp_path, "workers": 2, "threads": threads}
+        records = sweep.finished(sweep.run(process_and, runs, name=name, **how))
+        assert {record["shared"] for record in records} == {name}
+        return {record["process"] for record in records}
+
+    first = processes("first")
+    assert len(first) == 2
+    assert processes("second") == first
+    assert not processes("other-threads", threads=2) & first
+    again = processes("again")
+    assert not again & first
+    processes("failed", fail=(2, 3))
+    assert processes("after") != again
 
 
 def test_threads_are_those_of_the_run_and_of_nobody_else(tmp_path):
