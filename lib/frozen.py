@@ -17,7 +17,7 @@ from lib import seeding
 
 BYTES_A_PARAMETER = 16  # the weight, its gradient and Adam's two moments, 4 bytes each
 # On a CPU the heads that train side by side must stay in its cache, with all four numbers a parameter.
-CPU_CACHE_BYTES = 32 * 2**20
+CPU_CACHE_BYTES = 36 * 2**20
 GPU_SHARE = 0.5  # of the memory that is free
 
 
