@@ -111,16 +111,16 @@ def curve(points: pd.DataFrame) -> Figure:
         for number, (family, rows) in enumerate(points.groupby("family", sort=False)):
             rows = rows.sort_values("surface")
             colour, dash, marker = LINES[number % len(LINES)]
-            # Formats of one surface would hide each other: they stand side by side.
-            places = rows["surface"] * 1.12 ** rows.groupby("surface").cumcount()
+            places = _apart(rows["surface"])
             line = {"color": colour, "marker": marker, "linestyle": dash, "linewidth": 0.8}
             axes.plot(places, rows[quantity], label=family, **line)
             axes.vlines(
                 places, rows[intervals[1]], rows[intervals[2]].clip(upper=ENDLESS), color=colour, linewidth=1
             )
-            below = rows["surface"].duplicated(keep="last") | (number > 1)  # so that few names overlap
-            for point, place, value, low in zip(rows["point"], places, rows[quantity], below, strict=True):
-                beside = {"xytext": (4, -11 if low else 4), "textcoords": "offset points"}
+            side = 1 if number < 2 else -1  # the paper's types are named above, the others below: few overlap
+            beside = {"xytext": (1, 5 * side), "textcoords": "offset points", "rotation": 55 * side}
+            beside |= {"va": "bottom" if side > 0 else "top", "rotation_mode": "default"}
+            for point, place, value in zip(rows["point"], places, rows[quantity], strict=True):
                 axes.annotate(_short(point), (place, value), fontsize=8, color=colour, **beside)
         axes.set_xscale("log")
         axes.set_ylabel(label)
@@ -128,6 +128,14 @@ def curve(points: pd.DataFrame) -> Figure:
     panels[1].set_xlabel("fine-tuning surface, bits")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=9)
     return figure
+
+
+def _apart(surfaces: pd.Series, least: float = 1.15) -> list[float]:
+    """Move rising surfaces, (points,), to the right where marks closer than a factor would hide others."""
+    places = [surfaces.iloc[0]]
+    for surface in surfaces.iloc[1:]:
+        places.append(max(surface, least * places[-1]))
+    return places
 
 
 def snr_curves(table: pd.DataFrame) -> Figure:
