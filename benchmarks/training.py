@@ -54,7 +54,7 @@ TINY = BASE | {
     "hidden_size": pretraining.HIDDEN_SIZE,
     "num_hidden_layers": pretraining.LAYERS,
     "num_attention_heads": pretraining.HEADS,
-    "intermediate_size": 4 * pretraining.HIDDEN_SIZE,
+    "intermediate_size": pretraining.INTERMEDIATE_SIZE,
 }
 LLAMA_7B = {"max_position_embeddings": 4096, "use_cache": False}  # the rest is LlamaConfig's default
 ONE_LAYER = LLAMA_7B | {"num_hidden_layers": 1, "vocab_size": 2_000}
