@@ -5,7 +5,7 @@
 Measured is the wall time that papermill noted in notebooks/executed/. The rest is computed as follows.
 
 Papers 1 and 2, training: texts x tokens x 6 x parameters x epochs x models (2 FLOP forward and 4 backward for
-a parameter and token), in bfloat16; explaining by LRP: texts x tokens x 6 x parameters x 1.54 (measured, see
+a parameter and token), in bfloat16; explaining by LRP: texts x tokens x 6 x parameters x 1.48 (measured, see
 README.md) x models and their formats, in float32. The device sustains a share of its peaks, which is assumed:
 30 % of what NVIDIA's data sheet gives an A100, 312 TFLOP/s in bfloat16 and 19.5 in float32.
 
@@ -33,7 +33,7 @@ LAYERS = 12
 TRAIN_TEXTS = {"allocine": 160_000, "infopinion": 8_000}
 TEST_TEXTS = {"allocine": 20_000, "infopinion": 1_000}
 TOKENS = {"allocine": 150, "infopinion": 512}  # pieces a text: a guess, and the length at which texts are cut
-LRP = 1.54  # the cost of an explanation over that of forward and backward
+LRP = 1.48  # the cost of an explanation over that of forward and backward
 QUOTE_STEPS = 3 * 2_006  # of a trial of paper 3 on quotes: epochs x texts, in batches of 1
 
 
