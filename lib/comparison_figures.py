@@ -269,7 +269,8 @@ def artifact_lines(measured: pd.DataFrame) -> Figure:
     figure, panels = plt.subplots(1, 2)
     _means_and_marks(panels[0], measured, "model", "rate", "reliance")
     _means_and_marks(panels[1], measured, "model", "rate", "relevance")
-    figure.supxlabel("share of class 1's training texts with the artifact", fontsize="medium")
+    for axes in panels:
+        axes.set_xlabel("planted share of class 1's training texts")
     panels[0].set_ylabel("share of texts that change to class 1")
     panels[1].set_ylabel("the artifact's share of relevance")
     panels[0].legend()

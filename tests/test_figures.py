@@ -1,5 +1,7 @@
 """A figure is saved with its data, and not without labels."""
 
+from pathlib import Path
+
 import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 from lib import figures
 
 matplotlib.use("Agg")
+EXECUTED = Path(__file__).parents[1] / "figures" / "demo"
 DATA = pd.DataFrame({"seed": [0, 1], "accuracy": [0.5, 0.75]})
 
 
@@ -63,3 +66,9 @@ def test_series_differ_in_grey():
 
     assert abs(luminance(figures.COLOURS[0]) - luminance(figures.COLOURS[1])) > 0.03
     assert len(set(figures.MARKERS)) == len(figures.MARKERS) == len(set(map(str, figures.DASHES)))
+
+
+@pytest.mark.parametrize("path", sorted(EXECUTED.glob("*/*.png")), ids=lambda path: path.stem)
+def test_no_committed_figure_is_cut_at_its_edge(path):
+    pixels = plt.imread(path)[..., :3]  # (height, width, colours), 1 is white
+    assert pixels[[0, -1]].min() == pixels[:, [0, -1]].min() == 1
