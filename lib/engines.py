@@ -178,7 +178,6 @@ class LocalProcesses:
         self.environments = [worker_environment(slot, threads, device) for slot in range(workers)]
         self.started = [_started(slot, environment) for slot, environment in enumerate(self.environments)]
         self.pools = [_idle.pop(started, None) for started in self.started]
-        self.told = [False] * workers
         self.futures: list[Future[Outcome] | None] = [None] * workers
         while _idle:
             _end(_idle.popitem()[1])
@@ -186,7 +185,7 @@ class LocalProcesses:
     def submit(self, task: Task) -> "Future[Outcome]":
         """Hand the run to a process that is free."""
         slot = next(i for i, future in enumerate(self.futures) if future is None or future.done())
-        if not self._did_well(slot):
+        if not self._is_usable(slot):
             self._end(slot)
         try:
             self.futures[slot] = self._submit(slot, task)
@@ -198,21 +197,18 @@ class LocalProcesses:
     def close(self) -> None:
         """Leave the processes that have nothing to do to the next sweep, and end the others."""
         for slot, pool in enumerate(self.pools):
-            future = self.futures[slot]
-            if pool is None:
-                continue
-            if (future is None or future.done()) and self._did_well(slot):
+            if pool is not None and self._is_usable(slot):
                 _idle[self.started[slot]] = pool
             else:
                 self._end(slot)
 
-    def _did_well(self, slot: int) -> bool:
-        """Whether a slot's last run left a process that can be used again.
+    def _is_usable(self, slot: int) -> bool:
+        """Whether a slot has nothing to do, and its last run left a process that can do more.
 
         After a CUDA error it can't, and after one of memory it may still hold some.
         """
         last = self.futures[slot]
-        return last is None or (last.exception() is None and last.result()[0] != "failed")
+        return last is None or (last.done() and last.exception() is None and last.result()[0] != "failed")
 
     def _submit(self, slot: int, task: Task) -> "Future[Outcome]":
         """Hand a run to a slot's process, and with the first one what all runs share."""
@@ -224,12 +220,11 @@ class LocalProcesses:
                 initializer=_start_worker,
                 initargs=(os.getpid(),),
             )
-        future = pool.submit(_execute_in_worker, dict(task), None if self.told[slot] else self.inputs)
-        self.told[slot] = True
-        return future
+        first = self.futures[slot] is None
+        return pool.submit(_execute_in_worker, dict(task), self.inputs if first else None)
 
     def _end(self, slot: int) -> None:
-        pool, self.pools[slot], self.told[slot] = self.pools[slot], None, False
+        pool, self.pools[slot], self.futures[slot] = self.pools[slot], None, None
         if pool is not None:
             _end(pool)
 

@@ -119,7 +119,7 @@ def curve(points: pd.DataFrame) -> Figure:
             )
             side = 1 if number < 2 else -1  # the paper's types are named above, the others below: few overlap
             beside = {"xytext": (1, 5 * side), "textcoords": "offset points", "rotation": 55 * side}
-            beside |= {"va": "bottom" if side > 0 else "top", "rotation_mode": "default"}
+            beside["va"] = "bottom" if side > 0 else "top"
             for point, place, value in zip(rows["point"], places, rows[quantity], strict=True):
                 axes.annotate(_short(point), (place, value), fontsize=8, color=colour, **beside)
         axes.set_xscale("log")
