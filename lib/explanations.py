@@ -83,11 +83,14 @@ class Corpus:
             "max_length": str(self.max_length),
         }
 
-    def fewer(self, count: int, *, seed: int) -> "Corpus":
-        """Keep at most so many training texts, the classes in proportion; 0 keeps all."""
+    def fewer(self, count: int, *, explained: int, seed: int) -> "Corpus":
+        """Keep at most so many training texts, the classes in proportion, and explained ones; 0 keeps all."""
         rows = pd.DataFrame({"text": self.train_texts, "label": self.train_labels})
         kept = take(rows, min(count, len(rows)), "training texts", seed)
-        return replace(self, train_texts=kept["text"].tolist(), train_labels=kept["label"].tolist())
+        texts, labels = kept["text"].tolist(), kept["label"].tolist()
+        return replace(
+            self, train_texts=texts, train_labels=labels, explained=self.explained[: explained or None]
+        )
 
     def tokens(self, tokenizer: PreTrainedTokenizerBase) -> list[Tokens]:
         """Return the explained texts as pieces and the words that fit."""

@@ -112,6 +112,7 @@ class FinetunedVsFrozen(NotebookSettings):
     min_appearances: Count
     drawn_texts: Annotated[int, Field(ge=20)]
     further_texts: Annotated[int, Field(ge=0)]
+    further_explained: Annotated[int, Field(ge=0)]
     chain_rounds: Count
     chain_seeds: Annotated[int, Field(ge=2)]
     artifact_rates: str

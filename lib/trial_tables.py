@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from pandas.io.formats.style import Styler
 
 from lib.records import Record
 
@@ -104,15 +103,6 @@ def side_by_side(
     texts |= {("paper", bits): pd.Series(column) for bits, column in printed.items()}
     shown = pd.DataFrame({name: column.reset_index(drop=True) for name, column in texts.items()})
     return shown.set_axis(range(1, len(shown) + 1)).rename_axis("trial")
-
-
-def as_text(texts: pd.DataFrame) -> Styler:
-    """Show a table of texts so that it can be read: wrapped, tags as they are, no text as a word."""
-    css = {"text-align": "left", "vertical-align": "top", "white-space": "pre-wrap", "font-size": "85%"}
-    css["overflow-wrap"] = "break-word"  # a text can be one long word
-    headings = {"selector": "th.col_heading", "props": "text-align: left"}
-    style = texts.replace("", "(nothing)").style.format(escape="html", na_rep="")
-    return style.set_properties(**css).set_table_styles([headings])
 
 
 def letter(text: str) -> str:

@@ -67,12 +67,17 @@ def test_a_text_of_infopinion_that_is_too_long_ends_where_a_sentence_does(tiny_f
 
 
 def test_fewer_training_texts_keep_the_classes_in_proportion_and_the_test_texts(corpora):
-    few = corpora[A].fewer(12, seed=0)
+    few = corpora[A].fewer(12, explained=2, seed=0)
     share = np.mean(corpora[A].train_labels)
     assert abs(np.mean(few.train_labels) - share) <= 1 / 12
     assert set(few.train_texts) < set(corpora[A].train_texts)
     assert few.test_texts == corpora[A].test_texts
-    assert corpora[A].fewer(0, seed=0) == corpora[A].fewer(1000, seed=0) == corpora[A]
+    assert few.explained == corpora[A].explained[:2]
+    assert (
+        corpora[A].fewer(0, explained=0, seed=0)
+        == corpora[A].fewer(1000, explained=1000, seed=0)
+        == corpora[A]
+    )
 
 
 def test_a_fine_tuned_record_rebuilds_its_model(corpora, finetuned):

@@ -3,9 +3,10 @@ import pandas as pd
 import pytest
 
 from lib import repeats
+from lib.readable import as_text
 from lib.recipes import Recipe, run_of
 from lib.records import Record
-from lib.trial_tables import as_printed, as_text, by_trial, side_by_side
+from lib.trial_tables import as_printed, by_trial, side_by_side
 from lib.trials import in_parts
 
 
