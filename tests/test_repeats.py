@@ -3,7 +3,6 @@ import pandas as pd
 import pytest
 
 from lib import repeats
-from lib.readable import as_text
 from lib.recipes import Recipe, run_of
 from lib.records import Record
 from lib.trial_tables import as_printed, by_trial, side_by_side
@@ -90,9 +89,3 @@ def test_completions_stand_beside_the_published_ones_trial_by_trial():
     assert shown["here", "32-bit"].isna().to_list() == [False, False, True]
     assert shown["paper", "32-bit"].to_list() == ["u", "v", ""]
     assert shown.index.to_list() == [1, 2, 3]
-
-
-def test_shown_texts_keep_their_tags():
-    html = as_text(pd.DataFrame({"text": ["<human>", "", np.nan]})).to_html()
-    assert "&lt;human&gt;" in html
-    assert "(nothing)" in html
