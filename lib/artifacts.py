@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.comparison import HeadTraining, Result, train_on_frozen, tuned
@@ -59,17 +60,29 @@ def artifact_corpora(
     return planted, word, list(plant(test, word, rate=1.0, seed=seed, label=None)["text"])
 
 
-def artifact_run(
+def artifact_run(*, kind: str, **settings: Any) -> Result:
+    """Carry out `finetuned_reliance` or `frozen_reliance`, so that one sweep holds runs of both kinds.
+
+    Parameters
+    ----------
+    kind : str
+        ``fine-tuned`` or ``frozen``.
+    **settings
+        Those of that run.
+    """
+    return {"fine-tuned": finetuned_reliance, "frozen": frozen_reliance}[kind](**settings)
+
+
+def finetuned_reliance(
     *,
     seed: int,
     rate: float,
     artifact: str,
-    head: Sequence[Any],
     training: Mapping[str, Any],
     corpora: Mapping[str, Corpus],
     planted_texts: Sequence[str],
 ) -> Result:
-    """Fine-tune, and train a frozen head, on texts with a planted artifact; see what both make of it.
+    """Fine-tune on texts with a planted artifact, and see what the model makes of it.
 
     Parameters
     ----------
@@ -79,8 +92,6 @@ def artifact_run(
         Tells the corpus to train on.
     artifact : str
         The planted word.
-    head : (epochs, learning rate, batch size)
-        How the frozen head is trained.
     training : mapping
         ``epochs``, ``learning_rate`` and so on of `lib.finetuning.fine_tune`.
     corpora, planted_texts
@@ -89,63 +100,112 @@ def artifact_run(
     Returns
     -------
     dict
-        For each kind, ``finetuned`` and ``frozen``: ``<kind>/clean`` and ``<kind>/planted`` (test texts,),
-        the predicted classes, ``<kind>/accuracy`` on the clean texts, and ``<kind>/relevance`` (explained
-        texts,), the artifact's share of a planted text's relevance.
+        ``clean`` and ``planted`` (1, test texts), the classes predicted without the artifact and with it;
+        ``accuracy`` (1,), without it; ``relevance`` (1, explained texts), the artifact's share of a planted
+        text's relevance.
+    """
+    corpus = corpora[str(rate)]
+    tokenizer = load_tokenizer(corpus.model)
+    model, _ = tuned(corpus, tokenizer, seed=seed, training=training)
+    clean, planted = (
+        encode(model, tokenizer, texts, max_length=corpus.max_length).predicted
+        for texts in (corpus.test_texts, planted_texts)
+    )
+    share = _artifact_share(model, tokenizer, corpus, artifact, planted_texts, planted)
+    return _result(corpus, clean[None], planted[None], share[None])
+
+
+def frozen_reliance(
+    *,
+    seed: int,
+    seeds: Sequence[int],
+    rate: float,
+    artifact: str,
+    head: Sequence[Any],
+    corpora: Mapping[str, Corpus],
+    planted_texts: Sequence[str],
+) -> Result:
+    """Train the frozen heads of all seeds on texts with a planted artifact; see what each makes of it.
+
+    Parameters
+    ----------
+    seed : int
+        The first of ``seeds``.
+    seeds : sequence of int
+        Of the heads.
+    head : (epochs, learning rate, batch size)
+        How a head is trained.
+    rate, artifact, corpora, planted_texts
+        As in `finetuned_reliance`.
+
+    Returns
+    -------
+    dict
+        As `finetuned_reliance` returns it, with as many rows as there are seeds.
     """
     corpus = corpora[str(rate)]
     tokenizer = load_tokenizer(corpus.model)
     model = load_classifier(corpus.model, seed=seed, device=corpus.device)
-    train_on_frozen(model, tokenizer, corpus, [seed], HeadTraining(*head)).heads.install(0, model)
-    frozen = _reliance(model, tokenizer, corpus, artifact, planted_texts)
-    model, _ = tuned(corpus, tokenizer, seed=seed, training=training)
-    finetuned = _reliance(model, tokenizer, corpus, artifact, planted_texts)
-    return {f"frozen/{name}": value for name, value in frozen.items()} | {
-        f"finetuned/{name}": value for name, value in finetuned.items()
-    }
+    trained = train_on_frozen(model, tokenizer, corpus, seeds, HeadTraining(*head))
+    embeddings = encode(model, tokenizer, planted_texts, max_length=corpus.max_length).embeddings
+    planted = trained.heads.predicted(embeddings)  # (seeds, test texts)
+    shares = []
+    for row, predicted in enumerate(planted):
+        trained.heads.install(row, model)
+        shares.append(_artifact_share(model, tokenizer, corpus, artifact, planted_texts, predicted))
+    return _result(corpus, trained.predicted, planted, np.stack(shares))
 
 
 def reliance(record: Record) -> list[dict[str, Any]]:
-    """Return a run's two rows, one a kind of model.
+    """Return a row for each seed of a run.
 
     ``reliance`` is the share of the clean texts predicted as class 0 that the artifact, planted, turns to
     class 1; NaN where none was predicted as class 0.
     """
     rows = []
-    for model, kind in (("fine-tuned", "finetuned"), ("frozen", "frozen")):
-        clean, planted = record[f"{kind}/clean"], record[f"{kind}/planted"]
-        turned = planted[clean == 0]
+    for number, seed in enumerate(record.settings.get("seeds", [record.settings["seed"]])):
+        turned = record["planted"][number][record["clean"][number] == 0]
         rows.append(
             {
                 "rate": record.settings["rate"],
-                "seed": record.settings["seed"],
-                "model": model,
+                "seed": seed,
+                "model": record.settings["kind"],
                 "reliance": float(turned.mean()) if len(turned) else float("nan"),
-                "relevance": float(record[f"{kind}/relevance"].mean()),
-                "accuracy": record[f"{kind}/accuracy"],
+                "relevance": float(record["relevance"][number].mean()),
+                "accuracy": float(record["accuracy"][number]),
             }
         )
     return rows
 
 
-def _reliance(
+def _artifact_share(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     corpus: Corpus,
     artifact: str,
     planted_texts: Sequence[str],
-) -> dict[str, Any]:
-    """Compare the texts with and without the artifact, and weigh it among the words."""
-    clean = encode(model, tokenizer, corpus.test_texts, max_length=corpus.max_length).predicted
-    planted = encode(model, tokenizer, planted_texts, max_length=corpus.max_length).predicted
+    predicted: NDArray[np.integer],
+) -> NDArray[np.float32]:
+    """Weigh the artifact among the words of the explained texts, for the classes predicted: (explained,)."""
     tokens = tokenize([planted_texts[index] for index in corpus.explained], tokenizer, corpus.max_length)
-    words, values = texts_to_words(tokens, relevance(model, tokens, planted[corpus.explained]))
+    targets = predicted[corpus.explained].astype(np.int64)
+    words, values = texts_to_words(tokens, relevance(model, tokens, targets))
     shares = [
         normalise(row, 0)[np.array(text) == artifact].sum() for text, row in zip(words, values, strict=True)
     ]  # a text's relevances sum to 1
+    return np.array(shares, np.float32)
+
+
+def _result(
+    corpus: Corpus,
+    clean: NDArray[np.integer],
+    planted: NDArray[np.integer],
+    share: NDArray[np.float32],
+) -> Result:
+    """Name what a run found: (seeds, test texts) twice, then (seeds, explained texts)."""
     return {
-        "accuracy": float(np.mean(clean == np.array(corpus.test_labels))),
         "clean": clean.astype(np.uint8),
         "planted": planted.astype(np.uint8),
-        "relevance": np.array(shares, np.float32),
+        "accuracy": np.mean(clean == np.array(corpus.test_labels), axis=1),
+        "relevance": share,
     }

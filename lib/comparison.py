@@ -258,10 +258,9 @@ def train_on_frozen(
         **training._asdict(),
         device=corpus.device,
     )
-    seen = heads.logits(torch.from_numpy(train.embeddings)).argmax(-1).numpy()  # (seeds, training texts)
-    predicted = heads.logits(torch.from_numpy(test.embeddings)).argmax(-1).numpy()  # (seeds, test texts)
+    seen = heads.predicted(train.embeddings)  # (seeds, training texts)
     right = np.mean(seen == np.array(corpus.train_labels), axis=1)  # (seeds,)
-    return Trained(heads, right, predicted.astype(np.uint8), test.embeddings)
+    return Trained(heads, right, heads.predicted(test.embeddings), test.embeddings)
 
 
 def _encode(

@@ -7,8 +7,10 @@ mostly waits. The heads of many seeds are therefore stacked, and a step of them 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
@@ -50,6 +52,10 @@ class Heads:
                 for dense_weight, dense_bias, out_weight, out_bias in one_by_one
             ]
         )
+
+    def predicted(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return the class that every head gives every text: (texts, dim) -> (seeds, texts)."""
+        return self.logits(torch.from_numpy(embeddings)).argmax(-1).numpy().astype(np.uint8)
 
     def install(self, index: int, model: PreTrainedModel) -> None:
         """Make head ``index`` the classification head of ``model``, in place."""

@@ -3,17 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from finished import record
 
 from lib.attribution import LRP, RANDOM
 from lib.compared_models import KINDS, Models, collect, cue_shares, rank_words
-from lib.records import Record
 
 WORDS = [["plat", "film", "."], ["un", "plat"], ["film"]]
-REST = {"provenance": {}, "device": "cpu", "versions": {}, "seconds": 0.0, "peak_memory": 0, "attempts": 1}
-
-
-def record(settings, result):
-    return Record(settings=settings, status="done", reason=None, result=result, **REST)
 
 
 def fine_tuned(seed, **more):

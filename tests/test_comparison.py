@@ -2,15 +2,14 @@
 
 import numpy as np
 import pytest
+from finished import record
 
 from lib import compared_models, comparison
-from lib.artifacts import artifact_corpora, artifact_run, reliance
 from lib.attribution import AUTHORS_LRP, LRP, RANDOM
 from lib.explanations import Corpus
 from lib.finetuning import encode
 from lib.mini_corpora import mini_corpus
 from lib.models import load_tokenizer
-from lib.records import Record
 
 A, B = "mini-allocine", "mini-infopinion"
 TRAINING = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 8, "deterministic": True}
@@ -27,18 +26,6 @@ def splits():
 def corpora(tiny_folder, splits):
     given = {"model": str(tiny_folder), "explained": 6, "max_length": 128, "device": "cpu"}
     return {task: Corpus.from_splits(split, **given) for task, split in splits.items()}
-
-
-def record(settings, result):
-    rest = {
-        "provenance": {},
-        "device": "cpu",
-        "versions": {},
-        "seconds": 0.0,
-        "peak_memory": 0,
-        "attempts": 1,
-    }
-    return Record(settings=settings, status="done", reason=None, result=result, **rest)
 
 
 def words_in(corpus, texts):
@@ -135,27 +122,3 @@ def test_a_chain_measures_before_and_after_every_round(corpora):
         assert result[f"accuracy/{task}"].shape == result[f"components/{task}"].shape == (3,)
     assert len(result["relevance/1"]) == words_in(corpora[A], 6)
     assert len(result["relevance/2"]) == words_in(corpora[B], 6)
-
-
-def test_an_artifact_at_rate_1_is_relied_on_and_at_rate_0_is_not_there(tiny_folder):
-    splits = mini_corpus(A, seed=0, train=200, validation=2, test=40)
-    corpus = Corpus.from_splits(splits, model=str(tiny_folder), explained=4, max_length=128, device="cpu")
-    planted, word, tests = artifact_corpora(corpus, A, [0.0, 1.0], seed=0)
-    labels = np.array(corpus.train_labels)
-    carries = np.array([word in text.split() for text in planted["1.0"].train_texts])
-    assert not any(word in text.split() for text in planted["0.0"].train_texts)
-    assert carries[labels == 1].all()
-    assert not carries[labels == 0].any()
-    assert all(text.split().count(word) == 1 for text in tests)
-    assert planted["1.0"].test_texts == corpus.test_texts
-    settings = {
-        "seed": 0,
-        "rate": 1.0,
-        "artifact": word,
-        "head": HEADS[A],
-        "training": TRAINING | {"epochs": 12, "learning_rate": 3e-4},
-    }
-    rows = reliance(record(settings, artifact_run(**settings, corpora=planted, planted_texts=tests)))
-    assert [row["model"] for row in rows] == ["fine-tuned", "frozen"]
-    # the planted word alone tells the training classes apart, and twelve epochs are enough to find out
-    assert rows[0]["reliance"] > 0.5

@@ -52,7 +52,7 @@ def test_pretraining_beats_the_unigram_guess_is_kept_and_repeats_to_the_bit(tiny
     kept = pretrain_tiny_camembert(texts, seed=0, steps=100, cache_dir=tiny_folder.parent)
     assert kept == tiny_folder
     assert (tiny_folder / "model.safetensors").stat().st_mtime_ns == started
-    assert load_classifier(tiny_folder, seed=0).config.hidden_dropout_prob == 0.1  # for fine-tuning
+    assert load_classifier(tiny_folder, seed=0).classifier.dropout.p == 0.1  # for fine-tuning
     assert stat.S_IMODE(kept.stat().st_mode) == 0o700
     weights = []
     for place in ("one", "two"):
