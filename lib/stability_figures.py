@@ -1,6 +1,7 @@
 """Paper 2's figures: box-plots of each word's relevance, signal, noise and SNR, and the curve."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -117,9 +118,9 @@ def curve(points: pd.DataFrame) -> Figure:
             axes.vlines(
                 places, rows[intervals[1]], rows[intervals[2]].clip(upper=ENDLESS), color=colour, linewidth=1
             )
-            side = 1 if number < 2 else -1  # the paper's types are named above, the others below: few overlap
-            beside = {"xytext": (1, 5 * side), "textcoords": "offset points", "rotation": 55 * side}
-            beside["va"] = "bottom" if side > 0 else "top"
+            falling = rows[quantity].iloc[-1] < rows[quantity].iloc[0]
+            # the paper's types are named above, the others below: few names overlap
+            beside = _beside(above=number < 2, falling=falling)
             for point, place, value in zip(rows["point"], places, rows[quantity], strict=True):
                 axes.annotate(_short(point), (place, value), fontsize=8, color=colour, **beside)
         axes.set_xscale("log")
@@ -128,6 +129,17 @@ def curve(points: pd.DataFrame) -> Figure:
     panels[1].set_xlabel("fine-tuning surface, bits")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=9)
     return figure
+
+
+def _beside(*, above: bool, falling: bool) -> dict[str, Any]:
+    """Say where a point's name goes: above, or below on the side where its family's line does not run."""
+    if above:
+        place = {"xytext": (1, 5), "rotation": 55, "ha": "left", "va": "bottom"}
+    elif falling:
+        place = {"xytext": (-1, -4), "rotation": 55, "ha": "right", "va": "top"}
+    else:
+        place = {"xytext": (1, -5), "rotation": -55, "ha": "left", "va": "top"}
+    return place | {"textcoords": "offset points"}
 
 
 def _apart(surfaces: pd.Series, least: float = 1.15) -> list[float]:
