@@ -188,8 +188,7 @@ def _artifact_share(
 ) -> NDArray[np.float32]:
     """Weigh the artifact among the words of the explained texts, for the classes predicted: (explained,)."""
     tokens = tokenize([planted_texts[index] for index in corpus.explained], tokenizer, corpus.max_length)
-    targets = predicted[corpus.explained].astype(np.int64)
-    words, values = texts_to_words(tokens, relevance(model, tokens, targets))
+    words, values = texts_to_words(tokens, relevance(model, tokens, predicted[corpus.explained]))
     shares = [
         normalise(row, 0)[np.array(text) == artifact].sum() for text, row in zip(words, values, strict=True)
     ]  # a text's relevances sum to 1

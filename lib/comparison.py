@@ -297,7 +297,7 @@ def _explain(
         For each method ``relevance/<method>`` (words of the method's texts,), and where words are hidden
         what `lib.compared_models.curves_of` reads.
     """
-    tokens, targets = corpus.tokens(tokenizer), predicted[corpus.explained].astype(np.int64)
+    tokens, targets = corpus.tokens(tokenizer), predicted[corpus.explained]
     found = {name: relevance(model, tokens[:count], targets[:count], name) for name, count in methods.items()}
     result = {f"relevance/{name}": flat_words(tokens[: len(rows)], rows) for name, rows in found.items()}
     if hidden_texts:
