@@ -24,8 +24,8 @@ import papermill
 import yaml
 
 from lib.claims import published
-from lib.recipes import Recipe
-from lib.trials import explosion_candidates
+from lib.paper3.trials import explosion_candidates
+from lib.qlora.recipes import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMETERS = 85.6e6  # of CamemBERT-base's layers; looking up an embedding costs nothing

@@ -35,11 +35,10 @@ from transformers import (
 )
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
-from lib import pretraining
 from lib.ensembles import fine_tune_together
-from lib.finetuning import fine_tune
+from lib.finetuning import fine_tune, run_trainer
 from lib.seeding import set_deterministic
-from lib.training import run_trainer
+from lib.tiny import encoder as pretraining
 
 Row = tuple[str, dict[str, float]]
 """What was measured, and its numbers by name."""

@@ -3,7 +3,7 @@
 Each method is called as ``method(model, input_ids, attention_mask=None, target=None)`` and returns one
 relevance a token, (batch, tokens): 0 at padding, float32 or better, the same for a text alone and in a batch
 (but for the authors' fork of LRP, which reads the padding).
-The models are those of `lib.lrp`, and so are the checks; they are left as they were found, and no weight
+The models are those of `lib.lrp.walk`, and so are the checks; they are left as they were found, and no weight
 gradient is computed.
 """
 
@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from captum.attr import LayerIntegratedGradients
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from lib import lrp_checks as checks
-from lib.attn_lrp_rules import AttnLRPRules
-from lib.lrp import token_relevance
+from lib.lrp import checks
+from lib.lrp.walk import token_relevance
 
 Method = Callable[..., Tensor]
 
@@ -37,7 +37,7 @@ def gradient_x_input(
     """Gradient of the target's logit times the word embedding, summed over its dimensions: (batch, tokens).
 
     Positive for the target, negative against it (Shrikumar et al. 2016; Denil et al. 2014 for words). The
-    arguments and errors are those of `lib.lrp.token_relevance`.
+    arguments and errors are those of `lib.lrp.walk.token_relevance`.
     """
     batch = _check(model, input_ids, attention_mask, target)
     with evaluating(model), _word_embeddings(model) as embedded:
@@ -61,7 +61,7 @@ def integrated_gradients(
     Parameters
     ----------
     model, input_ids, attention_mask, target
-        As in `lib.lrp.token_relevance`, and so are the errors; also if the model has no padding token.
+        As in `lib.lrp.walk.token_relevance`, and so are the errors; also if the model has no padding token.
     steps : int
         Gradients taken on the way; each costs a forward and a backward pass.
     """
@@ -98,7 +98,7 @@ def attention_rollout(
 
     Abnar and Zuidema 2020: a layer's attention, averaged over heads, counts half and its residual half. No
     class enters, so ``target`` changes nothing. The arguments and errors are those of
-    `lib.lrp.token_relevance`.
+    `lib.lrp.walk.token_relevance`.
     """
     batch = _check(model, input_ids, attention_mask, target)
     with evaluating(model, attention="eager"), torch.no_grad():
@@ -119,8 +119,8 @@ def attn_lrp(
 ) -> Tensor:
     """Relevance by AttnLRP's rules (Achtibat et al. 2024), at the word embeddings: (batch, tokens).
 
-    Signed, as gradient x input, of which it is a variant: see `lib.attn_lrp_rules`. The arguments and errors
-    are those of `lib.lrp.token_relevance`; also if the encoder's activation is neither GELU nor ReLU.
+    Signed, as gradient x input, of which it is a variant: see `lib.attribution`. The arguments and errors
+    are those of `lib.lrp.walk.token_relevance`; also if the encoder's activation is neither GELU nor ReLU.
     """
     batch = _check(model, input_ids, attention_mask, target)
     if model.config.hidden_act not in ("gelu", "relu"):
@@ -142,7 +142,7 @@ def random_scores(
     """Scores that know nothing, uniform between 0 and 1: the null for every other method, (batch, tokens).
 
     They depend on the text and ``seed`` alone, not on the model or the batch. The other arguments and errors
-    are those of `lib.lrp.token_relevance`.
+    are those of `lib.lrp.walk.token_relevance`.
     """
     batch = _check(model, input_ids, attention_mask, target)
     scores = torch.zeros(batch.input_ids.shape)
@@ -189,7 +189,7 @@ def explain(
         Texts at a time; few, so that what a layer holds stays in a CPU's cache.
     pad_to : int
         Pad every text to so many tokens instead of to its batch's longest: 512 for ``head="all_tokens"`` of
-        `lib.lrp.token_relevance`, whose relevance depends on it.
+        `lib.lrp.walk.token_relevance`, whose relevance depends on it.
 
     Returns
     -------
@@ -284,3 +284,48 @@ def _times_gradient(
 
 def _at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
+
+
+class AttnLRPRules(TorchFunctionMode):
+    """Within this context operations compute what they always do, but their gradients obey AttnLRP's rules.
+
+    The relevance of a tensor is then itself times its gradient (Achtibat et al. 2024, with epsilon = 0):
+
+    - linear layers and additions: in proportion to the contributions, the epsilon rule: the plain gradient;
+    - GELU, ReLU, tanh: passed through, the identity rule: the gradient is output / input;
+    - layer norm: the deviation it divides by counts as a constant;
+    - products of two activations: half to each side;
+    - softmax: the plain gradient.
+    """
+
+    def __torch_function__(
+        self, function: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Exchange the operations that have a rule of their own; PyTorch calls this for every operation."""
+        return _RULES.get(function, function)(*args, **(kwargs or {}))
+
+
+def _pass_through(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def rule(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        y = function(x, *args, **kwargs).detach()
+        return x * torch.where(x == 0, 0, y / x).detach()
+
+    return rule
+
+
+def _layer_norm(x: Tensor, shape: Sequence[int], weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    deviation = (x.var(-1, correction=0, keepdim=True) + eps).sqrt().detach()
+    return (x - x.mean(-1, keepdim=True)) / deviation * weight + bias
+
+
+def _half_each(a: Tensor, b: Tensor) -> Tensor:
+    return (a @ b.detach() + a.detach() @ b) / 2
+
+
+_RULES: dict[Callable, Callable] = {
+    F.layer_norm: _layer_norm,
+    F.gelu: _pass_through(F.gelu),
+    F.relu: _pass_through(F.relu),
+    torch.tanh: _pass_through(torch.tanh),
+    torch.matmul: _half_each,
+}

@@ -19,9 +19,8 @@ from torch.overrides import TorchFunctionMode
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lib.finetuning import Training, fine_tune
+from lib.finetuning import Training, data_order, fine_tune, mixed_precision
 from lib.seeding import derive, fingerprint, generator
-from lib.training import data_order, mixed_precision
 
 MAX_GRADIENT_NORM = 1.0
 

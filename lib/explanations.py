@@ -13,13 +13,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib import attribution
 from lib.attribution import AUTHORS_LRP, LRP, METHODS
-from lib.cleaning import cut_to_sentence_end
-from lib.corpora import INFOPINION_LABELS
 from lib.finetuning import classify, encode
 from lib.models import load_tokenizer, model_fingerprint
 from lib.quantization import PLAIN, quantize
 from lib.seeding import fingerprint
-from lib.splits import take
+from lib.texts.cleaning import cut_to_sentence_end
+from lib.texts.corpora import INFOPINION_LABELS
+from lib.texts.splits import take
 from lib.words import Tokens, texts_to_words, tokenize
 
 AUTHORS_LENGTH = 512  # word pieces to which the authors' code pads every text

@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
 # Dark to light, so that the order survives a grey printer; dash and marker tell the series apart as well.
 COLOURS = ("#08306b", "#b2182b", "#4393c3", "#f4a582", "#5aae61", "#bdbdbd")
@@ -74,3 +75,18 @@ def save(figure: Figure, data: pd.DataFrame, figure_dir: Path, name: str) -> Non
 def _labelled(axes: plt.Axes, which: str) -> bool:
     group = axes.get_shared_x_axes() if which == "x" else axes.get_shared_y_axes()
     return any(getattr(other, f"get_{which}label")() for other in group.get_siblings(axes))
+
+
+def as_text(texts: pd.DataFrame) -> Styler:
+    """Show a table of texts: to the left and wrapped, tags as they are, no text as a word.
+
+    Parameters
+    ----------
+    texts : DataFrame, (rows, columns)
+        Texts of any origin; their HTML is escaped.
+    """
+    css = {"text-align": "left", "vertical-align": "top", "white-space": "pre-wrap", "font-size": "85%"}
+    css["overflow-wrap"] = "break-word"  # a text can be one long word
+    headings = {"selector": "th.col_heading", "props": "text-align: left"}
+    style = texts.replace("", "(nothing)").style.format(escape="html", na_rep="")
+    return style.set_properties(**css).set_table_styles([headings])

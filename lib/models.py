@@ -26,11 +26,11 @@ from transformers import (
 )
 
 from lib import hub
-from lib.errors import InputError
+from lib.finetuning import quiet_libraries
 from lib.hub import first_line
-from lib.records import make_private
+from lib.runs.records import make_private
 from lib.seeding import fingerprint, seed_everything
-from lib.training import quiet_libraries
+from lib.settings import InputError
 
 SUPPORTED = ("bert", "camembert", "roberta")
 MODEL_FILES = (".json", ".safetensors", ".model", ".txt")  # weights, configuration, tokenizer

@@ -9,8 +9,8 @@ import pytest
 # on a server of their own, would all end in "offline mode".
 os.environ.pop("HF_HUB_OFFLINE", None)
 
-from lib.mini_corpora import CORPORA, unlabelled
-from lib.pretraining import pretrain_tiny_camembert
+from lib.texts.generated.mini_corpora import CORPORA, unlabelled
+from lib.tiny.encoder import pretrain_tiny_camembert
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lib.records import Record
+from lib.runs.records import Record
 
 
 def record(settings: dict[str, Any], result: dict[str, Any]) -> Record:

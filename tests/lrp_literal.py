@@ -1,6 +1,6 @@
 """Chefer et al.'s relevance of one text, transcribed rule by rule, slowly, over the model's own forward pass.
 
-Nothing of `lib` is used. The rules are numbered as in `lib.lrp`. Tensors have no batch dimension.
+Nothing of `lib` is used. The rules are numbered as in `lib.lrp.walk`. Tensors have no batch dimension.
 """
 
 import copy

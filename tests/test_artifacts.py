@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from finished import record
 
-from lib.artifacts import artifact_corpora, artifact_run, reliance
 from lib.explanations import Corpus
-from lib.mini_corpora import mini_corpus
+from lib.paper1.artifacts import artifact_corpora, artifact_run, reliance
+from lib.texts.generated.mini_corpora import mini_corpus
 
 A = "mini-allocine"
 HEAD = [2, 1e-3, 8]

@@ -9,9 +9,9 @@ from small import classifier
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lib import attribution, lrp
-from lib.attn_lrp_rules import AttnLRPRules
-from lib.attribution import AUTHORS_LRP, LRP, METHODS, RANDOM
+from lib import attribution
+from lib.attribution import AUTHORS_LRP, LRP, METHODS, RANDOM, AttnLRPRules
+from lib.lrp import walk as lrp
 from lib.quantization import quantize
 
 KINDS = ("camembert", "roberta", "bert")

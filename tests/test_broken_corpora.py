@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from sources import csv_of, review, two_classes
 
-from lib import tables
-from lib.corpora import load_classification
-from lib.language_corpora import load_instructions, load_quotes
-from lib.tables import CorpusError
+from lib.texts import tables
+from lib.texts.corpora import load_classification
+from lib.texts.language_corpora import load_instructions, load_quotes
+from lib.texts.tables import CorpusError
 
 GOOD = csv_of(two_classes(40), "text,label")
 JSON = '{"text": "a", "label": 0}\n'

@@ -6,11 +6,13 @@ import pytest
 import torch
 from transformers import GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from lib import causal_models, causal_pretraining, hub, models
-from lib.causal_models import TAGS, check_fits, dialogue, load_config, load_four_bit, load_tokenizer
-from lib.language_scores import choose, collate, complete, perplexity, text_losses
+from lib import hub, models
 from lib.models import ModelError
+from lib.qlora import causal_models
+from lib.qlora.causal_models import TAGS, check_fits, dialogue, load_config, load_four_bit, load_tokenizer
+from lib.qlora.scores import choose, collate, complete, perplexity, text_losses
 from lib.seeding import fingerprint
+from lib.tiny import causal as causal_pretraining
 
 CPU = torch.device("cpu")
 TEXTS = ["Your silence will not protect you from fear.", "Hope is a distant shore.", "Be kind."]

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from lib.cleaning import clean, cut_to_sentence_end
+from lib.texts.cleaning import clean, cut_to_sentence_end
 
 REAL_TEXTS = Path(__file__).parents[2] / "shared" / "data"
 

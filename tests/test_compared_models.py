@@ -6,7 +6,7 @@ import pytest
 from finished import record
 
 from lib.attribution import LRP, RANDOM
-from lib.compared_models import KINDS, Models, collect, cue_shares, rank_words
+from lib.paper1.compared import KINDS, Models, collect, cue_shares, rank_words
 
 WORDS = [["plat", "film", "."], ["un", "plat"], ["film"]]
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from finished import record
 
-from lib import compared_models, comparison
 from lib.attribution import AUTHORS_LRP, LRP, RANDOM
 from lib.explanations import Corpus
 from lib.finetuning import encode
-from lib.mini_corpora import mini_corpus
 from lib.models import load_tokenizer
+from lib.paper1 import compared as compared_models
+from lib.paper1 import runs as comparison
+from lib.texts.generated.mini_corpora import mini_corpus
 
 A, B = "mini-allocine", "mini-infopinion"
 TRAINING = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 8, "deterministic": True}

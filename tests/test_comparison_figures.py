@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import comparison_figures as draw
 from lib.attribution import LRP, RANDOM
 from lib.faithfulness import Curves
 from lib.figures import save
+from lib.paper1 import figures as draw
 
 A, B = "reviews", "opinion"
 KEYS = [(kind, task) for task in (A, B) for kind in ("fine-tuned", "frozen")]

@@ -21,12 +21,13 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from sources import csv_of, review, two_classes
 
-from lib import corpora, hub
-from lib.cleaning import clean
-from lib.corpora import load_classification, plant
-from lib.language_corpora import load_instructions, load_quotes
-from lib.splits import stratified_order
-from lib.tables import CorpusError
+from lib import hub
+from lib.texts import corpora
+from lib.texts.cleaning import clean
+from lib.texts.corpora import load_classification, plant
+from lib.texts.language_corpora import load_instructions, load_quotes
+from lib.texts.splits import stratified_order
+from lib.texts.tables import CorpusError
 
 REAL_TEXTS = Path(__file__).parents[2] / "shared" / "data"
 real_texts = pytest.mark.skipif(not REAL_TEXTS.is_dir(), reason=f"the real texts are not at {REAL_TEXTS}")

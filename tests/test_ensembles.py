@@ -19,7 +19,7 @@ from transformers import (
 from lib import ensembles
 from lib.ensembles import fine_tune_together
 from lib.finetuning import fine_tune
-from lib.surface import choose_trained
+from lib.paper2.runs import choose_trained
 
 TRAINING = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 4, "max_length": 16}
 SEEDS = (3, 8, 5)

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from lib.finetuning import encode, fine_tune
-from lib.mini_corpora import mini_corpus
+from lib.finetuning import data_order, encode, fine_tune
 from lib.models import load_classifier, load_tokenizer
 from lib.seeding import fingerprint
-from lib.training import data_order
+from lib.texts.generated.mini_corpora import mini_corpus
 
 TRAINING = {"learning_rate": 1e-3, "batch_size": 16, "max_length": 128}
 

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from sources import csv_of, two_classes
 
-from lib.cleaning import clean
-from lib.corpora import load_classification
-from lib.language_corpora import load_quotes
-from lib.tables import CorpusError
+from lib.texts.cleaning import clean
+from lib.texts.corpora import load_classification
+from lib.texts.language_corpora import load_quotes
+from lib.texts.tables import CorpusError
 
 HOSTILE_TEXTS = [
     "<script>alert('pwned')</script> bon film",

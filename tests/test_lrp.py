@@ -9,7 +9,7 @@ import torch
 from small import MODELS, classifier
 from torch import nn
 
-from lib.lrp import layer_conservation, relevance_by_layer, token_relevance
+from lib.lrp.walk import layer_conservation, relevance_by_layer, token_relevance
 
 LENGTHS = (5, 9, 12, 7)
 EXACT = 1e-9

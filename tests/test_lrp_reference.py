@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification
 
-from lib.lrp import relevance_by_layer, token_relevance
+from lib.lrp.walk import relevance_by_layer, token_relevance
 
 FOLDER = Path(__file__).parent / "data" / "lrp_reference"
 INPUTS = np.load(FOLDER / "inputs.npz", allow_pickle=False)

@@ -4,7 +4,7 @@ import lrp_literal as literal
 import pytest
 import torch
 
-from lib import lrp_rules as rules
+from lib.lrp import rules
 
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
 

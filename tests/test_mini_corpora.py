@@ -5,11 +5,11 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from lib.cleaning import clean
-from lib.french import inflect_adjective, inflect_verb, join_neighbours
-from lib.grammar import Grammar, Role, Word, join, load_grammar
-from lib.mini_corpora import CORPORA, LONG, SHORT, mini_corpus, unlabelled
 from lib.seeding import fingerprint
+from lib.texts.cleaning import clean
+from lib.texts.generated.french import inflect_adjective, inflect_verb, join_neighbours
+from lib.texts.generated.grammar import Grammar, Role, Word, join, load_grammar
+from lib.texts.generated.mini_corpora import CORPORA, LONG, SHORT, mini_corpus, unlabelled
 
 
 @pytest.fixture(scope="module", params=CORPORA)

@@ -2,9 +2,9 @@ import re
 
 import pytest
 
-from lib.mini_english import small_talk, stories
-from lib.mini_platypus import LETTERS, answer, mini_platypus
-from lib.mini_quotes import lexicon, mini_quotes, themes
+from lib.texts.generated.mini_english import small_talk, stories
+from lib.texts.generated.mini_platypus import LETTERS, answer, mini_platypus
+from lib.texts.generated.mini_quotes import lexicon, mini_quotes, themes
 
 
 def test_quotes_are_the_same_for_the_same_seed_and_none_comes_twice():

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from lib.attribution import LRP
-from lib.model_types import (
+from lib.paper2.model_types import (
     ModelType,
     equivalent_share,
     measure,

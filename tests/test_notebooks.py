@@ -11,7 +11,7 @@ import papermill
 import pytest
 import yaml
 
-from lib.parameters import PROJECT_ROOT
+from lib.settings import PROJECT_ROOT
 
 NOTEBOOKS = sorted((PROJECT_ROOT / "notebooks").glob("[0-9]_*.ipynb"))
 EXECUTED = sorted((PROJECT_ROOT / "notebooks" / "executed" / "demo").glob("*.ipynb"))
@@ -64,7 +64,7 @@ def test_a_profile_names_known_parameters_of_the_right_type(path, profile):
 @each_notebook
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_profile_keeps_its_runs_and_figures_in_folders_of_its_name(path, profile):
-    """`python -m lib.sweep prune --profile NAME` finds them there."""
+    """`python -m lib.runs prune --profile NAME` finds them there."""
     given = yaml.safe_load((PROJECT_ROOT / "params" / profile / f"{path.stem}.yaml").read_text()) or {}
     known = papermill.inspect_notebook(str(path))
     folders = {name: given.get(name, ast.literal_eval(known[name]["default"])) for name in FOLDERS}

@@ -8,16 +8,16 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM
 
-from lib.cooccurrence import piece_vectors
-from lib.mini_corpora import CORPORA, unlabelled
 from lib.models import load_classifier, load_tokenizer
-from lib.pretraining import (
+from lib.texts.generated.mini_corpora import CORPORA, unlabelled
+from lib.tiny.cooccurrence import piece_vectors
+from lib.tiny.encoder import (
     encoder,
     masked_losses,
     pretrain_tiny_camembert,
     pretraining_report,
 )
-from lib.vocabulary import train_tokenizer
+from lib.tiny.vocabulary import train_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,14 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from safetensors.torch import load_file
 
-from lib.adapters import data_order, new_adapter, optimizer_states
-from lib.causal_pretraining import pretrain_tiny
-from lib.mini_quotes import mini_quotes
-from lib.qlora import pretrained, trial
-from lib.recipes import Recipe, Task, run_of
+from lib.paper3.tables import letter
+from lib.paper3.trials import explosion_candidates, factorial, label_task
+from lib.qlora.adapters import data_order, new_adapter, optimizer_states
+from lib.qlora.recipes import Recipe, Task, run_of
+from lib.qlora.trial import pretrained, trial
 from lib.seeding import fingerprint
-from lib.trial_tables import letter
-from lib.trials import explosion_candidates, factorial, label_task
+from lib.texts.generated.mini_quotes import mini_quotes
+from lib.tiny.causal import pretrain_tiny
 
 RECIPE = Recipe(epochs=1, learning_rate=2e-3)
 EIGHT_BIT = replace(RECIPE, optimizer="paged_adamw_8bit")

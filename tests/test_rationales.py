@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib import rationales
+from lib import words as rationales
 
 
 def test_majority_roles_by_hand() -> None:

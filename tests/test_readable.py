@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lib.readable import as_text
+from lib.figures import as_text
 
 
 def test_shown_texts_keep_their_tags():

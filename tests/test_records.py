@@ -8,8 +8,16 @@ import stat
 import numpy as np
 import pytest
 
-from lib import records
-from lib.records import DamagedRecordError, Record, RecordNotKeptError, Store, checked_result, decode, encode
+from lib.runs import records
+from lib.runs.records import (
+    DamagedRecordError,
+    Record,
+    RecordNotKeptError,
+    Store,
+    checked_result,
+    decode,
+    encode,
+)
 
 KEY = "0123456789abcdef"
 

@@ -2,11 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import repeats
-from lib.recipes import Recipe, run_of
-from lib.records import Record
-from lib.trial_tables import as_printed, by_trial, side_by_side
-from lib.trials import in_parts
+from lib.paper3 import repeats
+from lib.paper3.tables import as_printed, by_trial, side_by_side
+from lib.paper3.trials import in_parts
+from lib.qlora.recipes import Recipe, run_of
+from lib.runs.records import Record
 
 
 def record(seed, adapter, repetition=0, status="done"):

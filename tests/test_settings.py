@@ -6,9 +6,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from lib.models import ModelError
-from lib.parameters import PROJECT_ROOT, SettingsError
-from lib.settings import FinetunedVsFrozen
-from lib.tables import CorpusError
+from lib.settings import PROJECT_ROOT, FinetunedVsFrozen, SettingsError
+from lib.texts.tables import CorpusError
 
 RIGHT = {
     name: details["default"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lib import agreement
+from lib import stability as agreement
 from lib.proportions import z_statistic
 from lib.stability import (
     Stability,

@@ -7,11 +7,11 @@ import pytest
 from transformers import CamembertConfig
 
 from lib import figures
-from lib import stability_figures as draw
-from lib import stability_tables as tables
 from lib.attribution import LRP
 from lib.claims import published
-from lib.model_types import ModelType, measure, shares, unit_scale
+from lib.paper2 import figures as draw
+from lib.paper2 import tables
+from lib.paper2.model_types import ModelType, measure, shares, unit_scale
 
 matplotlib.use("Agg")
 LENGTHS = [8, 12, 20, 9]

@@ -20,13 +20,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from lib import model_types, sweep
 from lib.attribution import LRP
 from lib.explanations import PLAIN, Corpus, explain
 from lib.models import load_classifier
+from lib.paper2 import model_types
+from lib.paper2.runs import fine_tuned, frozen, frozen_heads, heads_by_seed, side_by_side
+from lib.quantization import choose_trained, curve_points, surface_bits
+from lib.runs import sweep
 from lib.stability import signal_noise
-from lib.surface import fine_tuned, frozen, frozen_heads, heads_by_seed, side_by_side
-from lib.trained_parts import choose_trained, curve_points, surface_bits
 
 SHAPE = {
     "vocab_size": 44,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib import engines, provenance, sweep
-from lib.housekeeping import main as housekeeping
+from lib.runs import engines, provenance, sweep
+from lib.runs.housekeeping import main as housekeeping
 from lib.seeding import set_deterministic
 
 

@@ -14,16 +14,16 @@ import psutil
 import pytest
 from test_sweep import same
 
-from lib import sweep
-from lib.housekeeping import main as housekeeping
-from lib.records import RecordNotKeptError, Store
+from lib.runs import sweep
+from lib.runs.housekeeping import main as housekeeping
+from lib.runs.records import RecordNotKeptError, Store
 
 RUNS = 30
 SECONDS = 0.03
 
 # The sweeps that are killed run in processes forked from one that has torch loaded, which saves its loading.
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["lib.sweep"])
+server.set_forkserver_preload(["lib.runs.sweep"])
 
 
 def note_and_wait(seed, log, seconds, size=8):

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lib import progress
+from lib.runs import progress
 
 
 class Clock:

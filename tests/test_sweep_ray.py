@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_sweep import same, seeds, train
 
-from lib import sweep
+from lib.runs import sweep
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
 
@@ -66,6 +66,6 @@ def test_two_nodes_give_the_same_bits_and_a_killed_worker_is_replaced(tmp_path, 
     ("gpus", "workers", "share"), [(4, 4, 1), (4, 2, 1), (4, 8, 0.5), (4, 6, 0.5), (1, 3, 1 / 3)]
 )
 def test_a_run_asks_for_its_share_of_a_gpu(gpus, workers, share):
-    from lib.ray_engine import share_of_gpu
+    from lib.runs.ray_cluster import share_of_gpu
 
     assert share_of_gpu(gpus, workers) == share

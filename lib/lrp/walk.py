@@ -1,0 +1,273 @@
+"""Layer-wise relevance propagation through an unmodified transformers encoder, a batch at a time.
+
+The relevance is that of Chefer, Gur and Wolf, "Transformer Interpretability Beyond Attention Visualization"
+(CVPR 2021), with alpha = 1, as their published code has it. Its rules are numbered here and in `lrp_rules`:
+
+    1-8  one operation each, in `lrp_rules`
+    9    the seed is 1 at the target's logit, through the head to the first token; the embeddings get none
+    10   the gradient of the target's logit with respect to the attention probabilities, dropout off
+    11   a layer's map: clamp(gradient * relevance of the probabilities, min 0), then the mean over heads
+    12   rollout: the identity added, rows normalised, multiplied from `start_layer` upward; the first row
+
+(A 13th replaces the first token's own entry by the row's minimum. It is left to whoever draws the row.)
+
+Gradient and relevance come down together, as they need the same weights: with the forward pass, five matrix
+products a linear layer against three in a training step. The model is read, never run, hooked or switched; no
+weight gradient is computed and no graph kept. So there is nothing to put back.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lib.lrp import checks, encoder, rules
+
+
+class LayerRelevance(NamedTuple):
+    """What the walk down knows once it has reached a layer's attention."""
+
+    layer: int  # counted from 0; -1 is the embeddings
+    relevance: Tensor  # (batch, tokens, hidden) at its output; (batch, 1, hidden) if all tokens share one
+    map: Tensor | None  # (batch, tokens, tokens) rule 11; None where the walk ends
+
+
+def token_relevance(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    target: int | Tensor | None = None,
+    start_layer: int = 1,
+    head: checks.Head = "first_token",
+) -> Tensor:
+    """
+    Relevance of every token of every text for one class.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        A BERT, RoBERTa or CamemBERT sequence classifier; its linear layers may be bitsandbytes' `Linear4bit`.
+    input_ids : Tensor
+        (batch, tokens) padded on the right.
+    attention_mask : Tensor, optional
+        (batch, tokens) 1 for a token, 0 for padding; without it every position is a token.
+    target : int or Tensor, optional
+        The class explained: the predicted one (None), one for all texts, or (batch,) one a text.
+    start_layer : int
+        The lowest layer of the rollout, counted from 0.
+    head : {"first_token", "all_tokens"}
+        Where the head's relevance enters the encoder: at the first token, which the head reads (Chefer et
+        al.), or at every position, padding included, as in the fork of their code behind "Fine-Tuning is not
+        (Always) Overfitting Artifacts": relevance then depends on how far a text is padded (there to 512).
+
+    Returns
+    -------
+    Tensor
+        (batch, tokens) the rollout's first row, 0 at padding; float64 for a float64 model, else float32.
+
+    Raises
+    ------
+    ValueError
+        For a model, batch, mask, target, layer or head that cannot be explained, or weights not finite.
+    """
+    row = None  # (batch, 1, tokens)
+    for step in relevance_by_layer(model, input_ids, attention_mask, target, start_layer, head):
+        mixing = step.map + torch.eye(step.map.shape[-1]).to(step.map)  # rule 12
+        mixing /= mixing.sum(-1, keepdim=True)
+        with _no_autocast(mixing):
+            row = mixing[:, :1] if row is None else row @ mixing
+        if step.layer == start_layer:
+            break
+    return row.squeeze(1)
+
+
+class Conservation(NamedTuple):
+    """Relevance at the borders of the layers: layer l was handed column l + 1 and handed on column l."""
+
+    total: Tensor  # (batch, layers + 1) sum over tokens and dimensions: 1, the seed, wherever it is conserved
+    magnitude: Tensor  # (batch, layers + 1) sum of absolute values: what exceeds the total cancels out in it
+
+
+def layer_conservation(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    target: int | Tensor | None = None,
+    head: checks.Head = "first_token",
+) -> Conservation:
+    """
+    Relevance in against relevance out at every layer; arguments and errors are those of `token_relevance`.
+
+    Returns
+    -------
+    Conservation
+        The last column is what the head hands to the encoder, the first what reaches the embeddings.
+    """
+    borders = [
+        (step.relevance.sum((1, 2)), step.relevance.abs().sum((1, 2)))
+        for step in relevance_by_layer(model, input_ids, attention_mask, target, 0, head)
+    ]
+    return Conservation(*(torch.stack(column, dim=1).flip(1) for column in zip(*borders, strict=True)))
+
+
+@torch.inference_mode(False)  # the derivative of an activation comes from autograd, which that mode forbids
+@torch.no_grad()
+def relevance_by_layer(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    target: int | Tensor | None = None,
+    start_layer: int = 0,
+    head: checks.Head = "first_token",
+) -> Iterator[LayerRelevance]:
+    """
+    Walk down the encoder from its last layer; arguments and errors are those of `token_relevance`.
+
+    What lies below a layer's map is worked out when the next step is asked for: stopping there saves it.
+
+    Yields
+    ------
+    LayerRelevance
+        The layers from the last to `start_layer`, and then the one below, which has a relevance but no map.
+    """
+    batch = checks.check(model, input_ids, attention_mask, target, start_layer, head)
+    layers = encoder.layers(model)
+    with _no_autocast(batch.input_ids):
+        x = encoder.embed(model, batch.input_ids, encoder.precision(model))
+        traces = []
+        for index, layer in enumerate(layers):
+            x, trace = encoder.apply_layer(layer, x, batch.seen)
+            traces.append(trace if index >= start_layer else None)
+        flow = _through_head(model, x, batch.target, head)
+    for index in range(len(layers) - 1, start_layer - 1, -1):
+        flow = yield from _through_layer(index, layers[index], traces.pop(), batch.seen, flow)
+    yield LayerRelevance(start_layer - 1, flow.relevance, None)
+
+
+class _Flow(NamedTuple):
+    """What comes down together at one tensor, each of its shape."""
+
+    relevance: Tensor
+    gradient: Tensor  # of the target's logit (rule 10)
+
+
+def _through_head(model: PreTrainedModel, x: Tensor, target: Tensor | None, head: checks.Head) -> _Flow:
+    """Rule 9: from 1 at the target's logit to the encoder's output, (batch, tokens, hidden)."""
+    first, last = encoder.head(model)
+    trace = encoder.apply_head(model, x)
+    checks.check_finite(model, trace.logits)
+    target = trace.logits.argmax(-1) if target is None else target
+    seed = torch.zeros_like(trace.logits).scatter_(1, target[:, None], 1.0)
+    activated = trace.dense.tanh()
+    flow = _through_linear(last, activated, trace.logits, _Flow(seed, seed))
+    flow = _Flow(flow.relevance, flow.gradient * (1 - activated**2))
+    flow = _through_linear(first, trace.x, trace.dense, flow)
+    gradient = torch.zeros_like(x)
+    gradient[:, 0] = flow.gradient
+    if head == "all_tokens":
+        return _Flow(flow.relevance[:, None], gradient)
+    relevance = torch.zeros_like(x)
+    relevance[:, 0] = rules.reuse(trace.x, flow.relevance)
+    return _Flow(relevance, gradient)
+
+
+def _through_layer(
+    index: int, layer: encoder.Layer, trace: encoder.Trace, seen: Tensor, flow: _Flow
+) -> Generator[LayerRelevance, None, _Flow]:
+    """From a layer's output to its input, by way of its attention."""
+    above = flow.relevance
+    with _no_autocast(above):
+        flow = _through_feed_forward(layer, trace, flow)
+        context, residual = _through_attention_output(layer, trace, flow)
+        heads = encoder.attention(layer, trace.query, trace.key, trace.value, seen)
+        probabilities, value = _through_mixing(layer, trace, heads, context)
+        layer_map = (probabilities.gradient * probabilities.relevance).clamp_(min=0).mean(1)  # rule 11
+    yield LayerRelevance(index, above, layer_map)
+    with _no_autocast(above):
+        query, key = _through_scores(heads, probabilities)
+        return _to_input(layer, trace, query, key, value, residual)
+
+
+def _through_feed_forward(layer: encoder.Layer, trace: encoder.Trace, flow: _Flow) -> _Flow:
+    """From a layer's output to what its feed-forward block starts from."""
+    output, residual = _through_residual(layer.output_norm, trace.output, trace.attended, flow)
+    activated, pull_back = _differentiable(layer.activation, trace.intermediate)
+    flow = _through_linear(layer.output, activated, trace.output, output)
+    flow = _Flow(flow.relevance, pull_back(flow.gradient))
+    flow = _through_linear(layer.intermediate, trace.attended, trace.intermediate, flow)
+    return _join(trace.attended, flow, residual)
+
+
+def _through_attention_output(layer: encoder.Layer, trace: encoder.Trace, flow: _Flow) -> tuple[_Flow, _Flow]:
+    """From what the attention block ends in to its context and its residual, both (batch, tokens, hidden)."""
+    output, residual = _through_residual(layer.attention_norm, trace.attention_output, trace.x, flow)
+    return _through_linear(layer.attention_output, trace.context, trace.attention_output, output), residual
+
+
+def _through_mixing(
+    layer: encoder.Layer, trace: encoder.Trace, heads: encoder.Attention, flow: _Flow
+) -> tuple[_Flow, _Flow]:
+    """From the context to attention probabilities, (batch, heads, tokens, tokens), and values by head."""
+    context, relevance, gradient = (encoder.split_heads(part, layer.heads) for part in (trace.context, *flow))
+    p, v = heads.probabilities, heads.value
+    relevance_p, relevance_v = rules.matmul(p, v, context, relevance)  # rule 5
+    return _Flow(relevance_p, gradient @ v.mT), _Flow(relevance_v, p.mT @ gradient)
+
+
+def _through_scores(heads: encoder.Attention, flow: _Flow) -> tuple[_Flow, _Flow]:
+    """From attention probabilities to queries and keys, all by head."""
+    p, q, k = heads.probabilities, heads.query, heads.key
+    relevance = rules.masking(heads.scores, flow.relevance)
+    relevance_q, relevance_k = rules.matmul(q, k.mT, heads.products, relevance)  # rule 7
+    gradient = p * (flow.gradient - (p * flow.gradient).sum(-1, keepdim=True)) * heads.scale
+    return _Flow(relevance_q, gradient @ k), _Flow(relevance_k.mT, gradient.mT @ q)
+
+
+def _to_input(
+    layer: encoder.Layer, trace: encoder.Trace, query: _Flow, key: _Flow, value: _Flow, residual: _Flow
+) -> _Flow:
+    """From queries, keys and values by head, and the residual, to the layer's input."""
+    uses = [
+        _through_linear(linear, trace.x, output, _Flow(*map(encoder.merge_heads, flow)))
+        for linear, output, flow in (
+            (layer.query, trace.query, query),
+            (layer.key, trace.key, key),
+            (layer.value, trace.value, value),
+        )
+    ]
+    return _join(trace.x, _join(trace.x, *uses), residual)  # one group of uses inside another
+
+
+def _through_linear(linear: nn.Linear, x: Tensor, output: Tensor, flow: _Flow) -> _Flow:
+    weight, bias = encoder.parameters(linear, x.dtype)
+    return _Flow(rules.linear(x, output, weight, bias, flow.relevance), flow.gradient @ weight)
+
+
+def _through_residual(norm: nn.LayerNorm, a: Tensor, b: Tensor, flow: _Flow) -> tuple[_Flow, _Flow]:
+    """From norm(a + b) to a and to b."""
+    total = a + b
+    _, pull_back = _differentiable(lambda x: encoder.apply_norm(norm, x), total)
+    gradient = pull_back(flow.gradient)
+    relevance_a, relevance_b = rules.addition(a, b, total, flow.relevance)
+    return _Flow(relevance_a, gradient), _Flow(relevance_b, gradient)
+
+
+def _join(x: Tensor, *uses: _Flow) -> _Flow:
+    """From the uses of x to x."""
+    return _Flow(rules.reuse(x, *(use.relevance for use in uses)), sum(use.gradient for use in uses))
+
+
+def _no_autocast(tensor: Tensor) -> torch.autocast:
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def _differentiable(
+    function: Callable[[Tensor], Tensor], x: Tensor
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Return function(x), and what takes its gradient back to x."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        y = function(x)
+    return y.detach(), lambda gradient: torch.autograd.grad(y, x, gradient)[0]

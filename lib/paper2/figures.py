@@ -1,0 +1,198 @@
+"""Paper 2's figures: box-plots of each word's relevance, signal, noise and SNR, and the curve."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lib.figures import COLOURS, LINES
+from lib.paper2.model_types import Measured
+from lib.paper2.tables import QUANTITIES
+
+ENDLESS = 1e12  # drawn for an infinite bound: far beyond any axis
+
+
+def word_boxes(
+    words: Sequence[str], relevance: Mapping[str, NDArray[np.float64]], title: str
+) -> tuple[Figure, pd.DataFrame]:
+    """Draw the distribution over seeds of each word's relevance, a panel a model type (paper 2, Figure 1).
+
+    Parameters
+    ----------
+    words : sequence of str, (words,)
+    relevance : mapping of str to ndarray
+        For each type (seeds, words), in equal shares.
+    title : str
+
+    Returns
+    -------
+    Figure, DataFrame
+        And its quartiles, a row a word and type.
+    """
+    figure, panels = plt.subplots(
+        len(relevance), 1, sharex=True, sharey=True, figsize=(max(7, 0.28 * len(words)), 1.6 * len(relevance))
+    )
+    rows = []
+    for axes, (name, values) in zip(panels, relevance.items(), strict=True):
+        axes.boxplot(
+            values,
+            widths=0.6,
+            flierprops={"marker": ".", "markersize": 3},
+            medianprops={"color": COLOURS[1]},
+        )
+        axes.axhline(1, color="grey", linewidth=0.8, linestyle=":")
+        axes.set_title(f"{name}, {len(values)} seeds")
+        for place, word in enumerate(words):
+            low, median, high = np.quantile(values[:, place], [0.25, 0.5, 0.75])
+            rows.append((name, place + 1, word, low, median, high))
+    panels[-1].set_xticks(range(1, len(words) + 1), words, rotation=60, ha="right", fontsize=8)
+    panels[-1].set_xlabel(title)
+    figure.supylabel("relevance (1: an equal share)")
+    panels[0].set_ylabel(" ")
+    return figure, pd.DataFrame(rows, columns=["type", "place", "word", "quartile 1", "median", "quartile 3"])
+
+
+def stability_intervals(measured: Mapping[str, Mapping[str, Measured]]) -> tuple[Figure, pd.DataFrame]:
+    """Draw signal, noise and SNR of model types with 95 % intervals (paper 2, Figures 2 and 3).
+
+    Parameters
+    ----------
+    measured : mapping of str to mapping of str to Measured
+        For each row of panels (a text, or all of them) what `lib.paper2.model_types.measure` gave.
+
+    Returns
+    -------
+    Figure, DataFrame
+        And its numbers, the plug-in values (crosses in the figure) beside the unbiased ones (marks).
+    """
+    types = list(next(iter(measured.values())))
+    trainings = list(dict.fromkeys(name.split()[0] for name in types))
+    figure, panels = plt.subplots(
+        len(measured), 3, sharex=True, squeeze=False, figsize=(9, 1.4 + 2.1 * len(measured))
+    )
+    rows = []
+    for line, (row_name, by_type) in zip(panels, measured.items(), strict=True):
+        for axes, (quantity, label) in zip(line, QUANTITIES.items(), strict=True):
+            intervals = {name: by_type[name].interval(quantity) for name in types}
+            for place, (name, interval) in enumerate(intervals.items()):
+                plug_in = float(getattr(by_type[name].plug_in, quantity))
+                colour, _, marker = LINES[trainings.index(name.split()[0])]
+                axes.vlines(place, interval.low, min(interval.high, ENDLESS), color=colour)
+                axes.plot(place, interval.estimate, marker, color=colour, markerfacecolor="white")
+                axes.plot(place, plug_in, "x", color="black", markersize=5)
+                rows.append((row_name, name, label, interval.estimate, interval.low, interval.high, plug_in))
+            axes.set_title(f"{row_name}: {label}")
+            _scale(axes, np.array([[i.estimate, i.low, i.high] for i in intervals.values()]))
+            axes.set_xlim(-0.6, len(types) - 0.4)
+            axes.set_xticks(range(len(types)), types, rotation=60, ha="right", fontsize=8)
+            axes.set_ylabel("ratio" if quantity == "snr" else "in equal shares, squared")
+    for axes in panels[-1]:
+        axes.set_xlabel("model type")
+    columns = ["text", "type", "quantity", "unbiased", "low", "high", "plug-in"]
+    return figure, pd.DataFrame(rows, columns=columns)
+
+
+def curve(points: pd.DataFrame) -> Figure:
+    """Draw noise and SNR over the fine-tuning surface, with 95 % intervals.
+
+    Parameters
+    ----------
+    points : DataFrame
+        As `lib.paper2.tables.curve_table` returns it.
+    """
+    figure, panels = plt.subplots(2, 1, sharex=True, figsize=(9, 8))
+    names = {"noise": "noise (in equal shares, squared)", "snr": "SNR"}
+    for axes, (quantity, label) in zip(panels, names.items(), strict=True):
+        intervals = [quantity, f"{quantity}_low", f"{quantity}_high"]
+        for number, (family, rows) in enumerate(points.groupby("family", sort=False)):
+            rows = rows.sort_values("surface")
+            colour, dash, marker = LINES[number % len(LINES)]
+            places = _apart(rows["surface"])
+            line = {"color": colour, "marker": marker, "linestyle": dash, "linewidth": 0.8}
+            axes.plot(places, rows[quantity], label=family, **line)
+            axes.vlines(
+                places, rows[intervals[1]], rows[intervals[2]].clip(upper=ENDLESS), color=colour, linewidth=1
+            )
+            falling = rows[quantity].iloc[-1] < rows[quantity].iloc[0]
+            # the paper's types are named above, the others below: few names overlap
+            beside = _beside(above=number < 2, falling=falling)
+            for point, place, value in zip(rows["point"], places, rows[quantity], strict=True):
+                axes.annotate(_short(point), (place, value), fontsize=8, color=colour, **beside)
+        axes.set_xscale("log")
+        axes.set_ylabel(label)
+        _scale(axes, points[intervals].to_numpy())
+    panels[1].set_xlabel("fine-tuning surface, bits")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=9)
+    return figure
+
+
+def _beside(*, above: bool, falling: bool) -> dict[str, Any]:
+    """Say where a point's name goes: above, or below on the side where its family's line does not run."""
+    if above:
+        place = {"xytext": (1, 5), "rotation": 55, "ha": "left", "va": "bottom"}
+    elif falling:
+        place = {"xytext": (-1, -4), "rotation": 55, "ha": "right", "va": "top"}
+    else:
+        place = {"xytext": (1, -5), "rotation": -55, "ha": "left", "va": "top"}
+    return place | {"textcoords": "offset points"}
+
+
+def _apart(surfaces: pd.Series, least: float = 1.15) -> list[float]:
+    """Move rising surfaces, (points,), to the right where marks closer than a factor would hide others."""
+    places = [surfaces.iloc[0]]
+    for surface in surfaces.iloc[1:]:
+        places.append(max(surface, least * places[-1]))
+    return places
+
+
+def snr_curves(table: pd.DataFrame) -> Figure:
+    """Draw the SNR over the number of seeds.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `lib.paper2.tables.snr_by_seeds` returns it.
+    """
+    figure, axes = plt.subplots()
+    for ((name, estimate), part), (colour, dash, marker) in zip(
+        table.groupby(["type", "estimate"]), LINES, strict=False
+    ):
+        line = {"color": colour, "linestyle": dash, "marker": marker, "label": f"{name}, {estimate}"}
+        axes.plot(part["seeds"], part["SNR"], **line)
+        axes.fill_between(part["seeds"], part["low"], part["high"], color=colour, alpha=0.12)
+    axes.set_xscale("log")
+    axes.set_xticks(sorted(set(table["seeds"])), sorted(set(table["seeds"])), minor=False)
+    axes.minorticks_off()
+    _scale(axes, table[["SNR", "low", "high"]].to_numpy())
+    axes.set_xlabel("seeds")
+    axes.set_ylabel("SNR over all texts")
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def _scale(axes: Axes, intervals: NDArray[np.float64]) -> None:
+    """Fit the vertical axis to (marks, 3) estimates and their bounds; logarithmic where it can be.
+
+    Types may differ a hundredfold. A bound may be infinite, and one at or below 0 is off a logarithmic axis.
+    """
+    estimates, finite = intervals[:, 0], intervals[np.isfinite(intervals)]
+    if estimates.min() > 0:
+        axes.set_yscale("log", nonpositive="clip")
+        low = max(finite.min(), estimates.min() / 5)
+        axes.set_ylim(low / 1.2, 1.2 * min(finite.max(), 20 * estimates.max()))
+    else:
+        axes.set_ylim(finite.min(), finite.max())
+
+
+def _short(point: str) -> str:
+    """Name a point within its family: the format of a type, the number of a layer or rank."""
+    for kind, symbol in {"above:": "k = ", "lora:": "r = "}.items():
+        if point.startswith(kind):
+            return point.replace(kind, symbol)
+    _, _, quantization = point.partition(" ")
+    return quantization or ("" if point == "biases" else "plain")

@@ -1,0 +1,1 @@
+"""Paper 3: its sets of trials, their tables and figures."""

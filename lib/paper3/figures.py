@@ -1,0 +1,134 @@
+"""Paper 3's figures, each with every trial as a point or a line of its own, and the data behind it."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lib.figures import COLOURS, LINES
+
+_BITS = ("32-bit", "8-bit")
+
+
+def perplexities(
+    here: pd.DataFrame, paper: pd.DataFrame, before: Mapping[str, Mapping[str, float]]
+) -> tuple[Figure, pd.DataFrame]:
+    """Draw how far every trial ends from its start, ours on the left and the published ones on the right.
+
+    Parameters
+    ----------
+    here, paper : DataFrame
+        Perplexities: a row a trial, a column a pair of model and bits.
+    before : mapping
+        Perplexity before fine-tuning by "here" or "paper", then by model.
+    """
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4))
+    rows = []
+    for axes, where, values in zip(panels, ("here", "paper"), (here, paper), strict=True):
+        long = np.log(values).melt(var_name=["model", "bits"], value_name="nats").dropna()
+        long["above"] = long["nats"] - np.log(long["model"].map(before[where]))
+        _points(axes, long, "above")
+        axes.axhline(0, color="grey", linestyle=":")
+        axes.set(title=where, ylabel="log-perplexity above the\npre-trained model's (nats per token)")
+        rows.append(long.assign(where=where))
+    panels[0].legend()
+    return figure, pd.concat(rows)
+
+
+def merging(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw what each trial lost by merging, the column ``lost`` of a table of trials, in nats per token."""
+    figure, axes = plt.subplots(figsize=(8, 3.6))
+    _points(axes, table, "lost")
+    axes.axhline(0, color="grey", linestyle=":")
+    axes.set_ylabel("log-perplexity lost by\nmerging (nats per token)")
+    axes.legend()
+    return figure, table[["model", "bits", "seed", "lost", "perplexity", "perplexity_unmerged"]]
+
+
+def losses(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw the loss curve of every trial, averaged over a tenth of its steps (paper 3, Figure 4).
+
+    A model's two panels share their axes, so that its optimizers can be compared.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `lib.paper3.tables.frame`: columns ``model``, ``bits``, ``seed`` and ``losses``.
+    """
+    models = table["model"].unique().tolist()
+    figure, panels = plt.subplots(2, len(models), figsize=(11, 5), sharex=True, sharey="col", squeeze=False)
+    seeds, rows = sorted(table["seed"].unique()), []
+    for trial in table.itertuples():
+        axes = panels[_BITS[::-1].index(trial.bits), models.index(trial.model)]
+        steps = np.arange(1, len(trial.losses) + 1)
+        smooth = pd.Series(trial.losses).rolling(max(1, len(steps) // 10)).mean()
+        axes.plot(steps, smooth, linewidth=0.8, color=COLOURS[seeds.index(trial.seed) % len(COLOURS)])
+        axes.set(title=f"{trial.model}, {trial.bits}", ylabel="loss (nats per token)")
+        curve = {"step": steps, "loss": trial.losses}
+        rows.append(pd.DataFrame(curve).assign(model=trial.model, bits=trial.bits, seed=trial.seed))
+    for axes in panels[-1]:
+        axes.set_xlabel("step")
+    return figure, pd.concat(rows)
+
+
+def variance_shares(shares: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw the shares of the variance with their intervals, a panel each.
+
+    Parameters
+    ----------
+    shares : DataFrame
+        Of `lib.repeatability.variance_shares`, under one more level of names: a panel each.
+    """
+    names = shares.index.get_level_values(0).unique()
+    figure, panels = plt.subplots(1, len(names), figsize=(9, 3.2), sharey=True, squeeze=False)
+    for axes, name in zip(panels.flat, names, strict=True):
+        part = shares.loc[name]
+        axes.barh(part.index, part["share"], color=COLOURS[2])
+        axes.hlines(part.index, part["low"], part["high"], color="black")
+        axes.set(title=name, xlim=(0, 1), xlabel="share of the variance", ylabel="source")
+        axes.label_outer()
+    panels[0, 0].invert_yaxis()
+    return figure, shares.reset_index(names=["what", "source"])
+
+
+def explosion(outcomes: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw how far each variant ends from the pre-trained model; a run without a number stands at the edge.
+
+    Parameters
+    ----------
+    outcomes : DataFrame
+        Columns ``changed`` (the variant), ``seed``, ``above`` (log-perplexity above the pre-trained, in
+        nats per token; infinite where there is no number) and ``diverged_step``.
+    """
+    figure, axes = plt.subplots(figsize=(8, 5))
+    variants = outcomes["changed"].unique().tolist()
+    height = outcomes["changed"].map(variants.index)
+    finite = np.isfinite(outcomes["above"])
+    edge = outcomes["above"][finite].max() + 0.5
+    axes.plot(outcomes["above"][finite], height[finite], "o", color=COLOURS[0], label="a run")
+    axes.plot(
+        [edge] * int((~finite).sum()), height[~finite], "X", color=COLOURS[1], label="no number any more"
+    )
+    axes.axvline(0, color="grey", linestyle=":")
+    axes.set_yticks(range(len(variants)), variants)
+    axes.set(xlabel="log-perplexity above the pre-trained (nats per token)", ylabel="changed")
+    axes.invert_yaxis()
+    axes.legend()
+    return figure, outcomes[["changed", "seed", "above", "diverged_step"]]
+
+
+def _points(axes: Axes, long: pd.DataFrame, value: str) -> None:
+    """Draw a column a model and number of bits, a point a trial."""
+    models = long["model"].unique().tolist()
+    for series, bits in enumerate(_BITS):
+        colour, _, marker = LINES[series]
+        for position, name in enumerate(models):
+            points = long[(long["model"] == name) & (long["bits"] == bits)][value]
+            beside = 2 * position + series + np.linspace(-0.2, 0.2, len(points))
+            label = bits if position == 0 else None
+            axes.plot(beside, points, marker, color=colour, markersize=4, label=label)
+    axes.set_xticks([2 * position + 0.5 for position in range(len(models))], models)
+    axes.set_xlabel("model")

@@ -1,0 +1,139 @@
+"""What sweeps have kept: listed, checked, deleted (the commands of ``python -m lib.runs``, which print)."""
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.runs.records import SET_ASIDE, SUFFIX, DamagedRecordError, Store, decode
+
+SECONDS_A_DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file that a sweep left: a record, one set aside, or what a killed process had begun to write.
+
+    `status` is "done", "failed" or, of what is no whole record, "other"; `trouble` says what is wrong.
+    """
+
+    sweep: str
+    path: Path
+    bytes: int
+    days: float
+    status: str
+    trouble: str | None
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders on the way from the cache folder to the sweeps, a profile's name among them."""
+        return Path(self.sweep).parts[:-2]
+
+
+def kept_files(cache_dir: Path) -> Iterator[Kept]:
+    """Read all that the sweeps below a folder left, sweep by sweep."""
+    now = time.time()
+    for folder in sorted(path for path in cache_dir.rglob("records/*") if path.is_dir()):
+        for path in sorted((*folder.glob("*.*"), *folder.glob(f"{SET_ASIDE}/*"))):
+            try:
+                stat, status, trouble = path.stat(), "other", None
+                if path.parent.name == SET_ASIDE:
+                    trouble = "set aside"
+                elif path.suffix == SUFFIX:
+                    status = decode(path.stem, path.read_bytes()).status
+                elif path.suffix == ".tmp":
+                    trouble = "unfinished"
+                else:
+                    continue
+            except DamagedRecordError as damage:
+                trouble = str(damage)
+            except FileNotFoundError:  # gone while we looked: a sweep is running
+                continue
+            name = str(folder.relative_to(cache_dir))
+            yield Kept(name, path, stat.st_size, (now - stat.st_mtime) / SECONDS_A_DAY, status, trouble)
+
+
+def list_kept(files: Sequence[Kept]) -> int:
+    """Print a line a sweep."""
+    print(f"{'done':>6} {'failed':>6} {'other':>6} {'MB':>9} {'days old':>11}  sweep")
+    for sweep in dict.fromkeys(file.sweep for file in files):
+        own = [file for file in files if file.sweep == sweep]
+        status = [file.status for file in own]
+        counts = " ".join(f"{status.count(kind):6d}" for kind in ("done", "failed", "other"))
+        days = f"{min(file.days for file in own):.0f} to {max(file.days for file in own):.0f}"
+        print(f"{counts} {sum(file.bytes for file in own) / 1e6:9.2f} {days:>11}  {sweep}")
+    return 0
+
+
+def verify(files: Sequence[Kept]) -> int:
+    """Print what is not whole; exit status 1 when anything is not."""
+    troubled = [file for file in files if file.trouble]
+    for file in troubled:
+        print(f"{file.path}: {file.trouble}")
+    print(f"{len(files) - len(troubled)} of {len(files)} files are whole records")
+    return int(bool(troubled))
+
+
+def prune(files: Sequence[Kept], *, dry_run: bool) -> int:
+    """Delete files, but for those of a run that is going on."""
+    deleted = 0
+    for file in files:
+        key = file.path.name.partition(".")[0]
+        lock = Store(file.path.parent).lock(key)
+        if lock is None:
+            continue
+        if not dry_run:
+            file.path.unlink(missing_ok=True)
+        lock.free()
+        deleted += file.bytes
+        print(f"{'would delete' if dry_run else 'deleted'} {file.path}")
+    print(f"{deleted / 1e6:.2f} MB")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command; return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m lib.runs", description=__doc__)
+    parser.add_argument("--cache-dir", type=Path, default=Path(".cache"), help="default: %(default)s")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="a line a sweep: runs done and failed, size, age")
+    commands.add_parser("verify", help="check every record's checksum; exit status 1 when one is damaged")
+    deletion = commands.add_parser("prune", help="delete what fits every condition given")
+    deletion.add_argument("--older-than", type=float, metavar="DAYS")
+    deletion.add_argument(
+        "--profile", help="only sweeps below a folder of this name, as each profile's cache_dir has one"
+    )
+    deletion.add_argument(
+        "--failed", action="store_true", help="only failed runs, so that they are run again"
+    )
+    deletion.add_argument(
+        "--damaged", action="store_true", help="only what is set aside, damaged or unfinished"
+    )
+    deletion.add_argument("--dry-run", action="store_true", help="say what would be deleted")
+    chosen = parser.parse_args(arguments)
+    if not chosen.cache_dir.is_dir():
+        parser.error(f"--cache-dir {chosen.cache_dir} is no folder")
+    files = list(kept_files(chosen.cache_dir))
+    if chosen.command == "list":
+        return list_kept(files)
+    if chosen.command == "verify":
+        return verify(files)
+    if not (chosen.older_than is not None or chosen.profile or chosen.failed or chosen.damaged):
+        deletion.error("a condition is needed: --older-than, --profile, --failed or --damaged")
+    profiles = sorted({folder for file in files for folder in file.folders})
+    if chosen.profile and chosen.profile not in profiles:
+        deletion.error(
+            f"--profile {chosen.profile!r}: nothing is kept for it; allowed: {', '.join(profiles)}"
+        )
+    return prune(
+        [
+            file
+            for file in files
+            if (chosen.older_than is None or file.days > chosen.older_than)
+            and (not chosen.profile or chosen.profile in file.folders)
+            and (not chosen.failed or file.status == "failed")
+            and (not chosen.damaged or file.trouble is not None)
+        ],
+        dry_run=chosen.dry_run,
+    )

@@ -1,0 +1,1 @@
+"""Corpora generated here, whose rationales and answers are known."""

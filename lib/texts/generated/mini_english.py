@@ -1,0 +1,115 @@
+"""Plain generated English for pre-training the tiny causal models: stories, and small talk for chat models.
+
+The stories use the words of mini-quotes and the small talk those of mini-platypus, in other sentences. One
+text in ten is a quote or an instruction, as every large corpus holds some of everything; fine-tuning has the
+rest to learn, so that it can lower a perplexity.
+"""
+
+import random
+
+from lib.texts.generated.mini_platypus import article, draw_instruction
+from lib.texts.generated.mini_quotes import check_count, draw_quote, fill, lexicon, theme_words
+
+SENTENCES = (3, 6)  # of a story
+FOREIGN_SHARE = 0.1  # quotes among the stories, instructions in the small talk
+
+
+def stories(seed: int, count: int) -> list[str]:
+    """Generate ``count`` stories of three to six sentences, the same for the same seed everywhere.
+
+    Raises
+    ------
+    CorpusError
+        If ``count`` is out of range.
+    """
+    check_count("stories", count)
+    draw = random.Random(seed)  # noqa: S311 - texts, not secrets
+    return [
+        draw_quote(draw)["quote"] if draw.random() < FOREIGN_SHARE else _story(draw) for _ in range(count)
+    ]
+
+
+def small_talk(seed: int, count: int) -> list[tuple[str, str]]:
+    """Generate ``count`` exchanges, a question and its answer each, the same for the same seed everywhere.
+
+    Raises
+    ------
+    CorpusError
+        If ``count`` is out of range.
+    """
+    check_count("small talk", count)
+    draw = random.Random(seed)  # noqa: S311 - texts, not secrets
+    kinds = (_greeting, _opposite, _what_is, _sum, _is_it)
+    return [
+        _instruction(draw) if draw.random() < FOREIGN_SHARE else draw.choice(kinds)(draw)
+        for _ in range(count)
+    ]
+
+
+def _story(draw: random.Random) -> str:
+    words = lexicon("stories")
+    _, theme = theme_words(draw)
+    person, person2 = draw.sample(words["people"], 2)
+    sentences = []
+    for frame in draw.sample(words["sentences"], draw.randint(*SENTENCES)):
+        slots = {
+            **theme,
+            "person": person,
+            "person2": person2,
+            "place": draw.choice(words["places"]),
+            "thing": draw.choice(words["things"]),
+            "time": draw.choice(words["times"]),
+            "action": draw.choice(words["actions"]),
+            "take": draw.choice(words["takes"]),
+            "count": str(draw.randint(2, 40)),
+            "count2": str(draw.randint(2, 40)),
+        }
+        sentences.append(fill(frame, slots))
+    return " ".join(sentences)
+
+
+def _instruction(draw: random.Random) -> tuple[str, str]:
+    row = draw_instruction(draw)
+    return row["instruction"], row["output"]
+
+
+def _greeting(draw: random.Random) -> tuple[str, str]:
+    words = lexicon("instructions")
+    return draw.choice(words["greetings"]), draw.choice(words["replies"])
+
+
+def _opposite(draw: random.Random) -> tuple[str, str]:
+    pair = draw.sample(draw.choice(lexicon("instructions")["opposites"]), 2)
+    return f"What is the opposite of {pair[0]}?", f"The opposite of {pair[0]} is {pair[1]}."
+
+
+def _what_is(draw: random.Random) -> tuple[str, str]:
+    category, member = _member(draw)
+    return f"Tell me what {member} is.", f"{member} is {article(category)}."
+
+
+def _is_it(draw: random.Random) -> tuple[str, str]:
+    category, member = _member(draw)
+    asked = draw.choice([category, draw.choice(list(lexicon("instructions")["categories"]))])
+    if asked == category:
+        return f"Is {member} {article(asked)}?", f"Yes, {member} is {article(asked)}."
+    return f"Is {member} {article(asked)}?", f"No, {member} is {article(category)}."
+
+
+def _sum(draw: random.Random) -> tuple[str, str]:
+    name, first, second = (
+        draw.choice(lexicon("instructions")["names"]),
+        draw.randint(2, 20),
+        draw.randint(2, 20),
+    )
+    thing = draw.choice(lexicon("instructions")["things"])
+    return (
+        f"{name} counts {first} {thing} and then {second} {thing}. What is the sum?",
+        f"{first} + {second} = {first + second}, so {name} counts {first + second} {thing}.",
+    )
+
+
+def _member(draw: random.Random) -> tuple[str, str]:
+    categories = lexicon("instructions")["categories"]
+    category = draw.choice(list(categories))
+    return category, draw.choice(categories[category])

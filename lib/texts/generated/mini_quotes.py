@@ -1,0 +1,143 @@
+"""mini-quotes: generated English quotes with authors and themes, in the columns of the Hub's english_quotes.
+
+A small grammar: an author favours three themes, a theme brings its own nouns, verbs and images, and fifty
+frames combine them. Frames and themes can be learned from a hundred quotes; which of them comes next can't be
+known, so that a perplexity stays above 1.
+"""
+
+import random
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from datasets import Dataset
+
+from lib.texts.tables import CorpusError
+
+LEXICONS = Path(__file__).parent / "lexicons"
+MAX_COUNT = 50_000  # the grammar makes millions; far below that, no draw is wasted on repeats
+FAVOURITE_SHARE = 0.8  # of an author's quotes are on the author's own themes
+CONTINUED_SHARE = 0.6  # of the quotes have a second sentence
+
+
+def mini_quotes(seed: int, count: int) -> Dataset:
+    """Generate ``count`` different quotes, the same ones for the same seed on every machine.
+
+    Parameters
+    ----------
+    seed : int
+        Rules every draw.
+    count : int
+        How many; at most 50,000.
+
+    Returns
+    -------
+    datasets.Dataset
+        Columns ``quote`` (str), ``author`` (str) and ``tags`` (list of str: the theme first, then the second
+        theme where the quote has one).
+
+    Raises
+    ------
+    CorpusError
+        If ``count`` is out of range.
+    """
+    return distinct_rows("mini-quotes", draw_quote, "quote", seed=seed, count=count)
+
+
+def draw_quote(draw: random.Random) -> dict[str, Any]:
+    """Draw one quote: a row of `mini_quotes`."""
+    author = draw.choice(lexicon("quotes")["authors"])
+    own = draw.random() < FAVOURITE_SHARE
+    theme = draw.choice(author["themes"] if own else themes())
+    other = draw.choice([name for name in themes() if name != theme])
+    words = _words(draw, theme, other)
+    frames = [draw.choice(lexicon("quotes")["openings"])]
+    if draw.random() < CONTINUED_SHARE:
+        frames.append(draw.choice(lexicon("quotes")["continuations"]))
+    tags = [theme, other] if any("{other" in frame.lower() for frame in frames) else [theme]
+    return {"quote": fill(" ".join(frames), words), "author": author["name"], "tags": tags}
+
+
+def themes() -> list[str]:
+    """Return the names of the themes, in the order of the lexicon."""
+    return list(lexicon("quotes")["themes"])
+
+
+def theme_words(draw: random.Random) -> tuple[list[str], dict[str, str]]:
+    """Draw two themes and a word of theirs for every slot that a frame can have.
+
+    Returns
+    -------
+    themes : list of str
+        The theme and the second theme.
+    words : dict of str
+        Slot name to word.
+    """
+    theme, other = draw.sample(themes(), 2)
+    return [theme, other], _words(draw, theme, other)
+
+
+@cache
+def lexicon(name: str) -> dict[str, Any]:
+    """Read ``lexicons/{name}.yaml``."""
+    return yaml.safe_load((LEXICONS / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def fill(frame: str, words: dict[str, str]) -> str:
+    """Put words into a frame's slots: ``{noun}`` as it stands, ``{Noun}`` with a capital letter."""
+
+    def word(slot: re.Match[str]) -> str:
+        text = words[slot[1].lower()]
+        return text[0].upper() + text[1:] if slot[1][0].isupper() else text
+
+    return re.sub(r"\{(\w+)\}", word, frame)
+
+
+def distinct_rows(
+    name: str, draw_row: Callable[[random.Random], dict[str, Any]], column: str, *, seed: int, count: int
+) -> Dataset:
+    """Draw ``count`` rows of which no two agree in ``column``; the errors are those of `check_count`."""
+    check_count(name, count)
+    draw = random.Random(seed)  # noqa: S311 - texts, not secrets
+    rows: dict[str, dict[str, Any]] = {}
+    while len(rows) < count:
+        row = draw_row(draw)
+        rows.setdefault(row[column], row)
+    return Dataset.from_list(list(rows.values()))
+
+
+def check_count(name: str, count: int) -> None:
+    """Refuse a number of texts that can't be made.
+
+    Raises
+    ------
+    CorpusError
+        Naming the corpus, the number and what is allowed.
+    """
+    if not 1 <= count <= MAX_COUNT:
+        raise CorpusError(f"{name}: count = {count}; allowed: 1 to {MAX_COUNT}")
+
+
+def _words(draw: random.Random, theme: str, other: str) -> dict[str, str]:
+    words = lexicon("quotes")["themes"][theme]
+    noun, noun2 = draw.sample(words["noun"], 2)
+    verb, verb2 = draw.sample(words["verb"], 2)
+    quality, quality2 = draw.sample(words["quality"], 2)
+    second = lexicon("quotes")["themes"][other]
+    return {
+        "noun": noun,
+        "noun2": noun2,
+        "bare": draw.choice([word for word in words["noun"] if " " not in word]),
+        "verb": verb,
+        "verb2": verb2,
+        "quality": quality,
+        "quality2": quality2,
+        "opposite": draw.choice(words["opposite"]),
+        "image": draw.choice(words["image"]),
+        "other": draw.choice(second["noun"]),
+        "other_opposite": draw.choice(second["opposite"]),
+        "subject": draw.choice(lexicon("quotes")["subjects"]),
+    }

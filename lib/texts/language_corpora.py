@@ -1,0 +1,117 @@
+"""Texts for language models in: quotes and instructions, split 80/20 as paper 3, section III does."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict
+
+from lib.seeding import derive
+from lib.texts import tables
+from lib.texts.generated.mini_platypus import mini_platypus
+from lib.texts.generated.mini_quotes import mini_quotes
+from lib.texts.tables import CorpusError
+
+logger = logging.getLogger(__name__)
+
+QUOTES = "Abirate/english_quotes"
+INSTRUCTIONS = "garage-bAInd/Open-Platypus"
+
+
+def load_quotes(dataset: str | Path, *, seed: int, test_share: float = 0.2, limit: int = 0) -> DatasetDict:
+    """Load quotes for text generation.
+
+    Parameters
+    ----------
+    dataset : str or Path
+        A Hub id (the paper's is ``QUOTES``), a local file or folder with the column ``quote``, or
+        ``mini-quotes``.
+    seed : int
+        Rules which quotes are taken and which are held out.
+    test_share : float
+        Share held out.
+    limit : int
+        Take at most that many quotes before they are split; 0 takes all. ``mini-quotes`` makes that many.
+
+    Returns
+    -------
+    DatasetDict
+        Splits train and test with the column ``quote``, no quote twice.
+
+    Raises
+    ------
+    CorpusError
+        In one line, for a source that cannot be had or used, with the row where there is one.
+    """
+    generators = {"mini-quotes": mini_quotes}
+    return _load(str(dataset), ("quote",), generators, seed=seed, test_share=test_share, limit=limit)
+
+
+def load_instructions(
+    dataset: str | Path, *, seed: int, test_share: float = 0.2, limit: int = 0
+) -> DatasetDict:
+    """Load instructions and their answers for question answering.
+
+    Parameters
+    ----------
+    dataset : str or Path
+        A Hub id (the paper's is ``INSTRUCTIONS``), a local file or folder with the columns ``instruction``
+        and ``output``, or ``mini-platypus``.
+    seed, test_share, limit
+        As in `load_quotes`.
+
+    Returns
+    -------
+    DatasetDict
+        Splits train and test with the columns ``instruction`` and ``output``, no instruction twice.
+
+    Raises
+    ------
+    CorpusError
+        In one line, for a source that cannot be had or used, with the row where there is one.
+    """
+    generators = {"mini-platypus": mini_platypus}
+    columns = ("instruction", "output")
+    return _load(str(dataset), columns, generators, seed=seed, test_share=test_share, limit=limit)
+
+
+def _load(
+    dataset: str,
+    columns: Sequence[str],
+    generators: dict[str, Callable[[int, int], Dataset]],
+    *,
+    seed: int,
+    test_share: float,
+    limit: int,
+) -> DatasetDict:
+    """Load the columns, drop rows whose first column repeats an earlier one, take and split."""
+    if not 0 < test_share < 1:
+        raise CorpusError(f"test_share {test_share}: a share between 0 and 1 is allowed")
+    if limit < 0:
+        raise CorpusError(f"limit {limit}: a number of texts, or 0 for all, is allowed")
+    if dataset in generators:
+        if limit == 0:
+            raise CorpusError(f"limit 0: {dataset!r} has no end; say how many texts to generate")
+        rows = generators[dataset](seed, limit).select_columns(list(columns))
+    else:
+        rows = _distinct(dataset, columns)
+    rows = rows.shuffle(seed=derive(seed, "take"))
+    rows = rows.select(range(min(limit or len(rows), len(rows))))
+    if min(test_share, 1 - test_share) * len(rows) < 1:
+        raise CorpusError(f"{dataset!r}: {len(rows)} texts are too few to hold out a share of {test_share}")
+    return rows.train_test_split(test_size=test_share, seed=derive(seed, "splits"))
+
+
+def _distinct(dataset: str, columns: Sequence[str]) -> Dataset:
+    """Read the columns; of rows with the same first column only the first, so that no split shares it."""
+    table = tables.read(dataset)
+    names = [tables.find_column(table, column, (), column) for column in columns]
+    if not tables.is_local(dataset):
+        for name in names:
+            table = tables.drop_empty(table, name)
+    texts = {column: tables.texts_of(table, name) for column, name in zip(columns, names, strict=True)}
+    first = {text: row for row, text in reversed(list(enumerate(texts[columns[0]])))}
+    if len(first) < len(table):
+        logger.warning("%s: %d repeated texts left out", dataset, len(table) - len(first))
+    kept = sorted(first.values())
+    return Dataset.from_dict({column: [values[row] for row in kept] for column, values in texts.items()})

@@ -1,0 +1,277 @@
+"""Four tiny causal models, pre-trained here and cached, so that fine-tuning has something to start from.
+
+They stand in for the four of paper 3: transformers' own GPT-NeoX and Llama classes, each with its own kind of
+tokenizer, each as a base model, trained on stories, and as a chat model, trained further on small talk.
+"""
+
+import json
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import transformers
+from datasets import Dataset
+from joblib import Parallel, delayed
+from tokenizers import ByteLevelBPETokenizer, SentencePieceBPETokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    GPTNeoXConfig,
+    GPTNeoXTokenizer,
+    LlamaConfig,
+    LlamaTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+)
+
+from lib.finetuning import quiet_libraries, run_trainer
+from lib.models import ModelError, keep
+from lib.qlora.causal_models import check_fits, dialogue, load_tokenizer
+from lib.seeding import fingerprint, seed_everything
+from lib.texts.generated.mini_english import small_talk, stories
+
+logger = logging.getLogger(__name__)
+
+# Each tiny model's family, and the model that it is trained further from.
+TINY: dict[str, tuple[str, str | None]] = {
+    "tiny-neox": ("gpt_neox", None),
+    "tiny-llama": ("llama", None),
+    "tiny-neox-chat": ("gpt_neox", "tiny-neox"),
+    "tiny-llama-chat": ("llama", "tiny-llama"),
+}
+HIDDEN_SIZE = 128
+LAYERS = 2
+HEADS = 4
+CONTEXT = 1_024
+VOCABULARY = 1_536
+BLOCK = 96  # tokens: stories are strung together and cut into blocks, which need no padding
+BATCH_SIZE = 16
+LEARNING_RATE = 3e-3
+HELD_OUT = 100  # texts
+REPORT = "pretraining.json"
+
+
+@dataclass(frozen=True)
+class PretrainingReport:
+    """What a tiny model has learned, on texts that it did not see; losses in nats per token.
+
+    Attributes
+    ----------
+    parameters : int
+        All of them.
+    tokens : int
+        Seen in training, each time counted.
+    loss : float
+        Held-out next-token loss.
+    unigram_loss : float
+        The same for the best guess that does not read: the frequencies of the training tokens.
+    """
+
+    parameters: int
+    tokens: int
+    loss: float
+    unigram_loss: float
+
+
+def check_models(models: Iterable[str], *, device: torch.device, dtype: torch.dtype, max_length: int) -> None:
+    """Refuse models that are not there or cannot do the work, before anything slow begins.
+
+    Parameters
+    ----------
+    models : iterable of str
+        Names of ``TINY``, Hub ids and folders.
+    device, dtype, max_length
+        As `lib.qlora.causal_models.check_fits` takes them.
+
+    Raises
+    ------
+    ModelError
+        In one line, for the first such model.
+    """
+    for model in models:
+        if model not in TINY and not _looks_tiny(model):
+            check_fits(model, device=device, dtype=dtype, max_length=max_length)
+            continue
+        _check_name(model)
+        if max_length > CONTEXT:
+            raise ModelError(
+                f"max_length = {max_length}: allowed for model {model!r}: at most {CONTEXT} tokens"
+            )
+
+
+def pretrain_tiny(
+    names: Sequence[str], *, seed: int, steps: int, cache_dir: Path, workers: int = 1
+) -> dict[str, Path]:
+    """Return the folders of tiny models, pre-training those that the cache does not hold.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of ``TINY``. A chat model brings its base model along.
+    seed : int
+        Rules texts, initial weights and order.
+    steps : int
+        Optimiser steps of a base model, 16 blocks of 96 tokens each; a chat model takes half as many more.
+    cache_dir : Path
+        Keeps the folders ``<name>-<fingerprint>``.
+    workers : int
+        Processes of one thread each; more than the two families bring nothing.
+
+    Raises
+    ------
+    ModelError
+        If a name is not known.
+    """
+    for name in names:
+        _check_name(name)
+    folders = {name: _folder(name, seed, steps, cache_dir) for name in TINY}
+    wanted = {*names, *(TINY[name][1] for name in names)} - {None}
+    missing = [name for name in TINY if name in wanted and not (folders[name] / REPORT).is_file()]
+    _pretrain_all([name for name in missing if TINY[name][1] is None], folders, seed, steps, workers)
+    _pretrain_all([name for name in missing if TINY[name][1]], folders, seed, steps, workers)
+    return {name: folders[name] for name in names}
+
+
+def pretraining_report(folder: Path) -> PretrainingReport:
+    """Read what pre-training reported about the model in ``folder``."""
+    return PretrainingReport(**json.loads((folder / REPORT).read_text(encoding="utf-8")))
+
+
+def train_tokenizer(family: str, texts: Sequence[str]) -> PreTrainedTokenizerBase:
+    """Train the family's kind of tokenizer: byte-level BPE (GPT-NeoX), BPE with ▁ and byte fallback (Llama).
+
+    Parameters
+    ----------
+    family : str
+        ``gpt_neox`` or ``llama``.
+    texts : sequence of str
+        What it learns its merges from.
+    """
+    if family == "gpt_neox":
+        kind, special = GPTNeoXTokenizer, ["<|endoftext|>", "<|padding|>"]
+        bpe = ByteLevelBPETokenizer()
+    else:
+        kind, special = LlamaTokenizer, ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+        bpe = SentencePieceBPETokenizer(add_prefix_space=False)
+    bpe.train_from_iterator(texts, VOCABULARY, special_tokens=special, show_progress=False)
+    learned = json.loads(bpe.to_str())["model"]
+    merges = [tuple(merge) for merge in learned["merges"]]
+    return kind(vocab=learned["vocab"], merges=merges, model_max_length=CONTEXT)
+
+
+def _looks_tiny(model: str) -> bool:
+    """Tell a misspelt name of a tiny model from a folder, and from a Hub id, which has an owner."""
+    return model.startswith("tiny-") and "/" not in model and not Path(model).is_dir()
+
+
+def _check_name(name: str) -> None:
+    if name not in TINY:
+        raise ModelError(f"model {name!r}: no such tiny model; allowed: {', '.join(TINY)}")
+
+
+def _folder(name: str, seed: int, steps: int, cache_dir: Path) -> Path:
+    """Name a tiny model's folder by all that decides its weights."""
+    key = fingerprint(
+        {
+            "grammars": [*stories(seed, 100), *map(str, small_talk(seed, 100))],
+            "training": [name, seed, steps, BLOCK, BATCH_SIZE, LEARNING_RATE],
+            "shape": [HIDDEN_SIZE, LAYERS, HEADS, CONTEXT, VOCABULARY],
+            "versions": [torch.__version__, transformers.__version__],
+        }
+    )
+    return cache_dir / f"{name}-{key}"
+
+
+def _pretrain_all(names: list[str], folders: dict[str, Path], seed: int, steps: int, workers: int) -> None:
+    """Pre-train models that do not wait for each other."""
+    threads = torch.get_num_threads()
+    if names:
+        Parallel(n_jobs=min(workers, len(names)))(
+            delayed(_pretrain)(name, folders, seed, steps) for name in names
+        )
+    torch.set_num_threads(threads)
+
+
+def _pretrain(name: str, folders: dict[str, Path], seed: int, steps: int) -> None:
+    """Train one model and keep it."""
+    logger.info("pre-training %s, %d steps", name, steps)
+    torch.set_num_threads(1)  # sums depend on how they are split: one worker or two make the same weights
+    family, base = TINY[name]
+    seed_everything(seed)
+    if base is None:
+        texts = stories(seed, 8 * steps + HELD_OUT)
+        talk = [dialogue(family, *pair) for pair in small_talk(seed, 2_000)]
+        tokenizer = train_tokenizer(family, [*texts[:-HELD_OUT], *talk])
+        model = AutoModelForCausalLM.from_config(_config(family, tokenizer))
+    else:
+        steps //= 2
+        texts = [dialogue(family, *pair) for pair in small_talk(seed, 32 * steps + HELD_OUT)]
+        tokenizer = load_tokenizer(folders[base])
+        with quiet_libraries():
+            model = AutoModelForCausalLM.from_pretrained(folders[base], dtype=torch.float32)
+    blocks = _blocks(tokenizer, texts[:-HELD_OUT], special_tokens=base is None)
+    rounds = math.ceil(BATCH_SIZE * steps / len(blocks))
+    order = torch.cat([torch.randperm(len(blocks)) for _ in range(rounds)])[: BATCH_SIZE * steps]
+    run_trainer(
+        Trainer,
+        model=model,
+        train_dataset=Dataset.from_dict({"input_ids": blocks, "labels": blocks}).select(order.tolist()),
+        seed=seed,
+        device=torch.device("cpu"),
+        max_steps=steps,
+        per_device_train_batch_size=BATCH_SIZE,
+        learning_rate=LEARNING_RATE,
+        warmup_steps=steps // 10,
+        weight_decay=0.01,
+        logging_strategy="no",
+    )
+    held_out = _blocks(tokenizer, texts[-HELD_OUT:], special_tokens=base is None)
+    report = PretrainingReport(
+        parameters=model.num_parameters(),
+        tokens=BATCH_SIZE * steps * BLOCK,
+        **_held_out_losses(model, blocks, held_out),
+    )
+    keep(folders[name], model, tokenizer, {REPORT: asdict(report)})
+
+
+def _config(family: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    shape = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": HIDDEN_SIZE,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "max_position_embeddings": CONTEXT,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    if family == "gpt_neox":
+        return GPTNeoXConfig(**shape, intermediate_size=4 * HIDDEN_SIZE)
+    return LlamaConfig(**shape, intermediate_size=3 * HIDDEN_SIZE)  # three matrices instead of two
+
+
+def _blocks(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, special_tokens: bool
+) -> list[list[int]]:
+    """Return the texts strung together, each with its end, and cut: (blocks, 96)."""
+    encoded = tokenizer(list(texts), add_special_tokens=special_tokens)["input_ids"]
+    tokens = [token for ids in encoded for token in [*ids, tokenizer.eos_token_id]]
+    return [tokens[start : start + BLOCK] for start in range(0, len(tokens) - BLOCK + 1, BLOCK)]
+
+
+@torch.no_grad()
+def _held_out_losses(
+    model: PreTrainedModel, training: list[list[int]], held_out: list[list[int]]
+) -> dict[str, float]:
+    model.eval()
+    blocks = torch.tensor(held_out)  # (blocks, 96)
+    loss = model(input_ids=blocks, labels=blocks).loss.item()
+    counts = Counter(token for block in training for token in block)
+    total = sum(counts.values()) + model.config.vocab_size  # add-one, for tokens never seen
+    targets = blocks[:, 1:].flatten().tolist()
+    unigram = -sum(math.log((counts[token] + 1) / total) for token in targets) / len(targets)
+    return {"loss": loss, "unigram_loss": unigram}
