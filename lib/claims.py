@@ -22,6 +22,8 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from lib.intervals import Interval
+
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
 NOT_TESTABLE = "not testable at this scale"
@@ -75,22 +77,6 @@ class Claim(BaseModel):
     published: str
     quantity: str
     region: Region
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A measured quantity: the estimate and the interval around it, in the claim's unit."""
-
-    estimate: float
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not self.low <= self.estimate <= self.high:
-            raise ValueError(f"interval [{self.low}, {self.high}] does not hold its estimate {self.estimate}")
-
-    def __str__(self) -> str:
-        return f"{self.estimate:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,13 @@
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, disable_progress_bars, enable_progress_bars
-from datasets.utils import are_progress_bars_disabled
+from datasets import Dataset
 from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
@@ -20,8 +18,8 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.utils import logging as transformers_logging
 
+from lib.models import quiet_libraries
 from lib.seeding import derive, fingerprint, generator, set_deterministic
 
 
@@ -187,25 +185,6 @@ def _head_logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
 
 
 logger = logging.getLogger(__name__)
-
-
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keep transformers' and datasets' reports and progress bars out of a notebook, errors excepted."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_bars = transformers_logging.is_progress_bar_enabled()
-    datasets_bars = not are_progress_bars_disabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if transformers_bars:
-            transformers_logging.enable_progress_bar()
-        if datasets_bars:
-            enable_progress_bars()
 
 
 def data_order(lengths: Sequence[int], *, seed: int, epochs: int, batch_size: int) -> list[int]:

@@ -5,16 +5,14 @@ paper 3 are loaded by ``causal_models.py``.
 """
 
 import hashlib
-import json
-import os
-import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 import torch
+from datasets import disable_progress_bars, enable_progress_bars
+from datasets.utils import are_progress_bars_disabled
 from huggingface_hub.errors import GatedRepoError
 from transformers import (
     AutoConfig,
@@ -24,13 +22,12 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from lib import hub
-from lib.finetuning import quiet_libraries
+from lib.errors import InputError
 from lib.hub import first_line
-from lib.runs.records import make_private
 from lib.seeding import fingerprint, seed_everything
-from lib.settings import InputError
 
 SUPPORTED = ("bert", "camembert", "roberta")
 MODEL_FILES = (".json", ".safetensors", ".model", ".txt")  # weights, configuration, tokenizer
@@ -38,6 +35,25 @@ MODEL_FILES = (".json", ".safetensors", ".model", ".txt")  # weights, configurat
 
 class ModelError(InputError):
     """A model cannot be had, in one line: its name, what is wrong with it and what would help."""
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep transformers' and datasets' reports and progress bars out of a notebook, errors excepted."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_bars = transformers_logging.is_progress_bar_enabled()
+    datasets_bars = not are_progress_bars_disabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if transformers_bars:
+            transformers_logging.enable_progress_bar()
+        if datasets_bars:
+            enable_progress_bars()
 
 
 def load_classifier(
@@ -142,36 +158,6 @@ def read_config(model: str | Path) -> PreTrainedConfig:
                 "then make a read token in your settings there and run `hf auth login` (or set HF_TOKEN)"
             ) from error
         raise ModelError(f"{name}: no configuration ({first_line(error)}); {elsewhere}") from error
-
-
-def keep(
-    folder: Path,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    notes: Mapping[str, Mapping[str, Any]],
-) -> None:
-    """Save a model that was trained here, all at once, so that a killed run leaves no half of one.
-
-    Parameters
-    ----------
-    folder : Path
-        Where it is to be; those above it that are missing are made readable by their owner only.
-    model, tokenizer
-        What is kept.
-    notes : mapping
-        What else is kept beside them: JSON by file name.
-    """
-    make_private(folder.parent)
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
-    with quiet_libraries():
-        model.to("cpu").save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
-    for name, note in notes.items():
-        (unfinished / name).write_text(json.dumps(note, indent=1), encoding="utf-8")
-    try:
-        os.rename(unfinished, folder)
-    except OSError:  # another process finished the same model first
-        shutil.rmtree(unfinished)
 
 
 def _config(model: str | Path) -> PreTrainedConfig:

@@ -9,8 +9,6 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from lib.claims import Interval
-
 
 def z_statistic(a: float, b: float, n: int, form: Literal["paper", "pooled"] = "paper") -> float:
     """Return z of the difference of two accuracies, each measured on ``n`` texts.
@@ -61,55 +59,3 @@ def mcnemar_p(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
     if only_a + only_b == 0:
         return 1.0
     return float(stats.binomtest(only_a, only_a + only_b).pvalue)
-
-
-def paired_difference(
-    correct_a: np.ndarray, correct_b: np.ndarray, *, confidence: float, seed: int, resamples: int = 2_000
-) -> Interval:
-    """Return mean accuracy of a less that of b, with a bootstrap interval over seeds and texts jointly.
-
-    A resample draws the seeds of either side independently and the texts once for both, since both sides were
-    tested on the same texts.
-
-    Parameters
-    ----------
-    correct_a, correct_b : ndarray of bool, (seeds, texts)
-        The numbers of seeds may differ.
-    confidence : float
-        Of the percentile interval, such as 0.95.
-    seed : int
-        For the resampling.
-    resamples : int
-        How many.
-    """
-    rng = np.random.default_rng(seed)
-    texts = correct_a.shape[1]
-
-    def resampled_mean(correct: np.ndarray, weights: np.ndarray) -> float:
-        seeds = rng.integers(len(correct), size=len(correct))
-        return float(correct[seeds].mean(axis=0) @ weights) / texts
-
-    differences = np.empty(resamples)  # (resamples,)
-    for i in range(resamples):
-        weights = rng.multinomial(texts, np.full(texts, 1 / texts)).astype(float)  # (texts,) drawn how often
-        differences[i] = resampled_mean(correct_a, weights) - resampled_mean(correct_b, weights)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(differences, [tail, 1 - tail])
-    estimate = float(correct_a.mean() - correct_b.mean())
-    return Interval(estimate, min(float(low), estimate), max(float(high), estimate))
-
-
-def mean_interval(values: np.ndarray, confidence: float) -> Interval:
-    """Return the mean over the seeds with Student's interval: (seeds,) -> Interval.
-
-    Raises
-    ------
-    ValueError
-        With fewer than two seeds: a single one has no spread.
-    """
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        raise ValueError(f"seeds = {len(values)}: an interval over seeds wants at least 2")
-    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values))
-    mean = float(values.mean())
-    return Interval(mean, mean - half, mean + half)

@@ -12,62 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from lib.claims import Interval
-
-
-def sd_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return a standard deviation with the interval that normal data would give it, by chi-squared.
-
-    From seven values it reaches from 0.64 to 2.2 times the estimate.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two values.
-    """
-    values = np.asarray(values, float)
-    freedom = len(values) - 1
-    if freedom < 1:
-        raise ValueError(f"a standard deviation wants two values or more, not {len(values)}")
-    sd = values.std(ddof=1)
-    low, high = np.sqrt(freedom / stats.chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], freedom))
-    return Interval(float(sd), float(sd * low), float(sd * high))
-
-
-def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return a mean with its interval by Student's t; one without width where all values are equal."""
-    values = np.asarray(values, float)
-    mean, half = values.mean(), stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1)
-    return Interval(float(mean), float(mean - half), float(mean + half))
-
-
-def sd_ratio_interval(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return the ratio of two standard deviations with the interval that normal data would give it, by F.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two values, or the second ones are all equal.
-    """
-    first, second = np.asarray(first, float), np.asarray(second, float)
-    freedom = len(first) - 1, len(second) - 1
-    if min(freedom) < 1 or not second.std() > 0:
-        raise ValueError(
-            "a ratio of standard deviations wants two values or more, the second ones not all equal"
-        )
-    ratio = first.std(ddof=1) / second.std(ddof=1)
-    low, high = ratio / np.sqrt(stats.f.ppf([(1 + confidence) / 2, (1 - confidence) / 2], *freedom))
-    return Interval(float(ratio), float(low), float(high))
-
-
-def exactly(value: float) -> Interval:
-    """Return an interval without width, for what is counted and not estimated."""
-    return Interval(float(value), float(value), float(value))
-
-
-def mean_and_range(values: ArrayLike) -> Interval:
-    """Return a mean with the smallest and the largest value, for a few cases that are no sample."""
-    return Interval(float(np.mean(values)), float(np.min(values)), float(np.max(values)))
+from lib.intervals import sd_interval, sd_ratio_interval
 
 
 def permutation_p(first: ArrayLike, second: ArrayLike) -> float:

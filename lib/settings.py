@@ -20,14 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-
-class InputError(ValueError):
-    """Something given is wrong: a line (or one for each) that names it, its value and what is allowed."""
-
-    def _render_traceback_(self) -> list[str]:
-        """Show in a notebook the message alone: a traceback would say nothing about what was given."""
-        return [f"{type(self).__name__}: {self}"]
-
+from lib.errors import InputError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,4 +1,4 @@
-"""How stable explanations are over training seeds: equivalent models, signal, noise, SNR and their intervals.
+"""How stable explanations are over training seeds: equivalent models, signal, noise, SNR, and agreement.
 
 Paper 2, section 2.2, with r[s, w] the relevance of word w in a text for the model of seed s: the signal is
 the variance over the words of the means over the seeds, the noise the mean over the words of the variances
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from lib.intervals import percentile_interval
 from lib.proportions import z_statistic
 
 Floats = NDArray[np.float64]
@@ -161,29 +162,6 @@ def over_texts(stability: Stability, text_counts: Floats | None = None) -> Stabi
     return Stability(signal, noise, _ratio(signal, noise))
 
 
-def percentile_interval(resamples: ArrayLike, level: float = 0.95, *, n: int) -> tuple[float, float]:
-    """Return the bootstrap's expanded percentile interval.
-
-    With few seeds a percentile interval is too narrow, as a normal interval is beside Student's. It is
-    therefore taken where the normal quantile is sqrt(n / (n - 1)) times Student's at ``level``
-    (Hesterberg, The American Statistician 69, 2015).
-
-    Parameters
-    ----------
-    resamples : array_like
-        (resamples,). What is not a number, as an SNR where one seed was drawn throughout, is left out.
-    level : float
-        Wanted coverage.
-    n : int
-        How many seeds (or texts) were resampled: the smallest of these numbers where it is several.
-    """
-    quantile = np.sqrt(n / (n - 1)) * stats.t.isf((1 - level) / 2, n - 1)
-    outside = stats.norm.sf(quantile)
-    # No interpolation: a ratio may be infinite where a resample has no noise.
-    low, high = np.nanquantile(resamples, [outside, 1 - outside], method="inverted_cdf")
-    return float(low), float(high)
-
-
 def equivalent(ratios: ArrayLike, margin: float, *, n: int, level: float = 0.95) -> bool:
     """Test whether two positive quantities are equal within a factor: two one-sided tests (TOST).
 
@@ -197,7 +175,7 @@ def equivalent(ratios: ArrayLike, margin: float, *, n: int, level: float = 0.95)
     margin : float
         The factor, above 1, declared before the measurement.
     n : int
-        As in `percentile_interval`.
+        As in `lib.intervals.percentile_interval`.
     level : float
         Of each test.
 
@@ -257,9 +235,6 @@ def _ratio(signal: Floats, noise: Floats) -> Floats:
     """Return signal / noise; without noise infinity, and not a number where there is no signal either."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.divide(signal, noise)
-
-
-Floats = NDArray[np.float64]
 
 
 class Concordance(NamedTuple):

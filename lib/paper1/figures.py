@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lib.attribution import RANDOM
 from lib.faithfulness import Curves
 from lib.figures import COLOURS, LINES, MARKERS
-from lib.proportions import mean_interval
+from lib.intervals import mean_interval
 
 Floats = NDArray[np.floating]
 ByModels = Mapping[tuple[str, str], Floats]  # something of each kind of model on each task

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from lib.attribution import LRP
-from lib.claims import Interval
+from lib.intervals import Interval, bootstrap_interval
 from lib.runs.records import Record
 from lib.seeding import derive
 from lib.stability import (
@@ -21,7 +21,6 @@ from lib.stability import (
     equivalent,
     equivalent_subset,
     over_texts,
-    percentile_interval,
     resample,
     signal_noise,
     split_texts,
@@ -124,7 +123,7 @@ class Measured:
     def interval(self, quantity: str, level: float = 0.95) -> Interval:
         """Return ``signal``, ``noise`` or ``snr`` with its bootstrap interval."""
         estimate, values = getattr(self.estimate, quantity), getattr(self.resamples, quantity)
-        return _interval(float(estimate), values, self.drawn, level)
+        return bootstrap_interval(float(estimate), values, level, n=self.drawn)
 
     def ratio(self, other: "Measured", quantity: str, level: float = 0.95) -> Interval | None:
         """Return the paired ratio of a quantity to that of ``other``; None if the other is not positive."""
@@ -132,7 +131,7 @@ class Measured:
         if not np.isfinite(estimate):
             return None
         drawn = min(self.drawn, other.drawn)
-        return _interval(estimate, self._resampled_ratio(other, quantity), drawn, level)
+        return bootstrap_interval(estimate, self._resampled_ratio(other, quantity), level, n=drawn)
 
     def equivalent(self, other: "Measured", quantity: str, margin: float) -> bool:
         """Say whether a quantity is the same as that of ``other`` within a factor, by two one-sided tests."""
@@ -216,7 +215,7 @@ def rank_correlation(measured: Mapping[str, Measured], types: Sequence[ModelType
     resamples = np.stack([getattr(measured[kind.name].resamples, quantity) for kind in types], axis=1)
     drawn = min(measured[kind.name].drawn for kind in types)
     estimate = stats.kendalltau(surfaces, estimates).statistic
-    return _interval(float(estimate), _kendall_taus(surfaces, resamples), drawn, 0.95)
+    return bootstrap_interval(float(estimate), _kendall_taus(surfaces, resamples), 0.95, n=drawn)
 
 
 def _kendall_taus(x: NDArray[np.number], rows: Floats) -> Floats:
@@ -233,10 +232,4 @@ def equivalent_share(accuracies: Floats, n: int, *, seed: int, resamples: int = 
     seeds = len(accuracies)
     drawn = rng.choice(accuracies, (resamples, seeds))
     shares_kept = np.array([len(equivalent_subset(row, n)) for row in drawn]) / seeds
-    return _interval(len(equivalent_subset(accuracies, n)) / seeds, shares_kept, seeds, 0.95)
-
-
-def _interval(estimate: float, resamples: Floats, drawn: int, level: float) -> Interval:
-    """Return an interval that holds its estimate, which the bootstrap's own error may leave just outside."""
-    low, high = percentile_interval(resamples, level, n=drawn)
-    return Interval(estimate, min(low, estimate), max(high, estimate))
+    return bootstrap_interval(len(equivalent_subset(accuracies, n)) / seeds, shares_kept, 0.95, n=seeds)

@@ -8,8 +8,8 @@ from transformers import PretrainedConfig
 
 from lib import stability as agreement
 from lib.attribution import LRP
+from lib.intervals import mean_interval
 from lib.paper2.model_types import Floats, Measured, ModelType, shares
-from lib.proportions import mean_interval
 from lib.quantization import surface_bits
 from lib.stability import Stability, equivalent_subset, over_texts, signal_noise
 from lib.words import role_agreement

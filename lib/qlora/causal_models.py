@@ -18,8 +18,7 @@ from transformers import (
 )
 
 from lib import hub
-from lib.finetuning import quiet_libraries
-from lib.models import ModelError, read_config
+from lib.models import ModelError, quiet_libraries, read_config
 
 # Paper 3, section VII, as printed there (<bot> is printed <both>): what stands before an instruction, between
 # it and its output, and after the output.

@@ -19,7 +19,7 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lib.finetuning import quiet_libraries
+from lib.models import quiet_libraries
 from lib.qlora.adapters import data_order, new_adapter, optimizer_states, train
 from lib.qlora.causal_models import load_four_bit, load_tokenizer
 from lib.qlora.recipes import Recipe, Task

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lib import hub
-from lib.settings import InputError
+from lib.errors import InputError
 
 logger = logging.getLogger(__name__)
 

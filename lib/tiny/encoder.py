@@ -25,9 +25,9 @@ from transformers import (
 )
 
 from lib.finetuning import data_order, run_trainer
-from lib.models import keep
 from lib.seeding import derive, fingerprint, seed_everything
 from lib.tiny.cooccurrence import piece_vectors
+from lib.tiny.keeping import keep
 from lib.tiny.vocabulary import train_tokenizer
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,128 @@
+"""From a data set's splits to the corpus that runs are handed, whole, smaller, or with an artifact planted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from datasets import Dataset, DatasetDict
+
+from lib.corpus import Corpus
+from lib.models import load_tokenizer
+from lib.texts.cleaning import cut_to_sentence_end
+from lib.texts.corpora import ARTIFACT, INFOPINION_LABELS, plant
+from lib.texts.generated.grammar import load_grammar
+from lib.texts.generated.mini_corpora import CORPORA
+from lib.texts.splits import take
+
+
+def corpus_of(
+    splits: DatasetDict, *, model: Path | str, explained: int, max_length: int, device: torch.device | str
+) -> Corpus:
+    """Return the corpus of a data set; its first ``explained`` test texts are explained, 0 for all.
+
+    Texts of InfOpinion that are too long end where a sentence does, as in the authors' code.
+
+    Parameters
+    ----------
+    splits : DatasetDict
+        Splits train and test with the columns ``text`` and ``label``.
+    model : str or Path
+        The pre-trained encoder: a folder or a Hub id.
+    explained : int
+        How many test texts are explained.
+    max_length : int
+        In word pieces.
+    device : torch.device or str
+        Where to compute.
+    """
+    train, test = splits["train"], splits["test"]
+    count = min(explained or len(test), len(test))
+    return Corpus(
+        model=str(model),
+        train_texts=_fitting(train, model, max_length),
+        train_labels=list(train["label"]),
+        test_texts=_fitting(test, model, max_length),
+        test_labels=list(test["label"]),
+        explained=list(range(count)),
+        max_length=max_length,
+        device=str(device),
+    )
+
+
+def smaller(corpus: Corpus, count: int, *, explained: int, seed: int) -> Corpus:
+    """Return a corpus with at most ``count`` training texts, the classes in proportion; 0 keeps all.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        The whole one.
+    count : int
+        Training texts to keep.
+    explained : int
+        Explained texts to keep; 0 keeps all.
+    seed : int
+        Rules which training texts are kept.
+    """
+    rows = pd.DataFrame({"text": corpus.train_texts, "label": corpus.train_labels})
+    kept = take(rows, min(count, len(rows)), "training texts", seed)
+    return replace(
+        corpus,
+        train_texts=kept["text"].tolist(),
+        train_labels=kept["label"].tolist(),
+        explained=corpus.explained[: explained or None],
+    )
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A corpus into whose training texts an artifact was planted, at several rates.
+
+    Attributes
+    ----------
+    word : str
+        The artifact: it goes with class 1 and means nothing.
+    corpora : dict of str to Corpus
+        By rate, ``str(rate)``; the test texts stay clean.
+    test_texts : list of str, (test texts,)
+        The test texts, each with the word planted.
+    """
+
+    word: str
+    corpora: dict[str, Corpus]
+    test_texts: list[str]
+
+
+def plant_artifact(corpus: Corpus, dataset: str, rates: Sequence[float], *, seed: int) -> Planted:
+    """Plant a meaningless word into the training texts of class 1, at each of several rates.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        The clean texts.
+    dataset : str
+        A generated corpus has its own word for this; real texts get `lib.texts.corpora.ARTIFACT`.
+    rates : sequence of float
+        Shares of the training texts of class 1 that carry the word.
+    seed : int
+        Rules which texts carry it, and where.
+    """
+    word = load_grammar(dataset).artifact if dataset in CORPORA else ARTIFACT
+    train = Dataset.from_dict({"text": corpus.train_texts, "label": corpus.train_labels})
+    test = Dataset.from_dict({"text": corpus.test_texts, "label": corpus.test_labels})
+    corpora = {}
+    for rate in rates:
+        texts = list(plant(train, word, rate=rate, seed=seed)["text"])
+        corpora[str(rate)] = replace(corpus, train_texts=texts)
+    planted_tests = list(plant(test, word, rate=1.0, seed=seed, label=None)["text"])
+    return Planted(word, corpora, planted_tests)
+
+
+def _fitting(split: Dataset, model: Path | str, max_length: int) -> list[str]:
+    """Return a split's texts, those of InfOpinion cut back to the last sentence end that fits."""
+    texts = list(split["text"])
+    if tuple(split.features["label"].names) != INFOPINION_LABELS:
+        return texts
+    tokenizer = load_tokenizer(model)
+    return [cut_to_sentence_end(text, tokenizer, max_length) for text in texts]
