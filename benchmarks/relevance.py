@@ -20,7 +20,7 @@ import torch
 from transformers import CamembertConfig, CamembertForSequenceClassification, PreTrainedModel
 
 from lib.attribution import integrated_gradients
-from lib.lrp.walk import token_relevance
+from lib.lrp import token_relevance
 from lib.quantization import quantize
 
 STEP, RELEVANCE, INTEGRATED, FOUR_BIT = "training step", "relevance", "integrated gradients", "relevance, NF4"

@@ -199,7 +199,7 @@ def ensemble(options: argparse.Namespace, device: torch.device) -> Iterator[Row]
 
     def one_by_one(steps: int) -> None:
         for seed, model in zip(seeds, built, strict=True):
-            fine_tune(model, tokenizer, seed=seed, deterministic=False, **given[steps])
+            fine_tune(model, tokenizer, seed=seed, **given[steps])
 
     def together(steps: int) -> None:
         fine_tune_together(built, tokenizer, seeds=seeds, **given[steps])

@@ -1,10 +1,9 @@
-"""Other explanations than Chefer et al.'s, under the same signature, and a call for a whole data set.
+"""Explanation methods besides Chefer et al.'s LRP, under its signature, and one call for a whole data set.
 
 Each method is called as ``method(model, input_ids, attention_mask=None, target=None)`` and returns one
-relevance a token, (batch, tokens): 0 at padding, float32 or better, the same for a text alone and in a batch
-(but for the authors' fork of LRP, which reads the padding).
-The models are those of `lib.lrp.walk`, and so are the checks; they are left as they were found, and no weight
-gradient is computed.
+relevance per token, (batch, tokens): 0 at padding, float32 or better, and independent of the other texts in
+the batch (except for the authors' fork of LRP, which depends on the padding). Supported models and the checks
+of the arguments are those of `lib.lrp`. Models are left as they were, and no weight gradient is computed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +21,7 @@ from torch.overrides import TorchFunctionMode
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from lib.lrp import checks
-from lib.lrp.walk import token_relevance
+from lib.lrp import checks, token_relevance
 
 Method = Callable[..., Tensor]
 
@@ -34,10 +32,10 @@ def gradient_x_input(
     attention_mask: Tensor | None = None,
     target: int | Tensor | None = None,
 ) -> Tensor:
-    """Gradient of the target's logit times the word embedding, summed over its dimensions: (batch, tokens).
+    """Gradient of the target's logit times the word embedding, summed over dimensions: (batch, tokens).
 
-    Positive for the target, negative against it (Shrikumar et al. 2016; Denil et al. 2014 for words). The
-    arguments and errors are those of `lib.lrp.walk.token_relevance`.
+    Positive for the target, negative against it (Shrikumar et al. 2016; Denil et al. 2014 for words).
+    Arguments and errors are those of `lib.lrp.token_relevance`.
     """
     batch = _check(model, input_ids, attention_mask, target)
     with evaluating(model), _word_embeddings(model) as embedded:
@@ -52,18 +50,23 @@ def integrated_gradients(
     target: int | Tensor | None = None,
     steps: int = 16,
 ) -> Tensor:
-    """Integrate gradients from padding to the text, summed over the embedding's dimensions: (batch, tokens).
+    """Integrate gradients from padding to the text, summed over embedding dimensions: (batch, tokens).
 
-    By captum's Gauss-Legendre rule (Sundararajan et al. 2017). The way starts where every token's word
-    embedding is that of padding, positions kept; a text's relevances sum to its logit there less that at the
-    start.
+    Uses captum's Gauss-Legendre rule (Sundararajan et al. 2017). At the start of the path every token's word
+    embedding is that of padding, and positions are kept; a text's relevances sum to its logit minus the logit
+    at the start.
 
     Parameters
     ----------
     model, input_ids, attention_mask, target
-        As in `lib.lrp.walk.token_relevance`, and so are the errors; also if the model has no padding token.
+        As in `lib.lrp.token_relevance`.
     steps : int
-        Gradients taken on the way; each costs a forward and a backward pass.
+        Gradients along the path; each costs a forward and a backward pass.
+
+    Raises
+    ------
+    ValueError
+        As in `lib.lrp.token_relevance`; also if the model has no padding token.
     """
     batch = _check(model, input_ids, attention_mask, target)
     padding = model.config.pad_token_id
@@ -83,7 +86,7 @@ def integrated_gradients(
             target=explained,
             additional_forward_args=(batch.seen,),
             n_steps=steps,
-            internal_batch_size=len(batch.input_ids),  # a step at a time: no more memory than a training step
+            internal_batch_size=len(batch.input_ids),  # one step at a time: the memory of one training step
         )
     return _at_least_float32(relevance).sum(-1).detach()
 
@@ -94,11 +97,11 @@ def attention_rollout(
     attention_mask: Tensor | None = None,
     target: int | Tensor | None = None,
 ) -> Tensor:
-    """Attention to each token followed through all layers to the first token: (batch, tokens), rows sum to 1.
+    """Attention to each token, followed through all layers to the first token: (batch, tokens).
 
-    Abnar and Zuidema 2020: a layer's attention, averaged over heads, counts half and its residual half. No
-    class enters, so ``target`` changes nothing. The arguments and errors are those of
-    `lib.lrp.walk.token_relevance`.
+    Abnar and Zuidema 2020: a layer's attention, averaged over heads, and its residual connection count half
+    each; rows sum to 1. ``target`` has no effect, since no class is involved. Arguments and errors are those
+    of `lib.lrp.token_relevance`.
     """
     batch = _check(model, input_ids, attention_mask, target)
     with evaluating(model, attention="eager"), torch.no_grad():
@@ -111,197 +114,22 @@ def attention_rollout(
     return row.squeeze(1)
 
 
-def attn_lrp(
-    model: PreTrainedModel,
-    input_ids: Tensor,
-    attention_mask: Tensor | None = None,
-    target: int | Tensor | None = None,
-) -> Tensor:
-    """Relevance by AttnLRP's rules (Achtibat et al. 2024), at the word embeddings: (batch, tokens).
-
-    Signed, as gradient x input, of which it is a variant: see `lib.attribution`. The arguments and errors
-    are those of `lib.lrp.walk.token_relevance`; also if the encoder's activation is neither GELU nor ReLU.
-    """
-    batch = _check(model, input_ids, attention_mask, target)
-    if model.config.hidden_act not in ("gelu", "relu"):
-        raise ValueError(f"model has hidden_act = {model.config.hidden_act!r}; allowed are 'gelu' and 'relu'")
-    # The eager implementation is made of operations that have a rule.
-    with evaluating(model, attention="eager"), _word_embeddings(model) as embedded:
-        with AttnLRPRules():
-            logits = _logits(model, batch.input_ids, batch.seen)
-        return _times_gradient(model, logits, batch.target, embedded[0])
-
-
-def random_scores(
-    model: PreTrainedModel,
-    input_ids: Tensor,
-    attention_mask: Tensor | None = None,
-    target: int | Tensor | None = None,
-    seed: int = 0,
-) -> Tensor:
-    """Scores that know nothing, uniform between 0 and 1: the null for every other method, (batch, tokens).
-
-    They depend on the text and ``seed`` alone, not on the model or the batch. The other arguments and errors
-    are those of `lib.lrp.walk.token_relevance`.
-    """
-    batch = _check(model, input_ids, attention_mask, target)
-    scores = torch.zeros(batch.input_ids.shape)
-    for row, (ids, seen) in enumerate(zip(batch.input_ids.tolist(), batch.seen.tolist(), strict=True)):
-        length = sum(seen)
-        scores[row, :length] = torch.from_numpy(np.random.default_rng((seed, *ids[:length])).random(length))
-    return scores.to(batch.input_ids.device)
-
-
-LRP, AUTHORS_LRP, RANDOM = "LRP", "LRP-fork", "random"  # Chefer et al.'s rules; the authors' fork of them
-METHODS: dict[str, Method] = {
-    LRP: token_relevance,
-    AUTHORS_LRP: partial(token_relevance, head="all_tokens"),
-    "AttnLRP": attn_lrp,
-    "integrated-gradients": integrated_gradients,
-    "gradient-x-input": gradient_x_input,
-    "attention-rollout": attention_rollout,
-    RANDOM: random_scores,
-}  # by names without blanks, so that a parameter can list several
-
-
-def explain(
-    method: Method,
-    model: PreTrainedModel,
-    input_ids: Sequence[Sequence[int]],
-    *,
-    targets: Sequence[int] | None = None,
-    batch_size: int = 8,
-    pad_to: int | None = None,
-) -> list[NDArray[np.floating]]:
-    """Explain every text of a data set, texts of like length together.
-
-    Parameters
-    ----------
-    method : callable
-        One of ``METHODS``.
-    model : PreTrainedModel
-        On the device where it is to run.
-    input_ids : sequence of sequences of int, (texts,) of (tokens,)
-        Without padding, special tokens included.
-    targets : sequence of int, (texts,)
-        The class explained for each text; without it the predicted one.
-    batch_size : int
-        Texts at a time; few, so that what a layer holds stays in a CPU's cache.
-    pad_to : int
-        Pad every text to so many tokens instead of to its batch's longest: 512 for ``head="all_tokens"`` of
-        `lib.lrp.walk.token_relevance`, whose relevance depends on it.
-
-    Returns
-    -------
-    list of array, (texts,) of (tokens,)
-        In the order given, without padding.
-
-    Raises
-    ------
-    ValueError
-        If a text is longer than ``pad_to``, there is not one target a text, or the method refuses a batch.
-    """
-    lengths = np.array([len(row) for row in input_ids], dtype=np.int64)
-    if pad_to is not None and lengths.max(initial=0) > pad_to:
-        raise ValueError(f"pad_to = {pad_to}, but text {lengths.argmax()} has {lengths.max()} tokens")
-    if targets is not None and len(targets) != len(lengths):
-        raise ValueError(f"{len(targets)} targets for {len(lengths)} texts: one each is wanted")
-    order = np.argsort(lengths, kind="stable")
-    relevance: dict[int, NDArray] = {}
-    for begin in tqdm(range(0, len(order), batch_size), desc="explaining", delay=2, leave=False):
-        chosen = order[begin : begin + batch_size]
-        ids, mask = pad([input_ids[text] for text in chosen], model.config.pad_token_id or 0, pad_to)
-        target = None if targets is None else torch.tensor([int(targets[text]) for text in chosen])
-        found = method(model, ids, mask, target).cpu().numpy()
-        relevance.update((text, row[: lengths[text]]) for text, row in zip(chosen, found, strict=True))
-    return [relevance[text] for text in range(len(lengths))]
-
-
-def pad(rows: Sequence[Sequence[int]], padding: int, length: int | None = None) -> tuple[Tensor, Tensor]:
-    """Pad texts on the right, to the longest or to ``length``: input ids and mask, both (texts, tokens)."""
-    lengths = torch.tensor([len(row) for row in rows])
-    width = length or int(lengths.max())
-    mask = torch.arange(width) < lengths[:, None]
-    ids = torch.full(mask.shape, padding)
-    ids[mask] = torch.tensor([token for row in rows for token in row])
-    return ids, mask.long()
-
-
-@contextmanager
-def evaluating(model: PreTrainedModel, attention: str | None = None) -> Iterator[None]:
-    """Switch dropout off, and change the attention's implementation if asked; put back what was there."""
-    training = [module for module in model.modules() if module.training]
-    implementation = model.config._attn_implementation
-    model.eval()
-    try:
-        if attention is not None:
-            model.set_attn_implementation(attention)
-        with torch.inference_mode(False):  # which a caller may be in, and where no gradient can be had
-            yield
-    finally:
-        if attention is not None:
-            model.set_attn_implementation(implementation)
-        for module in training:
-            module.training = True
-
-
-def _check(
-    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor | None, target: int | Tensor | None
-) -> checks.Batch:
-    return checks.check(model, input_ids, attention_mask, target, start_layer=0, head="first_token")
-
-
-def _logits(model: PreTrainedModel, input_ids: Tensor, seen: Tensor) -> Tensor:
-    return model(input_ids=input_ids, attention_mask=seen.long()).logits
-
-
-@contextmanager
-def _word_embeddings(model: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """Make the word embeddings of each forward pass a leaf that takes a gradient, and hand them over."""
-    leaves: list[Tensor] = []
-
-    def replace(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
-        leaves.append(output.detach().requires_grad_())
-        return leaves[-1]
-
-    hook = model.get_input_embeddings().register_forward_hook(replace)
-    try:
-        with torch.enable_grad():
-            yield leaves
-    finally:
-        hook.remove()
-
-
-def _times_gradient(
-    model: PreTrainedModel, logits: Tensor, target: Tensor | None, embedded: Tensor
-) -> Tensor:
-    """Multiply embeddings by the gradient of the target's logit and sum over dimensions: (batch, tokens)."""
-    checks.check_finite(model, logits)
-    target = logits.argmax(-1) if target is None else target
-    (gradient,) = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), embedded)
-    return (_at_least_float32(embedded.detach()) * gradient).sum(-1)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
-
-
 class AttnLRPRules(TorchFunctionMode):
-    """Within this context operations compute what they always do, but their gradients obey AttnLRP's rules.
+    """A context in which operations compute what they always do, but their gradients obey AttnLRP's rules.
 
-    The relevance of a tensor is then itself times its gradient (Achtibat et al. 2024, with epsilon = 0):
+    The relevance of a tensor is then the tensor times its gradient (Achtibat et al. 2024, with epsilon = 0):
 
-    - linear layers and additions: in proportion to the contributions, the epsilon rule: the plain gradient;
-    - GELU, ReLU, tanh: passed through, the identity rule: the gradient is output / input;
-    - layer norm: the deviation it divides by counts as a constant;
-    - products of two activations: half to each side;
+    - linear layers and additions: in proportion to the contributions (epsilon rule): the plain gradient;
+    - GELU, ReLU, tanh: passed through (identity rule): the gradient is output / input;
+    - layer norm: the standard deviation in the denominator counts as a constant;
+    - products of two activations: half to each factor;
     - softmax: the plain gradient.
     """
 
     def __torch_function__(
         self, function: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Exchange the operations that have a rule of their own; PyTorch calls this for every operation."""
+        """Replace operations whose rule is not the plain gradient; PyTorch calls this for every operation."""
         return _RULES.get(function, function)(*args, **(kwargs or {}))
 
 
@@ -329,3 +157,180 @@ _RULES: dict[Callable, Callable] = {
     torch.tanh: _pass_through(torch.tanh),
     torch.matmul: _half_each,
 }
+
+
+def attn_lrp(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    target: int | Tensor | None = None,
+) -> Tensor:
+    """Relevance of the word embeddings by AttnLRP's rules (Achtibat et al. 2024): (batch, tokens).
+
+    Signed, like gradient x input, of which it is a variant: see `AttnLRPRules`. Arguments and errors are
+    those of `lib.lrp.token_relevance`; also raises ValueError if the encoder's activation is neither GELU nor
+    ReLU.
+    """
+    batch = _check(model, input_ids, attention_mask, target)
+    if model.config.hidden_act not in ("gelu", "relu"):
+        raise ValueError(f"model has hidden_act = {model.config.hidden_act!r}; allowed are 'gelu' and 'relu'")
+    # The eager implementation of attention consists of operations that have a rule.
+    with evaluating(model, attention="eager"), _word_embeddings(model) as embedded:
+        with AttnLRPRules():
+            logits = _logits(model, batch.input_ids, batch.seen)
+        return _times_gradient(model, logits, batch.target, embedded[0])
+
+
+def random_scores(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    target: int | Tensor | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """Uniform random scores between 0 and 1, the null for every other method: (batch, tokens).
+
+    They depend only on the text and ``seed``, not on the model or the batch. The other arguments and the
+    errors are those of `lib.lrp.token_relevance`.
+    """
+    batch = _check(model, input_ids, attention_mask, target)
+    scores = torch.zeros(batch.input_ids.shape)
+    for row, (ids, seen) in enumerate(zip(batch.input_ids.tolist(), batch.seen.tolist(), strict=True)):
+        length = sum(seen)
+        scores[row, :length] = torch.from_numpy(np.random.default_rng((seed, *ids[:length])).random(length))
+    return scores.to(batch.input_ids.device)
+
+
+LRP, AUTHORS_LRP, RANDOM = "LRP", "LRP-fork", "random"  # Chefer et al.'s rules; paper 1's fork of them
+METHODS: dict[str, Method] = {
+    LRP: token_relevance,
+    AUTHORS_LRP: partial(token_relevance, head="all_tokens"),
+    "AttnLRP": attn_lrp,
+    "integrated-gradients": integrated_gradients,
+    "gradient-x-input": gradient_x_input,
+    "attention-rollout": attention_rollout,
+    RANDOM: random_scores,
+}
+"""Every method, by a name without blanks, so a parameter can list several."""
+
+
+def explain(
+    method: Method,
+    model: PreTrainedModel,
+    input_ids: Sequence[Sequence[int]],
+    *,
+    targets: Sequence[int] | None = None,
+    batch_size: int = 8,
+    pad_to: int | None = None,
+) -> list[NDArray[np.floating]]:
+    """Explain every text of a data set, batching texts of similar length.
+
+    Parameters
+    ----------
+    method : callable
+        One of ``METHODS``.
+    model : PreTrainedModel
+        On the device where to compute.
+    input_ids : sequence of sequences of int, (texts,) of (tokens,)
+        Without padding, special tokens included.
+    targets : sequence of int, (texts,)
+        The class explained for each text; by default the predicted one.
+    batch_size : int
+        Texts per batch; few, so the activations of a layer fit into a CPU's cache.
+    pad_to : int
+        Pad every text to this many tokens instead of to the longest of its batch: 512 for
+        ``head="all_tokens"`` of `lib.lrp.token_relevance`, which depends on it.
+
+    Returns
+    -------
+    list of array, (texts,) of (tokens,)
+        In the given order, without padding.
+
+    Raises
+    ------
+    ValueError
+        If a text is longer than ``pad_to``, targets and texts differ in number, or the method rejects one.
+    """
+    lengths = np.array([len(row) for row in input_ids], dtype=np.int64)
+    if pad_to is not None and lengths.max(initial=0) > pad_to:
+        raise ValueError(f"pad_to = {pad_to}, but text {lengths.argmax()} has {lengths.max()} tokens")
+    if targets is not None and len(targets) != len(lengths):
+        raise ValueError(f"{len(targets)} targets for {len(lengths)} texts: one per text is required")
+    order = np.argsort(lengths, kind="stable")
+    relevance: dict[int, NDArray] = {}
+    for begin in tqdm(range(0, len(order), batch_size), desc="explaining", delay=2, leave=False):
+        chosen = order[begin : begin + batch_size]
+        ids, mask = pad([input_ids[text] for text in chosen], model.config.pad_token_id or 0, pad_to)
+        target = None if targets is None else torch.tensor([int(targets[text]) for text in chosen])
+        found = method(model, ids, mask, target).cpu().numpy()
+        relevance.update((text, row[: lengths[text]]) for text, row in zip(chosen, found, strict=True))
+    return [relevance[text] for text in range(len(lengths))]
+
+
+def pad(rows: Sequence[Sequence[int]], padding: int, length: int | None = None) -> tuple[Tensor, Tensor]:
+    """Pad texts on the right, to the longest or to ``length``: input ids and mask, both (texts, tokens)."""
+    lengths = torch.tensor([len(row) for row in rows])
+    width = length or int(lengths.max())
+    mask = torch.arange(width) < lengths[:, None]
+    ids = torch.full(mask.shape, padding)
+    ids[mask] = torch.tensor([token for row in rows for token in row])
+    return ids, mask.long()
+
+
+@contextmanager
+def evaluating(model: PreTrainedModel, attention: str | None = None) -> Iterator[None]:
+    """Switch dropout off, and the attention implementation if requested; restore both afterwards."""
+    training = [module for module in model.modules() if module.training]
+    implementation = model.config._attn_implementation
+    model.eval()
+    try:
+        if attention is not None:
+            model.set_attn_implementation(attention)
+        with torch.inference_mode(False):  # the caller may be in inference mode, which forbids gradients
+            yield
+    finally:
+        if attention is not None:
+            model.set_attn_implementation(implementation)
+        for module in training:
+            module.training = True
+
+
+def _check(
+    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor | None, target: int | Tensor | None
+) -> checks.Batch:
+    return checks.check(model, input_ids, attention_mask, target, start_layer=0, head="first_token")
+
+
+def _logits(model: PreTrainedModel, input_ids: Tensor, seen: Tensor) -> Tensor:
+    return model(input_ids=input_ids, attention_mask=seen.long()).logits
+
+
+@contextmanager
+def _word_embeddings(model: PreTrainedModel) -> Iterator[list[Tensor]]:
+    """Collect the word embeddings of each forward pass as leaves that require a gradient."""
+    leaves: list[Tensor] = []
+
+    def replace(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
+        leaves.append(output.detach().requires_grad_())
+        return leaves[-1]
+
+    hook = model.get_input_embeddings().register_forward_hook(replace)
+    try:
+        with torch.enable_grad():
+            yield leaves
+    finally:
+        hook.remove()
+
+
+def _times_gradient(
+    model: PreTrainedModel, logits: Tensor, target: Tensor | None, embedded: Tensor
+) -> Tensor:
+    """Multiply embeddings by the gradient of the target's logit and sum over dimensions: (batch, tokens)."""
+    checks.check_finite(model, logits)
+    target = logits.argmax(-1) if target is None else target
+    (gradient,) = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), embedded)
+    return (_at_least_float32(embedded.detach()) * gradient).sum(-1)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

@@ -1,4 +1,4 @@
-"""The texts of one task and the encoder that reads them: what a run of papers 1 and 2 is handed."""
+"""The texts of one task and the encoder that reads them: the data of a run of papers 1 and 2."""
 
 from dataclasses import dataclass
 
@@ -20,9 +20,9 @@ class Corpus:
     train_texts, train_labels, test_texts, test_labels : list
         (texts,)
     explained : list of int
-        The test texts that are explained, by their position.
+        Positions of the test texts that are explained.
     max_length : int
-        In word pieces.
+        Length in word pieces at which texts are truncated.
     device : str
         Where to compute.
     """
@@ -38,7 +38,7 @@ class Corpus:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """What tells this corpus from another in a run's key; the device is in the key anyway."""
+        """The corpus's part of a run's key, by name; the device is in the key separately."""
         texts = [self.train_texts, self.train_labels, self.test_texts, self.test_labels, self.explained]
         return {
             "texts": fingerprint(texts),
@@ -47,6 +47,33 @@ class Corpus:
         }
 
     def tokens(self, tokenizer: PreTrainedTokenizerBase) -> list[Tokens]:
-        """Return the explained texts as pieces and the words that fit."""
+        """Return the explained texts as word pieces, with the words that fit into ``max_length``."""
         texts = [self.test_texts[index] for index in self.explained]
         return tokenize(texts, tokenizer, self.max_length)
+
+
+@dataclass(frozen=True, eq=False)
+class Planted:
+    """A corpus with an artifact planted into its training texts, at several rates.
+
+    Attributes
+    ----------
+    word : str
+        The artifact: it occurs in class 1 only and means nothing.
+    corpora : dict of float to Corpus
+        By rate; the test texts stay clean.
+    test_texts : list of str, (test texts,)
+        The test texts of both classes, each with the word planted.
+    """
+
+    word: str
+    corpora: dict[float, Corpus]
+    test_texts: list[str]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The planted texts' part of a run's key, by name."""
+        parts = {"word": fingerprint(self.word), "test_texts": fingerprint(self.test_texts)}
+        for rate, corpus in self.corpora.items():
+            parts |= {f"{rate}/{name}": value for name, value in corpus.fingerprints.items()}
+        return parts

@@ -1,12 +1,14 @@
 """Fine-tune the models of several seeds side by side: one batched computation over stacked weights.
 
 A batch of four texts leaves most of a GPU idle. With the weights of several seeds stacked, every operation of
-a training step does the work of all of them. On a CPU, which one seed keeps busy, it brings nothing.
+a training step does the work of all of them. On a CPU, which one seed keeps busy, there is no gain.
 """
 
 import copy
 import logging
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -19,26 +21,31 @@ from torch.overrides import TorchFunctionMode
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lib.architectures import position_ids
 from lib.finetuning import Training, data_order, fine_tune, mixed_precision
+from lib.hub import first_line
 from lib.seeding import derive, fingerprint, generator
 
 MAX_GRADIENT_NORM = 1.0
 
 logger = logging.getLogger(__name__)
 
+# PyTorch raises a plain RuntimeError for an operation that vmap cannot batch; only its message tells.
+_CANNOT_BATCH = re.compile(r"\bvmap\b|functorch|batching rule", re.IGNORECASE)
+
 
 class _Batch(NamedTuple):
-    """What every member reads in one step; the mask and the positions as the embedding layer wants them."""
+    """What every member reads in one step, with the mask and the positions as the model takes them."""
 
     input_ids: Tensor  # (seeds, batch, tokens)
-    attention_mask: Tensor  # (seeds, batch, 1, tokens, tokens), 0 or the least number
+    attention_mask: Tensor  # (seeds, batch, 1, tokens, tokens), 0 or the most negative float32
     position_ids: Tensor  # (seeds, batch, tokens)
     labels: Tensor  # (seeds, batch)
     lengths: list[int]  # (seeds,): tokens of the member's own longest text
 
 
 class _Site(NamedTuple):
-    """A place where the model drops units."""
+    """A place where the model applies dropout."""
 
     shape: torch.Size
     probability: float
@@ -56,26 +63,26 @@ def fine_tune_together(
     batch_size: int,
     max_length: int,
 ) -> list[Training]:
-    """Fine-tune one model a seed, all at once, in place, as `lib.finetuning.fine_tune` does one.
+    """Fine-tune one model per seed, all at once, in place, as `lib.finetuning.fine_tune` trains one.
 
-    Initial weights and order of the texts are those of `fine_tune`; with dropout off so is the result, to
-    rounding. Dropout comes from a stream of the seed's own (`fine_tune` draws from PyTorch's global one), so
-    that a member is the same, to rounding, whichever others train beside it. Where PyTorch cannot batch the
-    models or they do not fit into memory, they are trained one at a time, and the log says so.
+    Initial weights and the order of the texts are those of `fine_tune`; without dropout so is the result, up
+    to rounding. Each seed has its own dropout stream (`fine_tune` draws from PyTorch's global one), so a
+    member is the same, up to rounding, whatever the other members are. If PyTorch cannot batch the models, or
+    memory runs out, they are trained one at a time; the log and ``Training.fallback`` then give the reason.
 
     Parameters
     ----------
     models : sequence of PreTrainedModel
-        One a seed, of one architecture, on one device, the same weights asking for a gradient.
+        One per seed: the same architecture, device and set of weights that require a gradient.
     tokenizer, texts, labels, epochs, learning_rate, batch_size, max_length
         As in `fine_tune`.
     seeds : sequence of int
-        (seeds,): each rules the order of the texts and dropout of its model.
+        (seeds,): each determines the order of the texts and the dropout of its model.
 
     Returns
     -------
     list of Training
-        One a seed. A member whose losses are not finite has diverged; the others are none the worse for it.
+        One per seed. A member whose losses are not finite has diverged; the others are unaffected.
 
     Raises
     ------
@@ -83,8 +90,8 @@ def fine_tune_together(
         If models and seeds differ in number.
     """
     if len(models) != len(seeds):
-        raise ValueError(f"{len(models)} models but {len(seeds)} seeds")
-    training = {
+        raise ValueError(f"{len(models)} models but {len(seeds)} seeds: one model per seed is required")
+    training: dict[str, Any] = {
         "epochs": epochs,
         "learning_rate": learning_rate,
         "batch_size": batch_size,
@@ -92,13 +99,16 @@ def fine_tune_together(
     }
     try:
         return _Ensemble(models, tokenizer, seeds).train(texts, labels, **training)
-    except RuntimeError as error:  # what vmap refuses, and memory that runs out; no model has changed yet
-        reason = str(error).strip().splitlines()[0]
-        logger.warning("%d seeds are fine-tuned one at a time instead of together: %s", len(seeds), reason)
-    return [
+    except RuntimeError as error:  # the models are still as they were: weights are written back at the end
+        if not isinstance(error, torch.OutOfMemoryError) and not _CANNOT_BATCH.search(str(error)):
+            raise
+        reason = first_line(error)
+    logger.warning("%d seeds are fine-tuned one at a time instead of together: %s", len(seeds), reason)
+    alone = (
         fine_tune(model, tokenizer, texts, labels, seed=seed, **training)
         for model, seed in zip(models, seeds, strict=True)
-    ]
+    )
+    return [replace(done, fallback=reason) for done in alone]
 
 
 class _Ensemble:
@@ -115,7 +125,7 @@ class _Ensemble:
             name: torch.stack([member[name].detach() for member in members]).requires_grad_()
             for name in trained
         }
-        # What is not trained is kept once where it is the same in all members, as an encoder is.
+        # Untrained weights that all members share, such as a frozen encoder's, are kept only once.
         self.shared: dict[str, Tensor] = {}
         self.untrained: dict[str, Tensor] = {}
         for name in members[0].keys() - set(trained):
@@ -125,10 +135,9 @@ class _Ensemble:
             else:
                 self.untrained[name] = torch.stack(values)
         self.template = copy.deepcopy(models[0]).train()
-        # Attention weights are then dropped by F.dropout, and not inside of a fused kernel.
+        # Eager attention calls F.dropout on its weights instead of dropping them inside a fused kernel.
         self.template.set_attn_implementation("eager")
         self.skeleton = copy.deepcopy(self.template).to("meta")
-        self.sites = cache(self._sites)
 
     def train(
         self,
@@ -140,6 +149,7 @@ class _Ensemble:
         batch_size: int,
         max_length: int,
     ) -> list[Training]:
+        """Train all members and write their weights back; see `fine_tune_together`."""
         initial = [fingerprint(model) for model in self.models]
         pieces = self.tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
         lengths = [len(ids) for ids in pieces]
@@ -152,11 +162,12 @@ class _Ensemble:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(starts))
         step = vmap(grad_and_value(self._loss), in_dims=0)
         streams = [generator(derive(seed, "dropout"), self.device) for seed in self.seeds]
+        sites = cache(self._sites)
         losses = []
         for start in tqdm(starts, desc=f"{len(self.seeds)} seeds together", delay=2, leave=False):
             batch = self._batch(orders[:, start : start + batch_size], pieces, labels)
-            masks = self._dropout_masks(batch, streams)
-            with torch.no_grad():  # the step has its own gradients: no second graph is to be kept of them
+            masks = _dropout_masks(batch, streams, sites)
+            with torch.no_grad():  # grad_and_value differentiates by itself; a second graph would be kept
                 gradients, loss = step(self.weights, self.untrained, masks, *batch[:4])
             _clip(gradients)
             for name, weight in self.weights.items():
@@ -165,7 +176,7 @@ class _Ensemble:
             schedule.step()
             losses.append(loss.detach())
         by_seed = torch.stack(losses, dim=1).cpu().numpy()  # (seeds, steps)
-        self._hand_back()
+        self._write_back()
         return [
             Training(by_seed[index], initial[index], fingerprint(orders[index].tolist()), fingerprint(model))
             for index, model in enumerate(self.models)
@@ -181,7 +192,7 @@ class _Ensemble:
         position_ids: Tensor,
         labels: Tensor,
     ) -> Tensor:
-        """One member's loss: vmap adds the dimension of the seeds to every argument."""
+        """Return one member's loss; vmap adds the dimension of the seeds to every argument."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
         mixed = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed_precision(self.device))
         with mixed, _GivenDropout(masks):
@@ -190,7 +201,7 @@ class _Ensemble:
         return F.cross_entropy(logits.float(), labels)
 
     def _batch(self, rows: np.ndarray, pieces: list[list[int]], labels: Sequence[int]) -> _Batch:
-        """Collect the texts ``rows`` (seeds, batch), padded to the longest of them all."""
+        """Collect the texts ``rows`` (seeds, batch), padded to the longest of all."""
         lengths = [max(len(pieces[row]) for row in member) for member in rows]
         padding = self.tokenizer.pad_token_id
         ids = torch.full((*rows.shape, max(lengths)), padding)
@@ -200,39 +211,19 @@ class _Ensemble:
         real = ids != padding  # (seeds, batch, tokens)
         mask = torch.zeros(real.shape, device=self.device).masked_fill(~real, torch.finfo(torch.float32).min)
         mask = mask[:, :, None, None, :].expand(-1, -1, 1, ids.shape[-1], -1)
-        if self.template.config.model_type == "bert":
-            positions = torch.arange(ids.shape[-1], device=self.device).expand(ids.shape)
-        else:  # RoBERTa counts from its padding token's number on, and padding has that number
-            positions = real.cumsum(dim=-1) * real + self.template.config.pad_token_id
         targets = torch.as_tensor(np.asarray(labels)[rows], device=self.device)
-        return _Batch(ids, mask, positions, targets, lengths)
-
-    def _dropout_masks(self, batch: _Batch, streams: Sequence[torch.Generator]) -> list[Tensor]:
-        """Draw what each member keeps, scaled: (seeds, ...) a site.
-
-        A member draws for its own longest text, as if it were alone; the padding beyond is not attended to.
-        """
-        texts, tokens = batch.input_ids.shape[1:]
-        members = [
-            [_keep(site, stream) for site in self.sites(texts, length)]
-            for length, stream in zip(batch.lengths, streams, strict=True)
-        ]
-        sites = self.sites(texts, tokens)
-        return [
-            torch.stack([_enlarge(member[index], site.shape) for member in members])
-            for index, site in enumerate(sites)
-        ]
+        return _Batch(ids, mask, position_ids(self.template, ids), targets, lengths)
 
     def _sites(self, texts: int, tokens: int) -> list[_Site]:
-        """Return where the model drops units of a batch, in the order in which it does."""
+        """Return where the model applies dropout to a batch, in the order of the calls."""
         ids = torch.zeros(texts, tokens, dtype=torch.long, device="meta")
         with torch.no_grad(), _RecordedDropout() as recorded:
             mask = torch.zeros(texts, 1, tokens, tokens, device="meta")
             self.skeleton(input_ids=ids, attention_mask=mask, position_ids=ids)
         return recorded.sites
 
-    def _hand_back(self) -> None:
-        """Write each member's weights into its model."""
+    def _write_back(self) -> None:
+        """Copy each member's weights into its model."""
         with torch.no_grad():
             for index, model in enumerate(self.models):
                 for name, parameter in model.named_parameters():
@@ -242,7 +233,7 @@ class _Ensemble:
 
 
 class _RecordedDropout(TorchFunctionMode):
-    """Note every dropout that is called, and drop nothing."""
+    """Record every call of dropout, and drop nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -253,14 +244,14 @@ class _RecordedDropout(TorchFunctionMode):
     ) -> Any:
         if func is not F.dropout:
             return func(*args, **(kwargs or {}))
-        probability = args[1] if len(args) > 1 else kwargs["p"]
+        probability = _probability(args, kwargs)
         if probability > 0:
             self.sites.append(_Site(args[0].shape, probability))
         return args[0]
 
 
 class _GivenDropout(TorchFunctionMode):
-    """Replace dropout by a product with masks that were drawn before, in the order in which it is called."""
+    """Replace each call of dropout by a product with the next of the masks drawn beforehand."""
 
     def __init__(self, masks: Sequence[Tensor]) -> None:
         super().__init__()
@@ -271,8 +262,30 @@ class _GivenDropout(TorchFunctionMode):
     ) -> Any:
         if func is not F.dropout:
             return func(*args, **(kwargs or {}))
-        probability = args[1] if len(args) > 1 else kwargs["p"]
-        return args[0] * next(self.masks) if probability > 0 else args[0]
+        return args[0] * next(self.masks) if _probability(args, kwargs) > 0 else args[0]
+
+
+def _probability(args: tuple, kwargs: dict[str, Any] | None) -> float:
+    """Return the probability of a call of dropout."""
+    return args[1] if len(args) > 1 else (kwargs or {})["p"]
+
+
+def _dropout_masks(
+    batch: _Batch, streams: Sequence[torch.Generator], sites: Callable[[int, int], list[_Site]]
+) -> list[Tensor]:
+    """Draw each member's scaled dropout masks: (seeds, ...) per site.
+
+    A member draws for its own longest text, as it would alone; the padding beyond that is not attended to.
+    """
+    texts, tokens = batch.input_ids.shape[1:]
+    members = [
+        [_keep(site, stream) for site in sites(texts, length)]
+        for length, stream in zip(batch.lengths, streams, strict=True)
+    ]
+    return [
+        torch.stack([_enlarge(member[index], site.shape) for member in members])
+        for index, site in enumerate(sites(texts, tokens))
+    ]
 
 
 def _keep(site: _Site, stream: torch.Generator) -> Tensor:
@@ -281,14 +294,16 @@ def _keep(site: _Site, stream: torch.Generator) -> Tensor:
 
 
 def _enlarge(mask: Tensor, shape: torch.Size) -> Tensor:
-    """Add zeros at the end of each dimension."""
+    """Append zeros to each dimension."""
     missing = [new - old for new, old in zip(shape, mask.shape, strict=True)]
     return F.pad(mask, [amount for extra in reversed(missing) for amount in (0, extra)])
 
 
 def _clip(gradients: dict[str, Tensor]) -> None:
-    """Scale each member's gradients to a norm of at most 1, as ``clip_grad_norm_`` does one model's."""
-    squares = sum(gradient.flatten(1).square().sum(dim=1) for gradient in gradients.values())  # (seeds,)
+    """Scale each member's gradients to a norm of at most 1, as ``clip_grad_norm_`` does for one model."""
+    squares = sum(
+        (gradient.flatten(1).square().sum(dim=1) for gradient in gradients.values()), start=torch.zeros(())
+    )  # (seeds,)
     scale = (MAX_GRADIENT_NORM / (squares.sqrt() + 1e-6)).clamp(max=1.0)
     for gradient in gradients.values():
         gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from lib import attribution
+from lib.architectures import readable_pieces
 from lib.attribution import AUTHORS_LRP, LRP, METHODS
 from lib.corpus import Corpus
 from lib.finetuning import classify, encode
@@ -14,7 +15,7 @@ from lib.models import load_tokenizer
 from lib.quantization import PLAIN, quantize
 from lib.words import Tokens, texts_to_words
 
-AUTHORS_LENGTH = 512  # word pieces to which the authors' code pads every text
+AUTHORS_LENGTH = 512  # word pieces; the authors' code pads every text to this length
 
 
 def explain(
@@ -24,7 +25,7 @@ def explain(
     corpus: Corpus,
     embeddings: dict[str, NDArray[np.float32]] | None = None,
 ) -> dict[str, NDArray]:
-    """Test a model, plain and quantised, and measure how relevant each word is to what it predicts.
+    """Test a model, plain and quantised, and measure how relevant each word is to each prediction.
 
     Parameters
     ----------
@@ -33,23 +34,23 @@ def explain(
     quantizations : sequence of str
         ``plain`` and formats of `lib.quantization.quantize`.
     methods : mapping of str to int
-        Explanations of `lib.attribution.METHODS`, and how many of the explained texts each explains; a
-        quantised model is explained by LRP alone.
+        Methods of `lib.attribution.METHODS`, and how many of the explained texts each explains. A quantised
+        model is explained by LRP only.
     corpus : Corpus
     embeddings : dict, optional
-        For models that differ in their heads alone: what the encoder makes of the test texts, for each
-        quantisation (test texts, dim). What is not in it is computed and put there.
+        For models that differ only in their heads: the encoder's embeddings of the test texts for each
+        quantisation, (test texts, dim). Missing ones are computed and added.
 
     Returns
     -------
     dict
-        For each quantisation q ``q/predicted``, (test texts,) classes, and for each method m ``q/m``,
-        (words,), the relevance of all words of the explained texts in a row, as the method gives it.
+        For each quantisation q ``q/predicted``, (test texts,) classes; and for each method m ``q/m``,
+        (words,), the method's relevance of all words of the explained texts, concatenated.
     """
     tokenizer = load_tokenizer(corpus.model)
     tokens = corpus.tokens(tokenizer)
     embeddings = {} if embeddings is None else embeddings
-    result = {}
+    result: dict[str, NDArray] = {}
     for name in quantizations:
         explained = model.eval() if name == PLAIN else quantize(model, name)
         if name not in embeddings:
@@ -66,19 +67,19 @@ def explain(
 def word_relevance(
     model: PreTrainedModel, tokens: Sequence[Tokens], targets: NDArray[np.integer], method: str = LRP
 ) -> NDArray[np.float32]:
-    """Return the relevance of the words of several texts in a row, (words of all texts,): see `relevance`."""
+    """Return the relevance of the words of several texts, concatenated: (words of all texts,)."""
     return flat_words(tokens, relevance(model, tokens, targets, method))
 
 
 def flat_words(tokens: Sequence[Tokens], values: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
-    """Go from pieces to words, (texts,) of (tokens,), and put the words of all texts in a row: (words,)."""
+    """Average relevance over each word's pieces, texts concatenated: (texts,) of (tokens,) -> (words,)."""
     return np.concatenate(texts_to_words(tokens, values)[1]).astype(np.float32)
 
 
 def relevance(
     model: PreTrainedModel, tokens: Sequence[Tokens], targets: NDArray[np.integer], method: str = LRP
 ) -> list[NDArray[np.floating]]:
-    """Return the relevance of the pieces of several texts, special tokens included: (texts,) of (tokens,).
+    """Return the relevance of the word pieces of several texts: (texts,) of (tokens,), special ones included.
 
     Parameters
     ----------
@@ -86,17 +87,11 @@ def relevance(
     tokens : sequence of Tokens
         (texts,)
     targets : ndarray
-        (texts,): the class that is explained.
+        (texts,): the class explained for each text.
     method : str
-        Of `lib.attribution.METHODS`. The authors' fork depends on the padding: texts are padded to 512
-        pieces, as in their code, or to as many as the model can read.
+        One of `lib.attribution.METHODS`. The authors' fork depends on the padding: texts are padded to 512
+        pieces, as in their code, or to the model's maximum if that is less.
     """
     ids = [text.input_ids for text in tokens]
-    length = min(AUTHORS_LENGTH, _readable(model)) if method == AUTHORS_LRP else None
+    length = min(AUTHORS_LENGTH, readable_pieces(model)) if method == AUTHORS_LRP else None
     return attribution.explain(METHODS[method], model, ids, targets=targets.tolist(), pad_to=length)
-
-
-def _readable(model: PreTrainedModel) -> int:
-    """Return how many word pieces a model can read; RoBERTa's position numbers start at 2."""
-    positions = model.base_model.embeddings.position_embeddings.num_embeddings
-    return positions if model.config.model_type == "bert" else positions - model.config.pad_token_id - 1

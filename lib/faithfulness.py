@@ -1,4 +1,4 @@
-"""How faithful an explanation is: what hiding its most relevant tokens, or the rest, does to a prediction."""
+"""How faithful an explanation is: how hiding its most relevant tokens, or the rest, changes a prediction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,43 +18,34 @@ BETTER = {
     "sufficiency": "lower",
     "deletion": "lower",
     "insertion": "higher",
-}  # each score, and what a faithful explanation makes of it
+}
+"""The scores, and whether a faithful explanation has a higher or a lower one."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """The probability of the class predicted for the whole text, while tokens are hidden or shown.
+    """The probability of the class predicted for the whole text, as tokens are hidden or shown.
 
     Attributes
     ----------
     shares : array, (points,)
-        Shares of a text's tokens, from 0 to 1, rounded to whole tokens in each text.
+        Shares of a text's tokens, from 0 to 1; rounded to whole tokens in each text.
     deletion : array, (texts, points)
         With this share of the tokens hidden, the most relevant first.
     insertion : array, (texts, points)
-        With this share alone shown, the most relevant first.
+        With only this share of the tokens shown, the most relevant first.
     """
 
     shares: NDArray[np.float64]
     deletion: NDArray[np.float64]
     insertion: NDArray[np.float64]
 
-    @property
-    def deletion_least_first(self) -> NDArray[np.float64]:
-        """With this share hidden, the least relevant first: hiding these is showing the rest."""
-        return self.insertion[:, ::-1]
-
-    @property
-    def insertion_least_first(self) -> NDArray[np.float64]:
-        """With this share alone shown, the least relevant first."""
-        return self.deletion[:, ::-1]
-
     def scores(self) -> pd.DataFrame:
-        """Return the scores of ``BETTER``, one row a text.
+        """Return the scores of ``BETTER``, one row per text.
 
-        - comprehensiveness: by how much the probability falls when relevant tokens are hidden, and
-          sufficiency: by how much it falls when they alone are kept, both averaged over the shares up to a
-          half (DeYoung et al. 2020, ERASER, whose shares end there too);
+        - comprehensiveness: the fall in probability when the most relevant tokens are hidden; sufficiency:
+          the fall when only they are shown; both averaged over the shares up to one half, as in ERASER
+          (DeYoung et al. 2020);
         - deletion and insertion: the areas under the two curves (Petsiuk et al. 2018).
         """
         whole = self.deletion[:, :1]
@@ -79,31 +70,31 @@ def curves(
     batch_size: int = 256,
     seed: int = 0,
 ) -> dict[str, Curves]:
-    """Hide tokens in the order of each explanation and see what becomes of the prediction.
+    """Hide tokens in the order of each explanation and record the predicted class's probability.
 
-    A hidden token becomes the mask token. The text keeps its length and every other token its position, and
-    the encoder has met masks all through its pre-training: a text with tokens taken out, or padded inside,
-    would be a text of a kind that it never saw, and the fall in probability would measure that as well.
-    Special tokens are never hidden: the head reads the first of them.
+    A hidden token is replaced by the mask token, so the text keeps its length and the other tokens their
+    positions. The encoder knows masks from its pre-training, but has never seen a text with tokens removed or
+    padding inside; the fall in probability would then measure that as well. Special tokens are never hidden,
+    since the head reads the first of them.
 
     Parameters
     ----------
     model : PreTrainedModel
-        On the device where it is to run.
+        On the device where to compute.
     tokenizer : PreTrainedTokenizerBase
-        Says what the mask token is and which tokens are special.
+        Provides the mask token and the special tokens.
     input_ids : sequence of sequences of int, (texts,) of (tokens,)
         Without padding, special tokens included.
     relevance : mapping of str to sequence of arrays, (texts,) of (tokens,)
-        Explanations by name, as `lib.attribution.explain` gives them. That of ``random_scores`` gives the
-        random order, which the others are to beat.
+        Explanations by name, as returned by `lib.attribution.explain`. ``random_scores`` gives the random
+        order to compare with.
     steps : int
-        Shares are 0, 1 / steps, ..., 1. Each text is classified 2 (steps - 1) times an explanation, and
-        twice.
+        Shares are 0, 1 / steps, ..., 1. Each text is classified 2 (steps - 1) times per explanation, and
+        twice more.
     batch_size : int
-        Texts, some tokens hidden, at a time.
+        Versions of texts, with different tokens hidden, per batch.
     seed : int
-        Equally relevant tokens are taken in random order.
+        Determines the order of equally relevant tokens, which is random.
 
     Returns
     -------
@@ -116,7 +107,7 @@ def curves(
         If the tokenizer has no mask token, ``steps`` is below 2, or relevance is missing or not finite.
     """
     if tokenizer.mask_token_id is None:
-        raise ValueError("tokenizer has no mask token, by which hidden tokens are to be replaced")
+        raise ValueError("tokenizer has no mask token, which is required to replace hidden tokens")
     if steps < 2:
         raise ValueError(f"steps = {steps}: allowed are 2 or more")
     _check(input_ids, relevance)
@@ -158,16 +149,16 @@ def against_random(explained: Mapping[str, Curves], null: str = "random") -> pd.
     Parameters
     ----------
     explained : mapping of str to Curves
-        As ``curves`` gives it.
+        As returned by `curves`.
     null : str
-        The name of the random order in it.
+        The name of the random order.
 
     Returns
     -------
     DataFrame
-        One row an explanation and score: the ``mean`` over texts, that of the random order (``random``),
-        their ``difference`` with its 95 % interval ``low`` to ``high`` (paired t), and which is ``better``,
-        higher or lower.
+        One row per explanation and score: the ``mean`` over texts, the random order's mean (``random``),
+        their ``difference`` with its 95 % interval from ``low`` to ``high`` (paired t), and which is
+        ``better``, higher or lower.
 
     Raises
     ------
@@ -176,11 +167,11 @@ def against_random(explained: Mapping[str, Curves], null: str = "random") -> pd.
     """
     if null not in explained:
         raise ValueError(
-            f"no explanation named {null!r} among {', '.join(explained)}: it is the random order"
+            f"no explanation named {null!r} among {', '.join(explained)}: the random order is required"
         )
     chance = explained[null].scores()
     if len(chance) < 2:
-        raise ValueError(f"{len(chance)} text: an interval takes two or more")
+        raise ValueError(f"{len(chance)} text: an interval requires two or more")
     rows = []
     for name, found in explained.items():
         if name == null:
@@ -207,17 +198,17 @@ def against_random(explained: Mapping[str, Curves], null: str = "random") -> pd.
 def _hidden(
     special: NDArray[np.bool_], relevance: Sequence[NDArray], shares: NDArray, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Say which tokens are hidden in each version of a text: (versions, tokens).
+    """Return which tokens are hidden in each version of a text: (versions, tokens).
 
-    The whole text, the text with everything hidden; then for each explanation the most relevant hidden, a row
-    a share, and the others hidden, a row a share.
+    The versions are: nothing hidden; everything hidden; then for each explanation the most relevant tokens
+    hidden, one row per share, and the others hidden, one row per share.
     """
     free = np.flatnonzero(~special)
     counts = np.rint(shares * len(free))[:, None]  # (shares, 1)
     tie_breaker = rng.random(len(free))
     versions = [np.zeros_like(special)[None], ~special[None]]
     for values in relevance:
-        rank = np.full(len(special), -1)  # 0 is the most relevant, -1 a special token
+        rank = np.full(len(special), -1)  # 0: the most relevant; -1: a special token
         rank[free[np.lexsort((tie_breaker, -values[free]))]] = np.arange(len(free))
         versions += [(rank >= 0) & (rank < counts), rank >= counts]
     return np.concatenate(versions)
@@ -232,7 +223,7 @@ def _probabilities(model: PreTrainedModel, rows: Sequence[Sequence[int]], batch_
 
 
 def _special_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the tokens that a tokenizer puts around a text; the unknown piece is a part of it."""
+    """Return the tokens that a tokenizer adds around a text; the unknown piece is not one of them."""
     names = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "pad_token_id")
     return [token for token in (getattr(tokenizer, name) for name in names) if token is not None]
 
@@ -247,5 +238,5 @@ def _check(input_ids: Sequence[Sequence[int]], relevance: Mapping[str, Sequence[
             if np.shape(row) != (len(ids),) or not np.isfinite(row).all():
                 raise ValueError(
                     f"{name}: text {text} has relevance of shape {np.shape(row)}; "
-                    f"{len(ids)} finite numbers are wanted, one a token"
+                    f"{len(ids)} finite numbers are required, one per token"
                 )

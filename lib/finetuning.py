@@ -1,6 +1,9 @@
-"""Fine-tune a classifier for one seed, and read what an encoder makes of texts."""
+"""Fine-tune a classifier under one seed, encode texts with it, and run a transformers Trainer reproducibly.
 
-import logging
+`fine_tune` trains as papers 1 and 2 do; `run_trainer` is the part that every training here shares, and
+`data_order` the order in which texts are seen.
+"""
+
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +22,14 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from lib.architectures import head_layers, head_logits
 from lib.models import quiet_libraries
-from lib.seeding import derive, fingerprint, generator, set_deterministic
+from lib.seeding import derive, fingerprint, generator
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a training run did, beyond the weights that it left in the model.
+    """What a training run did, besides changing the model's weights.
 
     Attributes
     ----------
@@ -33,17 +37,21 @@ class Training:
         Training loss at each step, in nats.
     initial_weights, data_order, final_weights : str
         Fingerprints.
+    fallback : str
+        Why the model was trained alone although it should have been trained beside others
+        (`lib.ensembles.fine_tune_together`); empty if it was trained as requested.
     """
 
     losses: np.ndarray
     initial_weights: str
     data_order: str
     final_weights: str
+    fallback: str = ""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a classifier makes of texts.
+    """A classifier's embeddings and logits of several texts.
 
     Attributes
     ----------
@@ -73,12 +81,11 @@ def fine_tune(
     learning_rate: float,
     batch_size: int,
     max_length: int,
-    deterministic: bool = True,
 ) -> Training:
-    """Fine-tune every weight of ``model`` that asks for a gradient, in place, as papers 1 and 2 do.
+    """Fine-tune every weight of ``model`` that requires a gradient, in place, as papers 1 and 2 do.
 
-    AdamW with eps 1e-8 and no weight decay, the learning rate decaying linearly to zero without a warm-up,
-    gradients clipped at norm 1 (the authors' code). The model's device is used.
+    AdamW with eps 1e-8 and no weight decay, a learning rate that decays linearly to zero without warm-up, and
+    gradients clipped at norm 1 (the authors' code). Training runs on the model's device.
 
     Parameters
     ----------
@@ -91,22 +98,19 @@ def fine_tune(
     labels : sequence of int, (texts,)
         Their classes.
     seed : int
-        Rules the order of the texts and dropout.
+        Determines the order of the texts and dropout.
     epochs, batch_size : int
-        Passes over the texts, texts a step.
+        Passes over the texts, and texts per step.
     learning_rate : float
         At the first step.
     max_length : int
-        Pieces at which a text is cut.
-    deterministic : bool
-        Ask for deterministic kernels (`lib.seeding.set_deterministic`).
+        Texts are truncated to this many word pieces.
 
     Raises
     ------
     FloatingPointError
-        If the loss stops being a number, with the step.
+        If the loss is not finite at some step; names the first such step.
     """
-    set_deterministic(deterministic)
     pieces = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     order = data_order([len(ids) for ids in pieces], seed=seed, epochs=epochs, batch_size=batch_size)
     initial = fingerprint(model)
@@ -117,7 +121,7 @@ def fine_tune(
         data_collator=DataCollatorWithPadding(tokenizer),
         seed=seed,
         device=model.device,
-        num_train_epochs=1,  # the order holds every epoch already
+        num_train_epochs=1,  # the order already includes every epoch
         per_device_train_batch_size=batch_size,
         learning_rate=learning_rate,
         max_grad_norm=1.0,
@@ -128,7 +132,7 @@ def fine_tune(
     losses = np.array([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])  # (steps,)
     if not np.isfinite(losses).all():
         raise FloatingPointError(
-            f"the training loss is not a number from step {np.argmin(np.isfinite(losses))} on"
+            f"the training loss is not finite from step {np.isfinite(losses).argmin()} on"
         )
     return Training(losses, initial, fingerprint(order), fingerprint(model))
 
@@ -142,7 +146,7 @@ def encode(
     max_length: int,
     batch_size: int = 64,
 ) -> Encoded:
-    """Return the first token's embedding and the logits of every text, in the order given.
+    """Return the first token's embedding and the logits of every text, in the given order.
 
     Parameters
     ----------
@@ -153,45 +157,36 @@ def encode(
     texts : sequence of str, (texts,)
         Any texts.
     max_length : int
-        Pieces at which a text is cut.
+        Texts are truncated to this many word pieces.
     batch_size : int
-        Texts at a time; changes the speed alone.
+        Texts per batch; affects the speed only.
     """
     pieces = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     by_length = sorted(range(len(pieces)), key=lambda index: len(pieces[index]))  # saves padding
     embeddings = np.empty((len(pieces), model.config.hidden_size), np.float32)  # (texts, dim)
-    logits = np.empty((len(pieces), model.config.num_labels), np.float32)  # (texts, classes)
+    labels = head_layers(model)[1].out_features
+    logits = np.empty((len(pieces), labels), np.float32)  # (texts, classes)
     for start in range(0, len(pieces), batch_size):
         chosen = by_length[start : start + batch_size]
         batch = tokenizer.pad({"input_ids": [pieces[index] for index in chosen]}, return_tensors="pt")
         hidden = model.base_model(**batch.to(model.device)).last_hidden_state  # (batch, tokens, dim)
         embeddings[chosen] = hidden[:, 0].float().cpu().numpy()
-        logits[chosen] = _head_logits(model, hidden).float().cpu().numpy()
+        logits[chosen] = head_logits(model, hidden).float().cpu().numpy()
     return Encoded(embeddings, logits)
 
 
 @torch.no_grad()
 def classify(model: PreTrainedModel, embeddings: np.ndarray) -> np.ndarray:
-    """Return the class that a classifier gives each of `encode`'s embeddings: (texts, dim) -> (texts,)."""
-    states = torch.from_numpy(embeddings).to(model.device)[:, None]  # the head reads the first token alone
-    return _head_logits(model, states).argmax(dim=1).cpu().numpy()
-
-
-def _head_logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
-    """Apply the classification head to the last layer: (batch, tokens, dim) -> (batch, classes)."""
-    if model.config.model_type == "bert":  # BERT's pooler stands before its head
-        return model.classifier(model.bert.pooler(hidden))
-    return model.classifier(hidden)
-
-
-logger = logging.getLogger(__name__)
+    """Return the class that a classifier predicts from `encode`'s embeddings: (texts, dim) -> (texts,)."""
+    states = torch.from_numpy(embeddings).to(model.device)[:, None]  # the head reads only the first token
+    return head_logits(model, states).argmax(dim=1).cpu().numpy()
 
 
 def data_order(lengths: Sequence[int], *, seed: int, epochs: int, batch_size: int) -> list[int]:
     """Return the order in which a run sees its texts, all epochs in a row: (epochs * texts,).
 
-    Texts of like length go together, which saves padding; which ones, and in which order the batches come, is
-    drawn from the seed's own stream for the order.
+    Texts of similar length share a batch, which saves padding. Which texts share one, and the order of the
+    batches, are drawn from the seed's own stream for the order.
 
     Parameters
     ----------
@@ -208,26 +203,26 @@ def data_order(lengths: Sequence[int], *, seed: int, epochs: int, batch_size: in
 
 
 def mixed_precision(device: torch.device) -> bool:
-    """Whether classifiers are trained in mixed precision with bfloat16: on a GPU that has it."""
+    """Return whether classifiers are trained in mixed precision with bfloat16: on GPUs that support it."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
 def run_trainer(trainer_class: type[Trainer], *, seed: int, device: torch.device, **given: Any) -> Trainer:
-    """Train with a transformers Trainer that writes, reports and prints nothing, and return it.
+    """Train with a transformers Trainer that saves, reports and prints nothing, and return the trainer.
 
-    Its AdamW is PyTorch's fused one. Products in float32 are not rounded to TF32, which is PyTorch's default.
+    The optimizer is PyTorch's fused AdamW. Float32 products are not rounded to TF32 (PyTorch's default).
 
     Parameters
     ----------
     trainer_class : type
         ``Trainer`` or a subclass.
     seed : int
-        Seeds dropout (and what else the trainer draws) through the trainer's own ``seed``.
+        The trainer's ``seed``, which determines dropout and whatever else the trainer draws.
     device : torch.device
         Where to train.
     **given
-        ``model``, ``train_dataset``, ``data_collator`` and ``callbacks`` go to the trainer, the rest to its
-        ``TrainingArguments``; ``bf16``, unless given, is what `mixed_precision` says.
+        ``model``, ``train_dataset``, ``data_collator`` and ``callbacks`` go to the trainer, everything else
+        to its ``TrainingArguments``; ``bf16`` defaults to `mixed_precision`.
     """
     parts = {
         name: given.pop(name)
@@ -241,7 +236,7 @@ def run_trainer(trainer_class: type[Trainer], *, seed: int, device: torch.device
             seed=seed,
             use_cpu=device.type == "cpu",
             report_to="none",
-            logging_nan_inf_filter=False,  # a loss that is no number must show
+            logging_nan_inf_filter=False,  # a loss that is not finite must be visible
             save_strategy="no",
             disable_tqdm=True,
             dataloader_pin_memory=device.type == "cuda",
@@ -249,9 +244,8 @@ def run_trainer(trainer_class: type[Trainer], *, seed: int, device: torch.device
             **given,
         )
         if device.type == "cuda":
-            arguments._n_gpu = (
-                1  # else each GPU that the Trainer sees gets a batch, and a step is of them all
-            )
+            # With several visible GPUs, the Trainer would otherwise multiply the batch size by their number.
+            arguments._n_gpu = 1
         trainer = trainer_class(args=arguments, **parts)
         trainer.remove_callback(PrinterCallback)
         trainer.train()

@@ -1,7 +1,7 @@
-"""Frozen encoders: every text is embedded once, then the heads of all seeds train together.
+"""Frozen encoders: embed every text once, then train the heads of all seeds together.
 
-A head is small and its batches are smaller still (4 texts in paper 2), so that a machine that trains one head
-mostly waits. The heads of many seeds are therefore stacked, and a step of them all is a few batched products.
+A head is small and so are its batches (4 texts in paper 2): training one head at a time leaves most of a
+machine idle. The heads of many seeds are therefore stacked, and one step of all is a few batched products.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,21 +11,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from lib import seeding
+from lib.architectures import head_layers
 
-BYTES_A_PARAMETER = 16  # the weight, its gradient and Adam's two moments, 4 bytes each
-# On a CPU the heads that train side by side must stay in its cache, with all four numbers a parameter.
+BYTES_PER_PARAMETER = 16  # the weight, its gradient and Adam's two moments, 4 bytes each
+# On a CPU, all heads that train side by side must fit into its cache.
 CPU_CACHE_BYTES = 36 * 2**20
-GPU_SHARE = 0.5  # of the memory that is free
+GPU_SHARE = 0.5  # of the free memory
 
 
 @dataclass(frozen=True)
 class Heads:
-    """RoBERTa classification heads (dropout, dense, tanh, dropout, projection), one a seed.
+    """RoBERTa classification heads (dropout, dense, tanh, dropout, projection), one per seed.
 
     Attributes
     ----------
@@ -44,7 +45,7 @@ class Heads:
     loss: Tensor
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        """Return what every head makes of every text: (texts, dim) -> (seeds, texts, labels)."""
+        """Return the logits of every head for every text: (texts, dim) -> (seeds, texts, labels)."""
         one_by_one = zip(self.dense_weight, self.dense_bias, self.out_weight, self.out_bias, strict=True)
         return torch.stack(
             [
@@ -54,7 +55,7 @@ class Heads:
         )
 
     def predicted(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return the class that every head gives every text: (texts, dim) -> (seeds, texts)."""
+        """Return the class that every head predicts for every text: (texts, dim) -> (seeds, texts)."""
         return self.logits(torch.from_numpy(embeddings)).argmax(-1).numpy().astype(np.uint8)
 
     def install(self, index: int, model: PreTrainedModel) -> None:
@@ -65,35 +66,6 @@ class Heads:
             dense.bias.copy_(self.dense_bias[index])
             projection.weight.copy_(self.out_weight[index])
             projection.bias.copy_(self.out_bias[index])
-
-
-def head_layers(model: PreTrainedModel) -> tuple[nn.Linear, nn.Linear]:
-    """Return the two linear layers of a classifier's head: (dim, dim), then (dim, labels).
-
-    BERT has the same head as RoBERTa in other places: its pooler is the dense layer.
-
-    Raises
-    ------
-    ValueError
-        For a model with another kind of head.
-    """
-    if hasattr(model.classifier, "dense"):
-        return model.classifier.dense, model.classifier.out_proj
-    pooler = getattr(model.base_model, "pooler", None)
-    if pooler is None:
-        raise ValueError(f"{type(model).__name__} has no RoBERTa or BERT classification head")
-    return pooler.dense, model.classifier
-
-
-def head_parameter_names(model: PreTrainedModel) -> set[str]:
-    """Return the names of the parameters that a frozen model trains: the two layers of its head."""
-    layers = head_layers(model)
-    return {
-        f"{prefix}.{name}"
-        for prefix, module in model.named_modules()
-        if module in layers
-        for name, _ in module.named_parameters(recurse=False)
-    }
 
 
 def train_heads(
@@ -112,9 +84,9 @@ def train_heads(
 ) -> Heads:
     """Train the classification heads of all seeds on the same embeddings.
 
-    AdamW without weight decay and a learning rate that falls linearly to 0, as in the authors' code, where
-    dropout is off. A seed draws its initial weights, its order of the texts and its dropout from generators
-    of its own, so that a head is the same (to rounding) whichever seeds train beside it.
+    AdamW without weight decay and with a learning rate that decays linearly to 0, as in the authors' code,
+    where dropout is off. Each seed has separate generators for its initial weights, its order of the texts
+    and its dropout, so a head is the same (up to rounding) whatever the other seeds are.
 
     Parameters
     ----------
@@ -124,14 +96,15 @@ def train_heads(
         (texts,).
     seeds : sequence of int
     epochs, learning_rate, batch_size
-        As usual; an epoch's last batch may be smaller.
+        Passes over the texts, learning rate at the first step, texts per step; an epoch's last batch may be
+        smaller.
     dropout : float
         Probability, before and after the dense layer.
     num_labels : int
     initializer_range : float
         Standard deviation of the initial weights; the biases start at 0.
     side_by_side : int, optional
-        How many heads train at once; by default as many as suit the device.
+        How many heads train at once; by default `heads_side_by_side`.
     device : torch.device or str
 
     Returns
@@ -145,9 +118,9 @@ def train_heads(
         If there are no seeds, or texts and labels differ in number.
     """
     if len(seeds) == 0:
-        raise ValueError("seeds = []: at least one is wanted")
+        raise ValueError("seeds = []: at least one is required")
     if len(embeddings) != len(labels):
-        raise ValueError(f"{len(embeddings)} embeddings but {len(labels)} labels")
+        raise ValueError(f"{len(embeddings)} embeddings but {len(labels)} labels: one label each is required")
     device = torch.device(device)
     texts = embeddings.to(device)
     targets = torch.as_tensor(labels, device=device)
@@ -171,16 +144,16 @@ def train_heads(
 
 
 def heads_side_by_side(dim: int, num_labels: int, device: torch.device) -> int:
-    """Return how many heads of ``dim`` dimensions train at once: what the cache or free memory holds.
+    """Return how many heads of ``dim`` dimensions train at once: as many as fit the cache or free memory.
 
-    200 heads of 768 dimensions side by side are slower on a CPU than one by one, since every step then
+    On a CPU, 200 heads of 768 dimensions side by side are slower than one by one, since every step then
     fetches all weights and moments from memory.
     """
     parameters = dim * (dim + 1) + num_labels * (dim + 1)
-    room = CPU_CACHE_BYTES
+    available: float = CPU_CACHE_BYTES
     if device.type == "cuda":
-        room = GPU_SHARE * torch.cuda.mem_get_info(device)[0]
-    return max(1, int(room / (BYTES_A_PARAMETER * parameters)))
+        available = GPU_SHARE * torch.cuda.mem_get_info(device)[0]
+    return max(1, int(available / (BYTES_PER_PARAMETER * parameters)))
 
 
 def _train_together(
@@ -197,7 +170,7 @@ def _train_together(
 ) -> Heads:
     """Train the heads of ``seeds`` in one batched computation; see `train_heads`."""
     device, (n, dim) = texts.device, texts.shape
-    # The weights stand as (seeds, in, out), the order in which a batched product reads them.
+    # Weights are stored as (seeds, in, out), the order in which a batched product reads them.
     starts = [seeding.generator(seeding.derive(seed, "head")) for seed in seeds]
     dense_weight = _stack(torch.randn(dim, dim, generator=g) for g in starts).to(device) * initializer_range
     out_weight = _stack(torch.randn(dim, num_labels, generator=g) for g in starts).to(device)
@@ -221,7 +194,7 @@ def _train_together(
             h = torch.tanh(torch.baddbmm(dense_bias, _drop(x, dropout, masks), dense_weight))
             logits = torch.baddbmm(out_bias, _drop(h, dropout, masks), out_weight)  # (seeds, batch, labels)
             losses = F.cross_entropy(logits.flatten(0, 1), targets[batch].flatten(), reduction="none")
-            # Summed over the seeds: the gradient of a seed's own mean is then untouched by its neighbours.
+            # Summing over seeds leaves the gradient of each seed's own mean unchanged.
             losses = losses.view(batch.shape)
             optimizer.zero_grad()
             losses.mean(dim=1).sum().backward()
@@ -243,7 +216,7 @@ def _stack(tensors: Iterable[Tensor]) -> Tensor:
 
 
 def _drop(x: Tensor, probability: float, generators: Sequence[torch.Generator]) -> Tensor:
-    """Drop units of x (seeds, batch, dim), each seed by its own generator."""
+    """Apply dropout to x (seeds, batch, dim), with one generator per seed."""
     if probability == 0:
         return x
     kept = _stack(torch.rand(x.shape[1:], generator=g, device=x.device) >= probability for g in generators)

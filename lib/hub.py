@@ -1,4 +1,4 @@
-"""Files from the network: quickly there, or quickly a line that says what to fetch and where to put it."""
+"""Download files and data sets, or fail within seconds with one line that says what to fetch by hand."""
 
 import hashlib
 import tempfile
@@ -11,23 +11,23 @@ import datasets
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session
 
-SECONDS = 5.0  # to answer at all; huggingface_hub's own retries take half a minute
-STALL_SECONDS = 30.0  # without a byte, once it has answered
+SECONDS = 5.0  # until a server must have answered; huggingface_hub's own retries take half a minute
+STALL_SECONDS = 30.0  # without a byte, once a server has answered
 
 
 class Unreachable(ConnectionError):
-    """The network, the Hub or a file on it cannot be had: one line with what to fetch and where to put it."""
+    """The network, the Hub or a file is unavailable: one line saying what to fetch and where to put it."""
 
 
 def reachable(url: str = constants.ENDPOINT) -> bool:
-    """Whether a server answers within ``SECONDS``; without asking anybody, no if ``HF_HUB_OFFLINE`` is set.
+    """Return whether a server answers within ``SECONDS``; always false if ``HF_HUB_OFFLINE`` is set.
 
-    The question is asked from a thread that nobody waits for, since looking up a name knows no timeout.
+    The request runs in a daemon thread, because name resolution has no timeout.
     """
     answered = threading.Event()
 
     def knock() -> None:
-        with suppress(Exception):  # whatever it is, it is no answer
+        with suppress(Exception):  # any failure means that there was no answer
             get_session().head(url, timeout=SECONDS)
             answered.set()
 
@@ -38,17 +38,17 @@ def reachable(url: str = constants.ENDPOINT) -> bool:
 
 
 def shelf(repository: str) -> Path:
-    """Return the folder where a Hub data set's files are looked for before the Hub is asked."""
+    """Return the local folder that is searched for a Hub data set's files before the Hub is asked."""
     return Path(datasets.config.DOWNLOADED_DATASETS_PATH) / repository.replace("/", "--")
 
 
 def load(repository: str) -> datasets.DatasetDict:
-    """Load a data set from the Hub or, offline, from the cache that an earlier load has left.
+    """Load a data set from the Hub or, offline, from the cache of an earlier load.
 
     Parameters
     ----------
     repository : str
-        A data set's id, ``owner/name``. The datasets library reads its files and runs no foreign code.
+        A data set's id, ``owner/name``. The datasets library executes no remote code.
 
     Raises
     ------
@@ -62,16 +62,16 @@ def load(repository: str) -> datasets.DatasetDict:
     if not datasets.config.HF_HUB_OFFLINE and not reachable():
         raise Unreachable(
             f"data set {repository!r}: no file or folder here, and {constants.ENDPOINT} does not answer; "
-            f"{remedy}, or set HF_HUB_OFFLINE=1 if it has been loaded here before"
+            f"{remedy}, or set HF_HUB_OFFLINE=1 if it has been loaded on this machine before"
         )
     try:
         return datasets.load_dataset(repository)
-    except Exception as error:  # of a dozen kinds, and none says what to do
+    except Exception as error:  # a dozen types, none of which says what to do
         raise Unreachable(f"data set {repository!r}: {first_line(error)}; {remedy}") from error
 
 
 def fetch(url: str) -> Path:
-    """Return the local copy of a file on the web, after fetching it if there is none.
+    """Return the local copy of a file on the web, downloading it first if necessary.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def fetch(url: str) -> Path:
     target = Path(datasets.config.DOWNLOADED_DATASETS_PATH) / name
     if target.is_file():
         return target
-    remedy = f"fetch it where there is a network and give the file's local path, or put it at {str(target)!r}"
+    remedy = f"fetch it on a connected machine and give its local path, or put it at {str(target)!r}"
     if not reachable(url):
         raise Unreachable(f"{url!r} does not answer; {remedy}")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,9 +98,9 @@ def fetch(url: str) -> Path:
                     file.write(block)
         except Exception as error:
             raise Unreachable(f"{url!r}: {first_line(error)}; {remedy}") from error
-        return part.replace(target)  # whole or not at all
+        return part.replace(target)  # atomic: the file is complete or absent
 
 
 def first_line(error: Exception) -> str:
-    """Return what an exception says first, or its kind if it says nothing."""
+    """Return the first line of an exception's message, or its type's name if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

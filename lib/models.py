@@ -1,7 +1,6 @@
-"""Models and their tokenizers, by Hub id or local folder, in without running anybody's code, and kept.
+"""Load encoders and their tokenizers by Hub id or local folder, without executing remote code.
 
-The built-in ``tiny-camembert`` is made by ``pretraining.py``, which returns its folder; language models for
-paper 3 are loaded by ``causal_models.py``.
+Causal language models are loaded by `lib.qlora.causal_models`.
 """
 
 import hashlib
@@ -25,21 +24,21 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from lib import hub
+from lib.architectures import CLASSIFIERS
 from lib.errors import InputError
 from lib.hub import first_line
 from lib.seeding import fingerprint, seed_everything
 
-SUPPORTED = ("bert", "camembert", "roberta")
 MODEL_FILES = (".json", ".safetensors", ".model", ".txt")  # weights, configuration, tokenizer
 
 
 class ModelError(InputError):
-    """A model cannot be had, in one line: its name, what is wrong with it and what would help."""
+    """A model cannot be loaded: one line with its name, what is wrong and what would help."""
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keep transformers' and datasets' reports and progress bars out of a notebook, errors excepted."""
+    """Silence the messages and progress bars of transformers and datasets, except errors."""
     verbosity = transformers_logging.get_verbosity()
     transformers_bars = transformers_logging.is_progress_bar_enabled()
     datasets_bars = not are_progress_bars_disabled()
@@ -61,23 +60,24 @@ def load_classifier(
 ) -> PreTrainedModel:
     """Load a pre-trained encoder with a new classification head, in evaluation mode and float32.
 
-    The seed is set before the model is built, so that it rules the head's initial weights.
+    The seed is set before the model is built, so it determines the head's initial weights.
 
     Parameters
     ----------
     model : str or Path
-        A Hub id, or a folder as transformers saves one.
+        A Hub id, or a folder saved by transformers.
     seed : int
-        For the head, unless the weights hold one already.
+        Seeds the head, unless the weights already include one.
     num_labels : int
         Number of classes.
     device : torch.device
-        Where the model goes.
+        Device of the returned model.
 
     Raises
     ------
     ModelError
-        If there is no such model, no Hub, no safetensors file, or an architecture that cannot be explained.
+        If the model does not exist, the Hub does not answer, there is no safetensors file, or the
+        architecture cannot be explained.
     """
     config = _config(model)
     seed_everything(seed)
@@ -100,7 +100,7 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     Raises
     ------
     ModelError
-        If there is none, or none that can say which piece belongs to which word.
+        If the model has no tokenizer that can map pieces to words.
     """
     _config(model)
     try:
@@ -108,20 +108,20 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
             tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(f"model {str(model)!r}: no tokenizer ({first_line(error)})") from error
-    # without its files transformers makes up a tokenizer of the special pieces alone
+    # Without the tokenizer's files transformers builds one that knows only the special tokens.
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise ModelError(f"model {str(model)!r}: no tokenizer (no tokenizer.json that knows any word)")
+        raise ModelError(f"model {str(model)!r}: no tokenizer (no tokenizer.json with a vocabulary)")
     return tokenizer
 
 
 def model_fingerprint(model: str | Path) -> str:
-    """Tell a model that can be loaded, its configuration and its tokenizer from every other.
+    """Identify a model, its configuration and its tokenizer by their content.
 
-    A folder is told by what is in its files, wherever it lies, and a model on the Hub by its commit there.
+    A folder is identified by the contents of its files, whatever its path; a model on the Hub by its commit.
     """
     if not Path(model).is_dir():
         config = Path(huggingface_hub.hf_hub_download(str(model), "config.json"))
-        return f"{model}@{config.parent.name}"  # the Hub's cache keeps files in snapshots/<commit>/
+        return f"{model}@{config.parent.name}"  # the Hub's cache stores files in snapshots/<commit>/
     files = {}
     for path in Path(model).iterdir():
         if path.suffix in MODEL_FILES:
@@ -131,12 +131,12 @@ def model_fingerprint(model: str | Path) -> str:
 
 
 def read_config(model: str | Path) -> PreTrainedConfig:
-    """Read a model's configuration: small, so that what is wrong shows before weights are loaded.
+    """Read a model's configuration, which is small: most problems show before any weights are loaded.
 
     Raises
     ------
     ModelError
-        If there is no such model, no answer from the Hub, or no access to a gated model.
+        If the model does not exist, the Hub does not answer, or the model is gated.
     """
     name = f"model {str(model)!r}"
     files = "config.json, model.safetensors and tokenizer.json"
@@ -147,26 +147,26 @@ def read_config(model: str | Path) -> PreTrainedConfig:
     elif not huggingface_hub.constants.HF_HUB_OFFLINE and not hub.reachable():
         raise ModelError(
             f"{name}: no such folder, and no answer from the Hub within {hub.SECONDS:.0f} s; {elsewhere}, "
-            "or set HF_HUB_OFFLINE=1 if it has been loaded here before"
+            "or set HF_HUB_OFFLINE=1 if it has been loaded on this machine before"
         )
     try:
         return AutoConfig.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
         if isinstance(error, GatedRepoError) or "gated" in str(error).lower():
             raise ModelError(
-                f"{name} is gated: ask for access on its page at the Hub, "
-                "then make a read token in your settings there and run `hf auth login` (or set HF_TOKEN)"
+                f"{name} is gated: ask for access on its Hub page, "
+                "then create a read token in your Hub settings and run `hf auth login` (or set HF_TOKEN)"
             ) from error
         raise ModelError(f"{name}: no configuration ({first_line(error)}); {elsewhere}") from error
 
 
 def _config(model: str | Path) -> PreTrainedConfig:
-    """Read the configuration of an encoder that can be explained."""
+    """Read a configuration and check that the architecture can be explained."""
     config = read_config(model)
-    if config.model_type not in SUPPORTED:
+    if config.model_type not in CLASSIFIERS:
         raise ModelError(
-            f"model {str(model)!r}: architecture {config.model_type!r} cannot be explained here; "
-            f"allowed: {', '.join(SUPPORTED)}"
+            f"model {str(model)!r}: architecture {config.model_type!r} cannot be explained; "
+            f"allowed: {', '.join(CLASSIFIERS)}"
         )
     return config
 

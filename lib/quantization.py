@@ -1,31 +1,31 @@
-"""Post-training quantisation of a classifier, and its fine-tuning surface: the bits that training sets."""
+"""Post-training quantisation, which part of a classifier is trained, and how many bits that sets.
+
+`quantize` rounds a trained classifier, `choose_trained` selects the weights that training may change, and
+`fine_tuning_surface` counts the bits of either (paper 2, section 2.1 and Table 1).
+"""
 
 import copy
-import logging
 import warnings
-from typing import Literal
+from typing import cast
 
 import bitsandbytes as bnb
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
-from lib.frozen import head_parameter_names
+from lib.architectures import head_module_names, head_parameter_names
 
-# bitsandbytes looks once for an optional kernel package of the Hub and says so when there is none.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-
-BLOCK = 64  # weights that share one scale: bitsandbytes' default for 4 bits
+BLOCK = 64  # weights per scale: bitsandbytes' default for 4 bits
 FORMATS = ("nf4", "fp4", "fp8")
-PLAIN = "plain"  # the name of no format
+PLAIN = "plain"  # stands for "not quantised" where a format is named
 
 
 class LinearFP8(nn.Linear):
-    """A linear layer whose weights are 8-bit floating-point numbers (E4M3, one scale for 64 weights).
+    """A linear layer whose weights are 8-bit floating-point numbers (E4M3, one scale per 64 weights).
 
-    The weights are held decoded, in 32 bits: they take at most 256 values a block, and the layer computes as
-    any other.
+    The weights are stored decoded, in 32 bits: they take at most 256 values per block, and the layer computes
+    like any other.
     """
 
     @classmethod
@@ -41,17 +41,17 @@ class LinearFP8(nn.Linear):
         return layer
 
 
-def quantize(model: PreTrainedModel, kind: Literal["nf4", "fp4", "fp8"]) -> PreTrainedModel:
-    """Quantise a trained classifier without training it again.
+def quantize(model: PreTrainedModel, kind: str) -> PreTrainedModel:
+    """Quantise a trained classifier without further training.
 
-    Every linear layer, the head's included, gets 4-bit weights (bitsandbytes) or 8-bit ones; every other
-    parameter is rounded to a 16-bit number. That is what 7.44e8 bits imply (paper 2, section 2.1 and Table 1)
-    and what transformers made of a model loaded in 4 bits. Computation stays in 32 bits.
+    Every linear layer, including the head's, gets 4-bit (bitsandbytes) or 8-bit weights; every other
+    parameter is rounded to 16 bits. This is what 7.44e8 bits imply (paper 2, section 2.1 and Table 1) and how
+    transformers loaded a model in 4 bits. Computation stays in 32 bits.
 
     Parameters
     ----------
     model : PreTrainedModel
-        It is left as it is. On the meta device the layers are exchanged and nothing is rounded.
+        Not modified. On the meta device the layers are replaced and nothing is rounded.
     kind : {"nf4", "fp4", "fp8"}
         4-bit NormalFloat, 4-bit or 8-bit floating point.
 
@@ -63,12 +63,12 @@ def quantize(model: PreTrainedModel, kind: Literal["nf4", "fp4", "fp8"]) -> PreT
     Raises
     ------
     ValueError
-        For another kind, or a model that is quantised already.
+        If ``kind`` is none of these, or the model is already quantised.
     """
     if kind not in FORMATS:
         raise ValueError(f"quantisation = {kind!r}: no such format; allowed: {', '.join(FORMATS)}")
     if is_quantized(model):
-        raise ValueError(f"{type(model).__name__} is quantised already: quantise the model that was trained")
+        raise ValueError(f"{type(model).__name__} is already quantised: quantise the plain model instead")
     quantized = copy.deepcopy(model).eval()
     for parameter in quantized.parameters():
         parameter.requires_grad_(False)
@@ -86,24 +86,25 @@ def quantize(model: PreTrainedModel, kind: Literal["nf4", "fp4", "fp8"]) -> PreT
 
 
 def is_quantized(model: nn.Module) -> bool:
-    """Say whether any layer of the model holds weights of 4 or 8 bits."""
+    """Return whether any layer of the model has 4-bit or 8-bit weights."""
     return any(isinstance(module, bnb.nn.Linear4bit | LinearFP8) for module in model.modules())
 
 
-def fine_tuning_surface(model: PreTrainedModel, trained: Literal["all", "head", "trainable"] = "all") -> int:
+def fine_tuning_surface(model: PreTrainedModel, trained: str = "all") -> int:
     """Count the bits of a model that its fine-tuning sets (paper 2, section 2.1 and Table 1).
 
-    A parameter counts 32 bits. In a quantised model a linear layer's weight counts 4 (or 8) and any other
-    parameter 16, but a quantised head counts 4 (or 8) throughout: with these rules CamemBERT-base gives the
-    mantissas of Table 1. The scales of the 4-bit blocks (half a bit a weight) are left out, as in the paper.
+    A parameter counts 32 bits. In a quantised model a linear layer's weight counts 4 (or 8) bits and any
+    other parameter 16, except that every parameter of a quantised head counts 4 (or 8): these rules give the
+    mantissas of Table 1 for CamemBERT-base. The scales of the 4-bit blocks (half a bit per weight) are not
+    counted, as in the paper.
 
     Parameters
     ----------
     model : PreTrainedModel
-        A classifier, plain or quantised; the meta device will do.
+        A classifier, plain or quantised; may be on the meta device.
     trained : {"all", "head", "trainable"}
-        Every parameter; the classification head's alone; or those that require a gradient, which a model
-        loses when it is quantised.
+        Every parameter; only the classification head's; or those that require a gradient, which a quantised
+        model no longer records.
 
     Returns
     -------
@@ -113,13 +114,15 @@ def fine_tuning_surface(model: PreTrainedModel, trained: Literal["all", "head", 
     Raises
     ------
     ValueError
-        For another ``trained``, or the trainable parameters of a quantised model.
+        If ``trained`` is none of these, or ``trainable`` for a quantised model.
     """
     if trained not in ("all", "head", "trainable"):
         raise ValueError(f"trained = {trained!r}: allowed are 'all', 'head' and 'trainable'")
     quantized = is_quantized(model)
     if trained == "trainable" and quantized:
-        raise ValueError("trained = 'trainable': a quantised model no longer says what was trained")
+        raise ValueError(
+            "trained = 'trainable': not recorded in a quantised model; allowed: 'all' and 'head'"
+        )
     counted = head_parameter_names(model) if trained == "head" else None
     bits = 0
     for prefix, module in model.named_modules():
@@ -132,79 +135,42 @@ def fine_tuning_surface(model: PreTrainedModel, trained: Literal["all", "head", 
     return bits
 
 
-def _four_bit(linear: nn.Linear, kind: str) -> bnb.nn.Linear4bit:
-    layer = bnb.nn.Linear4bit(
-        linear.in_features,
-        linear.out_features,
-        bias=linear.bias is not None,
-        compute_dtype=torch.float32,
-        compress_statistics=False,  # transformers' default: the scales stay 32-bit numbers
-        quant_type=kind,
-        device=linear.weight.device,
-    )
-    layer.load_state_dict(linear.state_dict(), assign=linear.weight.device.type == "meta")
-    # Otherwise a CPU with AVX512-BF16 repacks the weights at the first call and computes in bfloat16: the
-    # same run would give other numbers on another machine.
-    layer.support_avx512bf16_for_cpu = False
-    return layer.to(linear.weight.device).requires_grad_(False)
-
-
-def _round_to_16_bits(parameter: nn.Parameter) -> None:
-    """Keep what a 16-bit float holds of a parameter, in the 32 bits that the computation wants."""
-    if parameter.device.type != "meta":
-        parameter.data = parameter.data.to(torch.float16).to(parameter.dtype)
-
-
-def _size(module: nn.Module, name: str) -> int:
-    if isinstance(module, bnb.nn.Linear4bit) and name.endswith("weight"):
-        return module.in_features * module.out_features  # the parameter itself holds two weights a byte
-    return module.get_parameter(name.rpartition(".")[2]).numel()
-
-
-def _bits_each(module: nn.Module, name: str, quantized: bool, *, whole_head: bool) -> int:
-    if not quantized:
-        return 32
-    if isinstance(module, bnb.nn.Linear4bit | LinearFP8) and (whole_head or name.endswith("weight")):
-        return 4 if isinstance(module, bnb.nn.Linear4bit) else 8
-    return 16
-
-
 def choose_trained(model: PreTrainedModel, trained: str) -> PreTrainedModel:
-    """Let a part of a classifier's weights ask for a gradient; its head always does.
+    """Make only a part of a classifier's weights require a gradient; the head is always included.
 
     Parameters
     ----------
     model : PreTrainedModel
-        Changed in place.
+        Modified in place.
     trained : str
-        ``all``; ``head``; ``above:k``, the layers above the lowest k (the embeddings are frozen as well);
-        ``biases``; or ``lora:r``, low-rank adapters of rank r at the queries and values (peft).
+        ``all``; ``head``; ``above:k``, the layers above the lowest k (the embeddings are frozen too);
+        ``biases``; or ``lora:r``, low-rank adapters of rank r on queries and values (peft).
 
     Returns
     -------
     PreTrainedModel
-        The model; for adapters peft's wrapping of it.
+        The model; for adapters, peft's wrapper around it.
 
     Raises
     ------
     ValueError
-        For anything else, or more layers than there are.
+        For any other ``trained``, or more layers than the model has.
     """
     kind, _, number = trained.partition(":")
     amount = int(number) if number.isdecimal() else -1
     layers = model.config.num_hidden_layers
     if kind == "lora" and amount > 0:
-        head = ["classifier"] + ["pooler"] * (model.config.model_type == "bert")
         adapters = LoraConfig(
             r=amount,
             lora_alpha=2 * amount,  # the same scale for every rank
             target_modules=["query", "value"],
-            modules_to_save=head,
+            modules_to_save=head_module_names(model),
         )
         with warnings.catch_warnings():
-            # peft asks transformers for a property under its old name
+            # peft reads a property of transformers by its deprecated name.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            return get_peft_model(model, adapters)
+            wrapped = get_peft_model(model, adapters)
+        return cast(PreTrainedModel, wrapped)  # it forwards to the model whatever it does not define
     names = [name for name, _ in model.named_parameters()]
     if trained == "all":
         chosen = set(names)
@@ -225,33 +191,70 @@ def choose_trained(model: PreTrainedModel, trained: str) -> PreTrainedModel:
 
 
 def curve_points(names: str, layers: int) -> list[str]:
-    """Return the points of the curve that a parameter names, as `choose_trained` calls them.
+    """Return the points of a curve over the surface, each as `choose_trained` names it.
 
     Parameters
     ----------
     names : str
-        Set apart by blanks; ``layers`` stands for freezing the lowest k layers for every k.
+        Separated by blanks; ``layers`` stands for freezing the lowest k layers, for every k.
     layers : int
-        Of the encoder.
+        Number of the encoder's layers.
     """
     lowest = [f"above:{k}" for k in range(layers + 1)]
     return [point for name in names.split() for point in (lowest if name == "layers" else [name])]
 
 
-def surface_bits(config: PretrainedConfig, trained: str = "all", quantization: str = PLAIN) -> int:
+def surface_bits(config: PreTrainedConfig, trained: str = "all", quantization: str = PLAIN) -> int:
     """Return the fine-tuning surface of a classifier from its configuration alone, in bits.
 
     Parameters
     ----------
-    config : PretrainedConfig
-        Of the encoder; nothing of it is built but the shapes.
+    config : PreTrainedConfig
+        Of the encoder, which is built on the meta device: no weight is allocated.
     trained : str
-        See `choose_trained`.
+        See `choose_trained`; ``all`` or ``head`` for a quantised model.
     quantization : str
-        ``plain``, or a format of `lib.quantization.quantize`, for ``all`` and ``head``.
+        ``plain``, or a format of `quantize`.
     """
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config)
         if quantization != PLAIN:
             return fine_tuning_surface(quantize(model, quantization), trained)
         return fine_tuning_surface(choose_trained(model, trained), "trainable")
+
+
+def _four_bit(linear: nn.Linear, kind: str) -> bnb.nn.Linear4bit:
+    layer = bnb.nn.Linear4bit(
+        linear.in_features,
+        linear.out_features,
+        bias=linear.bias is not None,
+        compute_dtype=torch.float32,
+        compress_statistics=False,  # transformers' default: the scales stay in 32 bits
+        quant_type=kind,
+        device=linear.weight.device,
+    )
+    layer.load_state_dict(linear.state_dict(), assign=linear.weight.device.type == "meta")
+    # Otherwise a CPU with AVX512-BF16 repacks the weights at the first call and computes in bfloat16, and
+    # the numbers of a run would depend on the machine.
+    layer.support_avx512bf16_for_cpu = False
+    return layer.to(linear.weight.device).requires_grad_(False)
+
+
+def _round_to_16_bits(parameter: nn.Parameter) -> None:
+    """Round a parameter to float16 but keep its dtype, since computation stays in 32 bits."""
+    if parameter.device.type != "meta":
+        parameter.data = parameter.data.to(torch.float16).to(parameter.dtype)
+
+
+def _size(module: nn.Module, name: str) -> int:
+    if isinstance(module, bnb.nn.Linear4bit) and name.endswith("weight"):
+        return module.in_features * module.out_features  # the parameter itself packs two weights per byte
+    return module.get_parameter(name.rpartition(".")[2]).numel()
+
+
+def _bits_each(module: nn.Module, name: str, quantized: bool, *, whole_head: bool) -> int:
+    if not quantized:
+        return 32
+    if isinstance(module, bnb.nn.Linear4bit | LinearFP8) and (whole_head or name.endswith("weight")):
+        return 4 if isinstance(module, bnb.nn.Linear4bit) else 8
+    return 16

@@ -1,12 +1,12 @@
-"""What several test files need: a tiny CamemBERT, pre-trained once a session on a few generated texts."""
+"""Shared fixture: a tiny CamemBERT, pre-trained once per session on a few generated texts."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-# huggingface_hub reads it once, at its import: where it is set, tests of what happens without a network, or
-# on a server of their own, would all end in "offline mode".
+# huggingface_hub reads this variable once, when it is imported. If it were set, the tests that run without a
+# network or against a local server would fail with "offline mode".
 os.environ.pop("HF_HUB_OFFLINE", None)
 
 from lib.texts.generated.mini_corpora import CORPORA, unlabelled

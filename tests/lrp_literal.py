@@ -1,6 +1,6 @@
-"""Chefer et al.'s relevance of one text, transcribed rule by rule, slowly, over the model's own forward pass.
+"""Chefer et al.'s relevance of one text: a slow transcription, rule by rule, of the model's own forward pass.
 
-Nothing of `lib` is used. The rules are numbered as in `lib.lrp.walk`. Tensors have no batch dimension.
+It uses nothing from `lib`. The rules are numbered as in `lib.lrp.walk`. Tensors have no batch dimension.
 """
 
 import copy
@@ -45,7 +45,7 @@ def matmul(a, b, relevance):
 
 
 def rollout(maps, start_layer):
-    """Rule 12, the whole matrix's first row."""
+    """Rule 12: the first row of the whole product."""
     augmented = [one + torch.eye(len(one), dtype=one.dtype) for one in maps]
     augmented = [one / one.sum(1, keepdim=True) for one in augmented]
     joint = augmented[start_layer]
@@ -55,7 +55,7 @@ def rollout(maps, start_layer):
 
 
 def explain(model, input_ids, mask=None, target=None, head="first_token"):
-    """Return the logits and what was found at every layer, by name."""
+    """Return the logits, and relevance and gradient at every layer, by name."""
     model = copy.deepcopy(model).eval()
     model.set_attn_implementation("eager")
     mask = torch.ones_like(input_ids) if mask is None else mask

@@ -1,4 +1,4 @@
-"""Small tokenizers of each kind, trained here, and small random classifiers, for the tests."""
+"""Small tokenizers of each kind and small random classifiers, for the tests."""
 
 import json
 
@@ -77,7 +77,7 @@ def roberta_tokenizer(trim_offsets: bool = True) -> PreTrainedTokenizerBase:
 
 
 def classifier(kind: str, *, seed: int = 0, spread: float = 0.3, **settings: object) -> PreTrainedModel:
-    """Build a random classifier in float64, its weights spread far enough that attention is not uniform."""
+    """Build a random classifier in float64 whose weights vary enough that attention is not uniform."""
     config_class, model_class = MODELS[kind]
     defaults = {
         "vocab_size": 60,
@@ -94,6 +94,6 @@ def classifier(kind: str, *, seed: int = 0, spread: float = 0.3, **settings: obj
     model = model_class(config_class(**(defaults | settings))).double().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith("bias"):  # transformers starts them at 0, where a mistake would not show
+            if name.endswith("bias"):  # transformers initialises them to 0, which would hide mistakes
                 parameter.normal_(std=0.1)
     return model

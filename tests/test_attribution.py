@@ -1,3 +1,5 @@
+"""What every explanation method guarantees, each method against its definition, and whole data sets."""
+
 import functools
 from collections.abc import Callable
 
@@ -11,17 +13,17 @@ from transformers import PreTrainedModel
 
 from lib import attribution
 from lib.attribution import AUTHORS_LRP, LRP, METHODS, RANDOM, AttnLRPRules
-from lib.lrp import walk as lrp
+from lib.lrp import token_relevance
 from lib.quantization import quantize
 
 KINDS = ("camembert", "roberta", "bert")
 PADDING = 1
 LENGTHS = (9, 5, 7)
 
-# The authors' fork reads the padding on purpose; `test_lrp` holds it to its own rules.
-ALIKE = {name: method for name, method in METHODS.items() if name != AUTHORS_LRP}
+# The rules of LRP and of the authors' fork, which depends on the padding, are tested in `test_lrp`.
+OTHERS = {name: method for name, method in METHODS.items() if name not in (LRP, AUTHORS_LRP)}
 
-any_method = pytest.mark.parametrize("method", ALIKE.values(), ids=ALIKE.keys())
+any_method = pytest.mark.parametrize("method", OTHERS.values(), ids=OTHERS.keys())
 any_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -32,7 +34,7 @@ def batch(lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> tuple[Tensor, Te
 
 
 def state(model: PreTrainedModel) -> tuple:
-    """Everything about a model that an explanation has to leave as it was."""
+    """Everything about a model that an explanation must not change."""
     return (
         [(name, parameter.requires_grad, parameter.grad) for name, parameter in model.named_parameters()],
         [(module.training, len(module._forward_hooks)) for module in model.modules()],
@@ -47,12 +49,12 @@ def same(before: tuple, after: tuple) -> bool:
     return before[:2] + before[3:] == after[:2] + after[3:] and all(torch.equal(a, b) for a, b in weights)
 
 
-# What every method owes
+# What every method guarantees
 
 
 @any_method
 @any_kind
-def test_a_batch_gives_what_its_texts_give_alone_and_padding_gets_nothing(
+def test_a_text_in_a_batch_is_explained_as_it_is_alone_and_padding_gets_0(
     kind: str, method: Callable
 ) -> None:
     model = classifier(kind)
@@ -80,7 +82,7 @@ def test_the_target_is_the_predicted_class_unless_given(method: Callable) -> Non
 
 @any_method
 @any_kind
-def test_the_model_is_left_as_found_and_dropout_is_off_meanwhile(kind: str, method: Callable) -> None:
+def test_the_model_is_left_unchanged_and_dropout_is_off(kind: str, method: Callable) -> None:
     model = classifier(kind, hidden_dropout_prob=0.5)
     ids, mask = batch()
     quiet = method(model, ids, mask)
@@ -95,7 +97,7 @@ def test_the_model_is_left_as_found_and_dropout_is_off_meanwhile(kind: str, meth
 
 
 @any_method
-def test_bad_input_gets_one_clear_line_and_leaves_the_model_as_found(method: Callable) -> None:
+def test_bad_input_raises_one_clear_line_and_leaves_the_model_unchanged(method: Callable) -> None:
     model = classifier("camembert").train()
     ids, mask = batch()
     before = state(model)
@@ -113,7 +115,7 @@ def test_bad_input_gets_one_clear_line_and_leaves_the_model_as_found(method: Cal
     assert same(before, state(model))
 
 
-@pytest.mark.parametrize("method", [method for name, method in ALIKE.items() if name != RANDOM])
+@pytest.mark.parametrize("method", [method for name, method in OTHERS.items() if name != RANDOM])
 def test_weights_that_are_not_finite_are_named(method: Callable) -> None:
     model = classifier("bert").train()
     with torch.no_grad():
@@ -127,7 +129,7 @@ def test_weights_that_are_not_finite_are_named(method: Callable) -> None:
 
 @any_method
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_short_floats_are_explained_in_float32(method: Callable, dtype: torch.dtype) -> None:
+def test_16_bit_and_32_bit_models_are_explained_in_float32(method: Callable, dtype: torch.dtype) -> None:
     ids, mask = batch()
     model = classifier("camembert").to(dtype)
     relevance = method(model, ids, mask, 0)
@@ -138,7 +140,7 @@ def test_short_floats_are_explained_in_float32(method: Callable, dtype: torch.dt
 
 
 @any_method
-def test_four_bit_weights_are_explained_as_their_decoded_values(method: Callable) -> None:
+def test_four_bit_weights_are_explained_by_their_decoded_values(method: Callable) -> None:
     model = classifier("camembert", hidden_size=64, intermediate_size=64, num_labels=2).float()
     quantized = quantize(model, "nf4")
     decoded = quantize(model, "nf4")
@@ -153,15 +155,11 @@ def test_four_bit_weights_are_explained_as_their_decoded_values(method: Callable
     assert (ours - theirs).abs().max() <= 1e-3 * theirs.abs().max()
 
 
-def test_lrp_is_lib_lrp() -> None:
-    assert METHODS[LRP] is lrp.token_relevance
-
-
 # Gradient x input
 
 
 @any_kind
-def test_gradient_x_input_is_how_the_logit_changes_as_a_word_embedding_grows(kind: str) -> None:
+def test_gradient_x_input_is_the_logits_change_as_a_word_embedding_is_scaled(kind: str) -> None:
     model = classifier(kind)
     ids, _ = batch((6,))
     embedded = model.get_input_embeddings()(ids).detach()
@@ -177,7 +175,7 @@ def test_gradient_x_input_is_how_the_logit_changes_as_a_word_embedding_grows(kin
 
 
 @any_kind
-def test_integrated_gradients_equal_a_fine_sum_and_are_complete(kind: str) -> None:
+def test_integrated_gradients_match_a_fine_sum_and_are_complete(kind: str) -> None:
     model = classifier(kind)
     ids, _ = batch((5,))
     words = model.get_input_embeddings()
@@ -196,7 +194,7 @@ def test_integrated_gradients_equal_a_fine_sum_and_are_complete(kind: str) -> No
     torch.testing.assert_close(relevance.sum(), gained, rtol=1e-3, atol=1e-4)
 
 
-def test_integrated_gradients_want_a_padding_token() -> None:
+def test_integrated_gradients_require_a_padding_token() -> None:
     model = classifier("bert")
     model.config.pad_token_id = None
     with pytest.raises(ValueError, match="pad_token_id = None"):
@@ -234,7 +232,7 @@ class Literal:
 
     @staticmethod
     def norm(norm: torch.nn.LayerNorm, x: Tensor, relevance: Tensor) -> Tensor:
-        """The deviation counts as fixed: y_j = sum_i x_i (delta_ij - 1/n) w_j / deviation + b_j."""
+        """The deviation counts as constant: y_j = sum_i x_i (delta_ij - 1/n) w_j / deviation + b_j."""
         size = x.shape[-1]
         centre = torch.eye(size, dtype=x.dtype) - 1 / size
         deviation = (x.var(-1, unbiased=False, keepdim=True) + norm.eps).sqrt()
@@ -297,7 +295,7 @@ class Literal:
 
 
 @any_kind
-def test_attention_rollout_equals_the_product_of_its_layers(kind: str) -> None:
+def test_attention_rollout_is_the_product_of_its_layers(kind: str) -> None:
     model = classifier(kind, num_hidden_layers=3)
     ids, _ = batch((7,))
     one = torch.eye(7, dtype=torch.float64)
@@ -311,7 +309,7 @@ def test_attention_rollout_equals_the_product_of_its_layers(kind: str) -> None:
 
 @any_kind
 @pytest.mark.parametrize("target", [0, 1])
-def test_attn_lrp_equals_its_rules_written_out(kind: str, target: int) -> None:
+def test_attn_lrp_matches_its_rules_written_out(kind: str, target: int) -> None:
     model = classifier(kind)
     ids, _ = batch((7,))
     with torch.no_grad():
@@ -340,7 +338,7 @@ def test_attn_lrp_refuses_an_activation_without_a_rule() -> None:
 # The null
 
 
-def test_random_scores_are_uniform_and_depend_on_text_and_seed_alone() -> None:
+def test_random_scores_are_uniform_and_depend_only_on_text_and_seed() -> None:
     ids, mask = batch((60, 40, 50))
     scores = attribution.random_scores(classifier("bert"), ids, mask)
     torch.testing.assert_close(scores, attribution.random_scores(classifier("roberta", seed=5), ids, mask))
@@ -355,7 +353,7 @@ def test_random_scores_are_uniform_and_depend_on_text_and_seed_alone() -> None:
 
 
 @any_method
-def test_explain_keeps_the_order_and_depends_on_no_batch(method: Callable) -> None:
+def test_explain_keeps_the_order_and_does_not_depend_on_the_batches(method: Callable) -> None:
     model = classifier("camembert")
     ids, mask = batch((9, 3, 7, 5, 8))
     rows = [row[seen.bool()].tolist() for row, seen in zip(ids, mask, strict=True)]
@@ -371,10 +369,10 @@ def test_explain_keeps_the_order_and_depends_on_no_batch(method: Callable) -> No
         np.testing.assert_allclose(found, alone, rtol=1e-9, atol=1e-12)
 
 
-def test_explain_pads_to_a_length_where_relevance_depends_on_it() -> None:
+def test_explain_pads_to_a_given_length() -> None:
     model = classifier("camembert")
     rows = [[5, 9, 30, 22, 6], [5, 8, 6]]
-    fork = functools.partial(lrp.token_relevance, head="all_tokens")
+    fork = functools.partial(token_relevance, head="all_tokens")
     found = attribution.explain(fork, model, rows, pad_to=20)
     ids, mask = attribution.pad(rows, PADDING, 20)
     for row, values, padded in zip(rows, found, fork(model, ids, mask), strict=True):
@@ -382,10 +380,10 @@ def test_explain_pads_to_a_length_where_relevance_depends_on_it() -> None:
         assert not np.allclose(values, fork(model, torch.tensor([row]))[0].numpy(), rtol=1e-3)
 
 
-def test_explain_refuses_what_does_not_fit() -> None:
+def test_explain_refuses_texts_that_are_too_long_and_missing_targets() -> None:
     model, rows = classifier("bert"), [[5, 9, 6], [5, 6]]
     with pytest.raises(ValueError, match="pad_to = 2, but text 0 has 3 tokens"):
         attribution.explain(attribution.random_scores, model, rows, pad_to=2)
-    with pytest.raises(ValueError, match="1 targets for 2 texts"):
+    with pytest.raises(ValueError, match="1 targets for 2 texts: one per text is required"):
         attribution.explain(attribution.random_scores, model, rows, targets=[0])
     assert attribution.explain(attribution.random_scores, model, []) == []

@@ -1,4 +1,4 @@
-"""Seeds fine-tuned together are the seeds fine-tuned alone."""
+"""Seeds fine-tuned together match the same seeds fine-tuned alone, and a fall-back is visible."""
 
 import copy
 import logging
@@ -19,7 +19,8 @@ from transformers import (
 from lib import ensembles
 from lib.ensembles import fine_tune_together
 from lib.finetuning import fine_tune
-from lib.paper2.runs import choose_trained
+from lib.quantization import choose_trained
+from lib.seeding import fingerprint
 
 TRAINING = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 4, "max_length": 16}
 SEEDS = (3, 8, 5)
@@ -84,11 +85,12 @@ def assert_same_weights(one: PreTrainedModel, other: PreTrainedModel) -> None:
 
 @pytest.mark.usefixtures("no_fallback")
 @pytest.mark.parametrize("kind", ["camembert", "bert"])
-def test_without_dropout_together_is_the_trainer_s_one_at_a_time(
+def test_without_dropout_training_together_matches_the_trainer_one_at_a_time(
     kind: str, tokenizer: PreTrainedTokenizerFast, corpus: tuple[list[str], list[int]]
 ) -> None:
     together, alone = build(kind, 0.0), build(kind, 0.0)
     trainings = fine_tune_together(together, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
+    assert [training.fallback for training in trainings] == ["", "", ""]
     for index, seed in enumerate(SEEDS):
         expected = fine_tune(alone[index], tokenizer, *corpus, seed=seed, **TRAINING)
         assert trainings[index].initial_weights == expected.initial_weights
@@ -99,7 +101,7 @@ def test_without_dropout_together_is_the_trainer_s_one_at_a_time(
 
 
 @pytest.mark.usefixtures("no_fallback")
-def test_with_dropout_a_member_is_the_same_alone_and_among_others(
+def test_with_dropout_a_member_does_not_depend_on_the_others(
     tokenizer: PreTrainedTokenizerFast, corpus: tuple[list[str], list[int]]
 ) -> None:
     together, alone, without = build("camembert", 0.2), build("camembert", 0.2), build("camembert", 0.0)
@@ -109,11 +111,11 @@ def test_with_dropout_a_member_is_the_same_alone_and_among_others(
         fine_tune_together([alone[index]], tokenizer, *corpus, seeds=[seed], **TRAINING)
         assert_same_weights(together[index], alone[index])
         moved = together[index].classifier.dense.weight - without[index].classifier.dense.weight
-        assert moved.abs().max() > 1e-3  # dropout does something
+        assert moved.abs().max() > 1e-3  # dropout has an effect
 
 
 @pytest.mark.usefixtures("no_fallback")
-def test_mixed_precision_goes_with_training_side_by_side(
+def test_mixed_precision_works_side_by_side(
     corpus: tuple[list[str], list[int]],
     tokenizer: PreTrainedTokenizerFast,
     monkeypatch: pytest.MonkeyPatch,
@@ -130,26 +132,26 @@ def test_mixed_precision_goes_with_training_side_by_side(
 
 
 @pytest.mark.usefixtures("no_fallback")
-def test_no_step_leaves_a_graph_behind(
+def test_no_step_keeps_a_graph(
     corpus: tuple[list[str], list[int]],
     tokenizer: PreTrainedTokenizerFast,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Gradients that remember where they came from would keep every step's activations."""
-    clip, remembered = ensembles._clip, []
+    """Gradients with a graph would keep every step's activations in memory."""
+    clip, with_graph = ensembles._clip, []
 
-    def note(gradients: dict[str, torch.Tensor]) -> None:
-        remembered.extend(gradient.requires_grad for gradient in gradients.values())
+    def record(gradients: dict[str, torch.Tensor]) -> None:
+        with_graph.extend(gradient.requires_grad for gradient in gradients.values())
         clip(gradients)
 
-    monkeypatch.setattr(ensembles, "_clip", note)
+    monkeypatch.setattr(ensembles, "_clip", record)
     fine_tune_together(build("camembert", dropout=0.1), tokenizer, *corpus, seeds=SEEDS, **TRAINING)
-    assert remembered
-    assert not any(remembered)
+    assert with_graph
+    assert not any(with_graph)
 
 
 @pytest.mark.usefixtures("no_fallback")
-def test_what_asks_for_no_gradient_stays_each_member_s_own(
+def test_untrained_weights_stay_as_they_were_in_each_member(
     tokenizer: PreTrainedTokenizerFast, corpus: tuple[list[str], list[int]]
 ) -> None:
     together, alone = build("camembert", 0.0), build("camembert", 0.0)
@@ -180,19 +182,77 @@ def test_adapters_train_together(
         assert_same_weights(together[index], alone[index])
 
 
-def test_what_cannot_be_batched_is_trained_one_at_a_time_and_the_log_says_so(
+def read_a_value(module: torch.nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+    """A forward hook that vmap refuses: it reads a number out of a batched tensor."""
+    if not output.is_meta:
+        output.sum().item()
+
+
+def test_models_that_vmap_refuses_are_trained_one_at_a_time_and_say_so(
+    tokenizer: PreTrainedTokenizerFast,
+    corpus: tuple[list[str], list[int]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    together, alone = build("camembert", 0.1), build("camembert", 0.1)
+    for model in together:
+        model.classifier.dense.register_forward_hook(read_a_value)
+    with caplog.at_level(logging.WARNING):
+        trainings = fine_tune_together(together, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
+    assert "3 seeds are fine-tuned one at a time instead of together: vmap: It looks like" in caplog.text
+    for index, seed in enumerate(SEEDS):
+        assert "vmap: It looks like" in trainings[index].fallback
+        assert "\n" not in trainings[index].fallback
+        expected = fine_tune(alone[index], tokenizer, *corpus, seed=seed, **TRAINING)
+        assert trainings[index].final_weights == expected.final_weights
+        assert expected.fallback == ""
+
+
+def fail_in_step(
+    monkeypatch: pytest.MonkeyPatch, error: RuntimeError, at: int
+) -> tuple[list[PreTrainedModel], list[PreTrainedModel]]:
+    """Make the ensemble's step number ``at`` fail; return models to train, and the same untouched."""
+    clip, steps = ensembles._clip, []
+
+    def failing(gradients: dict[str, torch.Tensor]) -> None:
+        steps.append(len(steps))
+        if steps[-1] == at:
+            raise error
+        clip(gradients)
+
+    monkeypatch.setattr(ensembles, "_clip", failing)
+    return build("camembert", 0.1), build("camembert", 0.1)
+
+
+def test_seeds_that_do_not_fit_into_memory_are_trained_one_at_a_time_and_say_so(
     tokenizer: PreTrainedTokenizerFast,
     corpus: tuple[list[str], list[int]],
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise RuntimeError("vmap: no batching rule")
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines")
+    together, alone = fail_in_step(monkeypatch, error, at=2)
+    trainings = fine_tune_together(together, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
+    for index, seed in enumerate(SEEDS):
+        assert trainings[index].fallback == "CUDA out of memory. Tried to allocate 2.00 GiB."
+        expected = fine_tune(alone[index], tokenizer, *corpus, seed=seed, **TRAINING)
+        assert trainings[index].final_weights == expected.final_weights
 
-    monkeypatch.setattr(ensembles, "vmap", refuse)
-    together, alone = build("camembert", 0.1), build("camembert", 0.1)
-    with caplog.at_level(logging.WARNING):
+
+@pytest.mark.usefixtures("no_fallback")
+def test_any_other_error_is_raised_and_leaves_the_models_as_they_were(
+    tokenizer: PreTrainedTokenizerFast,
+    corpus: tuple[list[str], list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = RuntimeError("mat1 and mat2 shapes cannot be multiplied (4x16 and 8x16)")
+    together, alone = fail_in_step(monkeypatch, error, at=2)
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes"):
         fine_tune_together(together, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
-    assert "3 seeds are fine-tuned one at a time instead of together: vmap: no batching rule" in caplog.text
-    fine_tune(alone[0], tokenizer, *corpus, seed=SEEDS[0], **TRAINING)
-    assert_same_weights(together[0], alone[0])
+    for mine, theirs in zip(together, alone, strict=True):
+        assert fingerprint(mine) == fingerprint(theirs)
+
+
+def test_models_and_seeds_must_match(
+    tokenizer: PreTrainedTokenizerFast, corpus: tuple[list[str], list[int]]
+) -> None:
+    with pytest.raises(ValueError, match="3 models but 2 seeds: one model per seed is required"):
+        fine_tune_together(build("bert", 0.1), tokenizer, *corpus, seeds=SEEDS[:2], **TRAINING)

@@ -1,4 +1,4 @@
-"""Fine-tuning learns, repeats to the bit, and says what it did."""
+"""Fine-tuning learns, repeats to the bit, and reports what it did."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def trained(folder, split, seed, **changed):
 
 
 @pytest.mark.slow
-def test_a_fine_tuned_tiny_model_beats_chance_by_a_wide_margin(tiny_folder, corpus):
+def test_a_fine_tuned_tiny_model_clearly_beats_chance(tiny_folder, corpus):
     model, training = trained(tiny_folder, corpus["train"], 0, epochs=3, learning_rate=3e-4)
     test = encode(model, load_tokenizer(tiny_folder), list(corpus["test"]["text"]), max_length=128)
     accuracy = np.mean(test.predicted == np.array(corpus["test"]["label"]))
@@ -42,7 +42,7 @@ def test_the_same_seed_gives_the_same_run_to_the_bit(tiny_folder, corpus):
     assert other.data_order != first.data_order
 
 
-def test_the_head_alone_changes_when_the_encoder_is_frozen(tiny_folder, corpus):
+def test_only_the_head_changes_when_the_encoder_is_frozen(tiny_folder, corpus):
     few = corpus["train"].select(range(32))
     model, tokenizer = load_classifier(tiny_folder, seed=0), load_tokenizer(tiny_folder)
     model.base_model.requires_grad_(False)
@@ -52,15 +52,15 @@ def test_the_head_alone_changes_when_the_encoder_is_frozen(tiny_folder, corpus):
     assert fingerprint(model.classifier) != head
 
 
-def test_a_diverged_run_says_so(tiny_folder, corpus):
+def test_a_diverged_run_names_the_step(tiny_folder, corpus):
     few = corpus["train"].select(range(32))
     model, tokenizer = load_classifier(tiny_folder, seed=0), load_tokenizer(tiny_folder)
     model.classifier.out_proj.bias.data.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="from step 0 on"):
+    with pytest.raises(FloatingPointError, match="the training loss is not finite from step 0 on"):
         fine_tune(model, tokenizer, list(few["text"]), list(few["label"]), seed=0, epochs=1, **TRAINING)
 
 
-def test_encoding_is_the_models_own_forward_whatever_the_batch(tiny_folder, corpus):
+def test_encoding_matches_the_models_own_forward_pass_for_any_batch_size(tiny_folder, corpus):
     model, tokenizer = load_classifier(tiny_folder, seed=0).double(), load_tokenizer(tiny_folder)
     texts = list(corpus["test"]["text"][:7])
     batched = encode(model, tokenizer, texts, max_length=64, batch_size=3)

@@ -1,4 +1,4 @@
-"""Heads trained together are the heads trained alone, and the training is the one the docstring names."""
+"""Heads trained together match heads trained alone and a plain training loop."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def largest_difference(one: Heads, other: Heads) -> float:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_a_seed_among_others_is_the_seed_alone(data: Data, dropout: float) -> None:
+def test_a_seeds_head_does_not_depend_on_the_other_seeds(data: Data, dropout: float) -> None:
     seeds = [11, 3, 7, 5]
     together = train_heads(*data, seeds, **TRAINING, dropout=dropout)
     in_pairs = train_heads(*data, seeds, **TRAINING, dropout=dropout, side_by_side=2)
@@ -39,7 +39,7 @@ def test_a_seed_among_others_is_the_seed_alone(data: Data, dropout: float) -> No
         assert largest_difference(alone, one) < 1e-5
 
 
-def test_a_head_is_what_a_plain_loop_over_pytorch_modules_trains(data: Data) -> None:
+def test_a_head_matches_a_plain_pytorch_training_loop(data: Data) -> None:
     embeddings, labels = data
     targets = torch.as_tensor(labels)
     seed, std = 4, 0.02
@@ -83,7 +83,7 @@ def test_heads_learn_and_differ_by_seed(data: Data) -> None:
 @pytest.mark.parametrize(
     ("config", "classifier"), [(CamembertConfig, Classifier), (BertConfig, BertForSequenceClassification)]
 )
-def test_an_installed_head_gives_the_logits_of_its_embeddings(config: type, classifier: type) -> None:
+def test_an_installed_head_gives_the_same_logits(config: type, classifier: type) -> None:
     torch.manual_seed(0)
     shape = {"hidden_size": DIM, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": 1}
     model = classifier(config(vocab_size=50, pad_token_id=1, **shape)).eval()
@@ -97,7 +97,7 @@ def test_an_installed_head_gives_the_logits_of_its_embeddings(config: type, clas
         torch.testing.assert_close(logits, heads.logits(embeddings)[index], atol=1e-5, rtol=1e-5)
 
 
-def test_small_heads_go_together_and_large_ones_a_few_at_a_time() -> None:
+def test_many_small_heads_and_few_large_ones_train_side_by_side() -> None:
     cpu = torch.device("cpu")
     assert heads_side_by_side(128, 2, cpu) >= 100
     assert 1 <= heads_side_by_side(768, 2, cpu) <= 8
@@ -106,7 +106,7 @@ def test_small_heads_go_together_and_large_ones_a_few_at_a_time() -> None:
 
 def test_no_seeds_and_unequal_lengths_are_refused(data: Data) -> None:
     embeddings, labels = data
-    with pytest.raises(ValueError, match="seeds"):
+    with pytest.raises(ValueError, match="at least one is required"):
         train_heads(embeddings, labels, [], **TRAINING)
     with pytest.raises(ValueError, match="90 embeddings but 89 labels"):
         train_heads(embeddings, labels[1:], [1], **TRAINING)

@@ -1,4 +1,4 @@
-"""Relevance through whole models: exact, batched, in 4 bits, in 16 bits, and without a trace."""
+"""Relevance through whole models: exact, batched, in 4 bits and 16 bits, and without side effects."""
 
 import copy
 
@@ -9,10 +9,11 @@ import torch
 from small import MODELS, classifier
 from torch import nn
 
-from lib.lrp.walk import layer_conservation, relevance_by_layer, token_relevance
+from lib.lrp import layer_conservation, relevance_by_layer, token_relevance, walk
 
 LENGTHS = (5, 9, 12, 7)
 EXACT = 1e-9
+to_input = walk._to_input
 
 
 @pytest.fixture(params=MODELS)
@@ -29,7 +30,7 @@ def batch(lengths=LENGTHS, pad=1):
 
 
 def error(found, expected):
-    """Largest deviation in a row, but for the first entry, as a share of the row's largest value."""
+    """Largest deviation in a row, except the first entry, as a share of the row's largest value."""
     difference = (found.double() - expected.double())[:, 1:].abs().amax(1)
     return float((difference / expected.double()[:, 1:].abs().amax(1)).max())
 
@@ -39,7 +40,7 @@ def linear_layers(model):
 
 
 def four_bit(model, kind):
-    """Return the model with 4-bit layers, and the model with what those decode to in plain ones."""
+    """Return the model with 4-bit layers, and the model with their decoded weights in plain layers."""
     packed, plain = copy.deepcopy(model).float(), copy.deepcopy(model).float()
     for name in linear_layers(model):
         linear = packed.get_submodule(name)
@@ -56,7 +57,7 @@ def four_bit(model, kind):
 
 @pytest.mark.parametrize("head", ["first_token", "all_tokens"])
 @pytest.mark.parametrize("target", [None, 2])
-def test_every_layer_is_the_literal_transcription_s(model, target, head):
+def test_every_layer_matches_the_literal_transcription(model, target, head):
     ids, mask = batch()
     steps = {step.layer: step for step in relevance_by_layer(model, ids, mask, target, 0, head)}
     rows = {start: token_relevance(model, ids, mask, target, start, head) for start in (0, 1, 2)}
@@ -71,7 +72,7 @@ def test_every_layer_is_the_literal_transcription_s(model, target, head):
             torch.testing.assert_close(row[text], expected, rtol=0, atol=EXACT * float(expected[1:].max()))
 
 
-def test_the_target_may_differ_by_text(model):
+def test_each_text_may_have_its_own_target(model):
     ids, mask = batch()
     classes = torch.tensor([0, 2, 1, 0])
     rows = token_relevance(model, ids, mask, classes)
@@ -84,7 +85,7 @@ def test_the_target_may_differ_by_text(model):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-4)])
-def test_a_padded_batch_gives_what_its_texts_give_alone(model, dtype, tolerance):
+def test_a_text_in_a_padded_batch_is_explained_as_it_is_alone(model, dtype, tolerance):
     model, (ids, mask) = model.to(dtype), batch()
     rows = token_relevance(model, ids, mask)
     assert rows.shape == ids.shape
@@ -105,20 +106,19 @@ def test_with_all_tokens_relevance_depends_on_the_padding(model):
 @pytest.mark.parametrize("head", ["first_token", "all_tokens"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_relevance_is_conserved_at_every_layer(kind, head):
-    # wide enough that something pushes every output up: one without loses its relevance (rule 2)
+    # Wide enough for every output to have a positive contribution; without one its relevance is lost.
     model = classifier(kind, num_hidden_layers=3, hidden_size=64, intermediate_size=128)
     total, magnitude = layer_conservation(model, *batch(), head=head)
     assert total.shape == magnitude.shape == (len(LENGTHS), 4)
-    torch.testing.assert_close(
-        total, torch.ones_like(total), rtol=0, atol=1e-5
-    )  # rule 1's epsilon takes a little
-    # positive and negative relevance grow past the seed, and cancel: conservation alone does not show it
+    # Rule 1's epsilon costs a little.
+    torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-5)
+    # Positive and negative relevance grow beyond the seed and cancel, which the total does not show.
     assert (magnitude[:, -1] < 1 + 1e-5).all()
     assert (magnitude[:, :-1] > 1.1).any(1).all()
 
 
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
-def test_four_bits_are_explained_through_the_decoded_weights(model, kind):
+def test_four_bit_weights_are_explained_by_their_decoded_values(model, kind):
     packed, plain = four_bit(model, kind)
     ids, mask = batch()
     target = plain(ids, attention_mask=mask).logits.argmax(-1)
@@ -127,7 +127,7 @@ def test_four_bits_are_explained_through_the_decoded_weights(model, kind):
     assert error(found, token_relevance(model.float(), ids, mask, target)) > 1e-3
 
 
-def test_four_bits_repacked_for_the_cpu_are_read_as_the_cpu_reads_them():
+def test_four_bit_weights_repacked_for_the_cpu_are_decoded_as_the_cpu_uses_them():
     model = classifier("camembert", hidden_size=64, intermediate_size=64, num_labels=32)
     packed, plain = four_bit(model, "nf4")
     ids, mask = batch()
@@ -172,7 +172,7 @@ def state(model):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_model_is_left_as_it_was_found(model, fails):
+def test_the_model_is_left_unchanged(model, fails):
     ids, mask = batch()
     model.train()
     model.base_model.encoder.layer[1].eval()
@@ -201,10 +201,17 @@ def test_it_works_in_inference_mode(model):
         assert torch.equal(token_relevance(model, ids.clone(), mask.clone()), expected)
 
 
-def test_what_is_below_the_start_layer_is_not_worked_out(model):
-    model.base_model.encoder.layer[0].attention.self.query.weight.register_hook(pytest.fail)
-    steps = relevance_by_layer(model, *batch(), start_layer=1)
+def test_the_walk_ends_below_the_start_layer(model):
+    steps = list(relevance_by_layer(model, *batch(), start_layer=1))
     assert [step.layer for step in steps] == [2, 1, 0]
+    assert [step.map is None for step in steps] == [False, False, True]
+
+
+def test_nothing_below_the_start_layers_map_is_computed(model, monkeypatch):
+    joined = []
+    monkeypatch.setattr(walk, "_to_input", lambda *parts: joined.append(parts) or to_input(*parts))
+    token_relevance(model, *batch(), start_layer=1)
+    assert len(joined) == 1  # from layer 2 to layer 1, and no further
 
 
 def bad_input(name, model):
@@ -240,7 +247,7 @@ head, class, negative class, name for a class, classes' shape, classes' type"""
 
 
 @pytest.mark.parametrize("name", [name.strip() for name in BAD.split(",")])
-def test_bad_input_is_one_clear_line(name):
+def test_bad_input_raises_one_clear_line(name):
     model = classifier("roberta", num_hidden_layers=3, num_labels=3)
     arguments, options, message = bad_input(name, model)
     before = state(model)
@@ -250,7 +257,7 @@ def test_bad_input_is_one_clear_line(name):
     assert state(model) == before
 
 
-def test_a_model_that_cannot_be_explained_is_one_clear_line(model):
+def test_an_unsupported_model_raises_one_clear_line(model):
     ids, mask = batch()
     with pytest.raises(ValueError, match=r"model is a \w+Model; allowed are BertFor"):
         token_relevance(model.base_model, ids, mask)
@@ -260,7 +267,7 @@ def test_a_model_that_cannot_be_explained_is_one_clear_line(model):
         token_relevance(decoder, ids, mask)
     unlabelled = copy.deepcopy(model)
     unlabelled.config.num_labels = 0
-    with pytest.raises(ValueError, match="model has 0 labels"):
+    with pytest.raises(ValueError, match="model has 0 labels; at least 1 is required"):
         token_relevance(unlabelled, ids, mask)
     adapted = copy.deepcopy(model)
     query = adapted.base_model.encoder.layer[0].attention.self
@@ -271,7 +278,7 @@ def test_a_model_that_cannot_be_explained_is_one_clear_line(model):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none")
-def test_cuda_is_the_cpu(model):
+def test_cuda_matches_the_cpu(model):
     ids, mask = batch()
     expected = token_relevance(model, ids, mask)
     found = token_relevance(model.cuda(), ids, mask)

@@ -1,4 +1,4 @@
-"""The published code's own numbers for a small BERT, in tests/data/lrp_reference."""
+"""Relevance against the numbers that the published code gives for a small BERT (tests/data/lrp_reference)."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification
 
-from lib.lrp.walk import relevance_by_layer, token_relevance
+from lib.lrp import relevance_by_layer, token_relevance
 
 FOLDER = Path(__file__).parent / "data" / "lrp_reference"
 INPUTS = np.load(FOLDER / "inputs.npz", allow_pickle=False)
 EXAMPLES = range(6)
-DOUBLE = 1e-9  # of a row's maximum; the first entry, about 1, is compared apart
+DOUBLE = 1e-9  # of a row's maximum; the first entry, about 1, is compared separately
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def error(found, expected):
 @pytest.mark.parametrize("start_layer", [0, 1])
 @pytest.mark.parametrize(("name", "target"), [("pred", None), ("c1", 1)])
 @pytest.mark.parametrize("padded", [False, True])
-def test_float64_is_the_published_code_s(model, padded, name, target, start_layer):
+def test_float64_matches_the_published_code(model, padded, name, target, start_layer):
     reference = load(padded)
     for example in EXAMPLES:
         row = token_relevance(model, *text(example, padded), target, start_layer)[0]
@@ -53,7 +53,7 @@ def test_float64_is_the_published_code_s(model, padded, name, target, start_laye
 
 
 @pytest.mark.parametrize("start_layer", [0, 1])
-def test_a_padded_batch_is_the_published_code_s_text_by_text(model, start_layer):
+def test_a_padded_batch_matches_the_published_code_text_by_text(model, start_layer):
     reference = load(padded=True)
     ids, masks = zip(*(text(example, padded=True) for example in EXAMPLES), strict=True)
     rows = token_relevance(model, torch.cat(ids), torch.cat(masks), None, start_layer)
@@ -63,7 +63,7 @@ def test_a_padded_batch_is_the_published_code_s_text_by_text(model, start_layer)
 
 
 @pytest.mark.parametrize("padded", [False, True])
-def test_what_reaches_the_embeddings_is_the_published_code_s(model, padded):
+def test_relevance_at_the_embeddings_matches_the_published_code(model, padded):
     reference = load(padded)
     for example in EXAMPLES:
         *_, bottom = relevance_by_layer(model, *text(example, padded), target=1)
@@ -73,7 +73,7 @@ def test_what_reaches_the_embeddings_is_the_published_code_s(model, padded):
 
 
 @pytest.mark.parametrize("padded", [False, True])
-def test_every_layer_s_map_is_the_published_code_s(model, padded):
+def test_every_layers_map_matches_the_published_code(model, padded):
     reference = load(padded)
     steps = list(relevance_by_layer(model, *text(0, padded)))[:-1]
     assert [step.layer for step in steps] == [2, 1, 0]
@@ -82,7 +82,7 @@ def test_every_layer_s_map_is_the_published_code_s(model, padded):
 
 
 @pytest.mark.parametrize("padded", [False, True])
-def test_float32_is_within_a_hundredth(padded):
+def test_float32_is_within_one_percent(padded):
     model, reference = BertForSequenceClassification.from_pretrained(FOLDER).eval(), load(padded)
     for example in EXAMPLES:
         row = token_relevance(model, *text(example, padded))[0]
@@ -91,7 +91,7 @@ def test_float32_is_within_a_hundredth(padded):
 
 
 @pytest.mark.parametrize("padded", [False, True])
-def test_the_transcription_is_the_published_code_s_piece_by_piece(model, padded):
+def test_the_literal_transcription_matches_the_published_code_step_by_step(model, padded):
     reference = load(padded)
     ids, mask = text(0, padded)
     _, layers = literal.explain(model, ids[0], None if mask is None else mask[0])

@@ -1,4 +1,4 @@
-"""Models in: what cannot be had or explained is told in one line."""
+"""Loading models and tokenizers: one clear line for whatever cannot be loaded or explained."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from lib.models import ModelError, load_classifier, load_tokenizer, model_finger
 from lib.seeding import fingerprint
 
 
-def test_the_seed_rules_the_head_and_nothing_else(tiny_folder):
+def test_the_seed_determines_the_head_and_nothing_else(tiny_folder):
     one, two, other = (load_classifier(tiny_folder, seed=seed) for seed in (1, 1, 2))
     assert fingerprint(one) == fingerprint(two)
     assert fingerprint(one.base_model) == fingerprint(other.base_model)
@@ -25,14 +25,14 @@ def test_the_seed_rules_the_head_and_nothing_else(tiny_folder):
     assert load_classifier(tiny_folder, seed=0, num_labels=3).config.num_labels == 3
 
 
-def test_the_encoder_is_the_pre_trained_one(tiny_folder):
+def test_the_encoder_has_the_pre_trained_weights(tiny_folder):
     kept = load_file(tiny_folder / "model.safetensors")
     embeddings = load_classifier(tiny_folder, seed=0).roberta.embeddings.word_embeddings.weight
     torch.testing.assert_close(embeddings, kept["roberta.embeddings.word_embeddings.weight"], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("load", [lambda model: load_classifier(model, seed=0), load_tokenizer])
-def test_what_is_not_there_is_told_in_one_line(load, tmp_path, monkeypatch):
+def test_a_missing_model_raises_one_clear_line(load, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match=r"no such folder, or no config\.json") as caught:
         load(tmp_path / "nowhere")
     assert "\n" not in str(caught.value)
@@ -44,15 +44,15 @@ def test_what_is_not_there_is_told_in_one_line(load, tmp_path, monkeypatch):
         assert "\n" not in str(caught.value)
 
 
-def test_an_architecture_that_cannot_be_explained_is_refused(tmp_path):
+def test_an_unsupported_architecture_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     with pytest.raises(
-        ModelError, match="architecture 'gpt2' cannot be explained here; allowed: bert, camembert"
+        ModelError, match="architecture 'gpt2' cannot be explained; allowed: bert, camembert, roberta"
     ):
         load_classifier(tmp_path, seed=0)
 
 
-def test_weights_that_would_have_to_be_unpickled_are_refused(tiny_folder, tmp_path):
+def test_pickled_weights_are_refused(tiny_folder, tmp_path):
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((tiny_folder / name).read_bytes())
     torch.save(load_file(tiny_folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
@@ -60,7 +60,7 @@ def test_weights_that_would_have_to_be_unpickled_are_refused(tiny_folder, tmp_pa
         load_classifier(tmp_path, seed=0)
 
 
-def test_a_model_is_told_by_what_is_in_its_folder(tiny_folder, tmp_path):
+def test_a_folder_is_identified_by_its_contents(tiny_folder, tmp_path):
     copy = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
     assert model_fingerprint(copy) == model_fingerprint(str(tiny_folder))
     seen = {model_fingerprint(copy)}
@@ -71,7 +71,7 @@ def test_a_model_is_told_by_what_is_in_its_folder(tiny_folder, tmp_path):
     assert len(seen) == 4
 
 
-def test_a_model_of_the_hub_is_told_by_its_commit(tmp_path, monkeypatch):
+def test_a_hub_model_is_identified_by_its_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     cached = tmp_path / "models--an--encoder"
@@ -89,7 +89,7 @@ class _Bomb:
 
 
 @pytest.mark.parametrize("load", [lambda model: load_classifier(model, seed=0), load_tokenizer])
-def test_a_models_own_code_does_not_run(load, tmp_path, monkeypatch):
+def test_a_models_own_code_is_not_executed(load, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     classes = ("AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer")
     own = {"auto_map": dict.fromkeys(classes, "own.Own")}
@@ -100,6 +100,6 @@ def test_a_models_own_code_does_not_run(load, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="no configuration"):
         load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "camembert", **own}))
-    with pytest.raises(ModelError, match=r"no weights in safetensors|no tokenizer \(no tokenizer.json that"):
+    with pytest.raises(ModelError, match=r"no weights in safetensors|no tokenizer \(no tokenizer.json with"):
         load(tmp_path)
     assert not (tmp_path / "pwned").exists()

@@ -1,4 +1,4 @@
-"""The paper's Table 1 from a configuration alone, and what quantising does and leaves alone."""
+"""The paper's Table 1 from a configuration, and what quantisation changes and what it does not."""
 
 import bitsandbytes as bnb
 import pytest
@@ -41,13 +41,13 @@ def small() -> Classifier:
     return Classifier(CamembertConfig(**SMALL)).eval()
 
 
-def test_surface_of_camembert_base_is_table_1(camembert_base: Classifier) -> None:
+def test_the_surface_of_camembert_base_matches_table_1(camembert_base: Classifier) -> None:
     assert fine_tuning_surface(camembert_base, "all") == 110_623_490 * 32  # 3.54e9
     assert fine_tuning_surface(camembert_base, "head") == 592_130 * 32  # 1.89e7
 
 
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
-def test_surface_of_the_quantised_is_table_1_with_its_exponent_mended(
+def test_the_quantised_surface_matches_table_1_with_its_exponent_corrected(
     camembert_base: Classifier, kind: str
 ) -> None:
     quantized = quantize(camembert_base, kind)
@@ -56,7 +56,7 @@ def test_surface_of_the_quantised_is_table_1_with_its_exponent_mended(
     assert all(parameter.is_meta for parameter in quantized.parameters())
 
 
-def test_surface_of_eight_bits_and_of_a_part(small: Classifier) -> None:
+def test_the_surface_in_8_bits_and_of_a_part(small: Classifier) -> None:
     linear = sum(m.weight.numel() for m in small.modules() if isinstance(m, nn.Linear))
     others = sum(p.numel() for p in small.parameters()) - linear
     assert fine_tuning_surface(quantize(small, "fp8"), "all") == 8 * linear + 16 * others
@@ -66,14 +66,14 @@ def test_surface_of_eight_bits_and_of_a_part(small: Classifier) -> None:
     assert fine_tuning_surface(small, "trainable") == 32 * biases
 
 
-def test_the_head_of_bert_is_its_pooler_and_classifier() -> None:
+def test_the_head_of_bert_includes_its_pooler() -> None:
     config = {**SMALL, "pad_token_id": 0}
     bert = BertForSequenceClassification(BertConfig(**config))
     assert fine_tuning_surface(bert, "head") == 32 * (64 * 64 + 64 + 2 * 64 + 2)
 
 
 @pytest.mark.parametrize("kind", ["nf4", "fp4", "fp8"])
-def test_weights_take_the_values_of_the_format_and_nothing_else_moves(small: Classifier, kind: str) -> None:
+def test_weights_take_the_values_of_the_format_and_nothing_else_changes(small: Classifier, kind: str) -> None:
     before = {name: value.clone() for name, value in small.state_dict().items()}
     quantized = quantize(small, kind)
     assert all(torch.equal(value, small.state_dict()[name]) for name, value in before.items())
@@ -90,7 +90,7 @@ def test_weights_take_the_values_of_the_format_and_nothing_else_moves(small: Cla
             weight, values, worst = other.weight, 256, 2**-4
         else:
             weight = bnb.functional.dequantize_4bit(other.weight.data, other.weight.quant_state)
-            values, worst = 16, 1 / 6  # half of the formats' widest gap, in units of a block's largest weight
+            values, worst = 16, 1 / 6  # half the formats' widest gap, relative to a block's largest weight
         blocks, rounded = module.weight.detach().reshape(-1, 64), weight.detach().reshape(-1, 64)
         largest = blocks.abs().amax(dim=1, keepdim=True)
         assert max(len(block.unique()) for block in rounded) <= values
@@ -99,12 +99,10 @@ def test_weights_take_the_values_of_the_format_and_nothing_else_moves(small: Cla
 
 
 @pytest.mark.parametrize("kind", ["nf4", "fp4", "fp8"])
-def test_the_quantised_model_computes_with_its_decoded_weights_in_32_bits(
-    small: Classifier, kind: str
-) -> None:
+def test_a_quantised_model_computes_with_its_decoded_weights_in_32_bits(small: Classifier, kind: str) -> None:
     ids = torch.tensor([[5, 9, 11, 13, 6], [5, 8, 6, 1, 1]])
     quantized = quantize(small, kind)
-    plain = quantize(small, "fp8")  # only as a vessel: a plain model whose weights are then set by hand
+    plain = quantize(small, "fp8")  # only to have a plain model, whose weights are then replaced
     for name, module in quantized.named_modules():
         if isinstance(module, bnb.nn.Linear4bit):
             decoded = bnb.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
@@ -117,12 +115,12 @@ def test_the_quantised_model_computes_with_its_decoded_weights_in_32_bits(
     torch.testing.assert_close(first, expected)
 
 
-def test_an_unknown_format_and_a_second_quantisation_are_refused(small: Classifier) -> None:
+def test_unknown_arguments_and_a_second_quantisation_are_refused(small: Classifier) -> None:
     with pytest.raises(ValueError, match=r"quantisation = 'int3'.*nf4, fp4, fp8"):
         quantize(small, "int3")
-    with pytest.raises(ValueError, match="quantised already"):
+    with pytest.raises(ValueError, match="already quantised"):
         quantize(quantize(small, "fp4"), "nf4")
     with pytest.raises(ValueError, match="trained = 'some'"):
         fine_tuning_surface(small, "some")
-    with pytest.raises(ValueError, match="no longer says"):
+    with pytest.raises(ValueError, match="not recorded in a quantised model"):
         fine_tuning_surface(quantize(small, "nf4"), "trainable")

@@ -1,5 +1,16 @@
-"""Chefer et al.'s relevance: the walk down an encoder, the rules it applies, and what it can explain."""
+"""Layer-wise relevance propagation for BERT, RoBERTa and CamemBERT, after Chefer, Gur and Wolf (CVPR 2021).
 
-from lib.lrp.walk import Conservation, layer_conservation, token_relevance
+`token_relevance` explains a batch of texts; `layer_conservation` and `relevance_by_layer` show the relevance
+at every layer. `walk` goes from the logit down to the embeddings, `rules` has one rule per operation,
+`encoder` the forward pass, and `checks` what can be explained.
+"""
 
-__all__ = ["Conservation", "layer_conservation", "token_relevance"]
+from lib.lrp.walk import (
+    Conservation,
+    LayerRelevance,
+    layer_conservation,
+    relevance_by_layer,
+    token_relevance,
+)
+
+__all__ = ["Conservation", "LayerRelevance", "layer_conservation", "relevance_by_layer", "token_relevance"]

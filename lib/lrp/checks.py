@@ -1,25 +1,15 @@
-"""What `lib.lrp.walk` can explain, said in one line before anything slow begins."""
+"""What can be explained: one clear line about a wrong argument before anything slow begins."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import bitsandbytes as bnb
 import torch
 from torch import Tensor, nn
-from transformers import (
-    BertForSequenceClassification,
-    CamembertForSequenceClassification,
-    PreTrainedModel,
-    RobertaForSequenceClassification,
-)
+from transformers import PreTrainedModel
 
-from lib.lrp import encoder
+from lib import architectures
 
 Head = Literal["first_token", "all_tokens"]
-SUPPORTED = (
-    BertForSequenceClassification,
-    CamembertForSequenceClassification,
-    RobertaForSequenceClassification,
-)
 
 
 class Batch(NamedTuple):
@@ -39,15 +29,15 @@ def check(
     head: Head,
 ) -> Batch:
     """
-    Check the arguments of `lib.lrp.walk.token_relevance`.
+    Check the arguments of `lib.lrp.token_relevance`.
 
     Raises
     ------
     ValueError
-        Naming the first that cannot be explained, its value and what is allowed.
+        Names the first wrong argument, its value and what is allowed.
     """
     _check_model(model)
-    highest = len(encoder.layers(model)) - 1
+    highest = len(architectures.encoder_layers(model)) - 1
     if type(start_layer) is not int or not 0 <= start_layer <= highest:
         raise ValueError(f"start_layer is {start_layer!r}; allowed are 0 to {highest}")
     if head not in get_args(Head):
@@ -59,12 +49,12 @@ def check(
 
 def check_finite(model: PreTrainedModel, logits: Tensor) -> None:
     """
-    Check what the weights made of the batch, (batch, labels).
+    Check that the logits of a batch, (batch, labels), are finite.
 
     Raises
     ------
     ValueError
-        Naming the first parameter that is not finite, if a logit is not.
+        If one is not; names the first parameter that is not finite.
     """
     if logits.isfinite().all():
         return
@@ -75,31 +65,32 @@ def check_finite(model: PreTrainedModel, logits: Tensor) -> None:
 
 
 def _check_model(model: PreTrainedModel) -> None:
-    if not isinstance(model, SUPPORTED):
-        allowed = ", ".join(kind.__name__ for kind in SUPPORTED)
-        raise ValueError(f"model is a {type(model).__name__}; allowed are {allowed}")
+    architectures.head_layers(model)  # raises for any other kind of model
     if not model.config.num_labels:
-        raise ValueError(f"model has {model.config.num_labels} labels; allowed is 1 or more, to explain one")
+        raise ValueError(f"model has {model.config.num_labels} labels; at least 1 is required")
     if model.config.is_decoder:
         raise ValueError("model has config.is_decoder = True; allowed are encoders")
     for name, module in model.named_modules():
         plain = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
-        decodable = isinstance(module, bnb.nn.Linear4bit) and module.weight.quant_state is not None
+        weight: Any = getattr(module, "weight", None)
+        decodable = isinstance(module, bnb.nn.Linear4bit) and weight.quant_state is not None
         if hasattr(module, "in_features") and not (plain or decodable):
             kind = f"{type(module).__module__}.{type(module).__name__}"
             raise ValueError(f"{name} is a {kind}; allowed are torch.nn.Linear and a quantised Linear4bit")
 
 
 def _check_ids(model: PreTrainedModel, input_ids: Tensor) -> Tensor:
-    embeddings = model.base_model.embeddings
+    embeddings = architectures.embeddings(model)
     words, places = embeddings.word_embeddings, embeddings.position_embeddings
     shape = tuple(input_ids.shape)
     if len(shape) != 2 or 0 in shape or input_ids.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"input_ids is {shape} of {input_ids.dtype}; allowed: int64 (batch, tokens), no 0")
+        raise ValueError(
+            f"input_ids is {shape} of {input_ids.dtype}; required: int64, (batch, tokens), not empty"
+        )
     input_ids = input_ids.to(words.weight.device, torch.int64)
     for tensor, name, known in (
         (input_ids, "a token", words.num_embeddings),
-        (encoder.positions(model, input_ids), "a position", places.num_embeddings),
+        (architectures.position_ids(model, input_ids), "a position", places.num_embeddings),
     ):
         outside = (tensor < 0) | (tensor >= known)
         if outside.any():
@@ -112,28 +103,28 @@ def _check_mask(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tenso
     if mask.shape != input_ids.shape:
         raise ValueError(f"attention_mask is {tuple(mask.shape)}; allowed is {tuple(input_ids.shape)}")
     if not ((mask == 0) | (mask == 1)).all():
-        raise ValueError(f"attention_mask goes from {mask.min()} to {mask.max()}; allowed are 0 and 1 alone")
+        raise ValueError(f"attention_mask goes from {mask.min()} to {mask.max()}; allowed are only 0 and 1")
     seen = mask.bool()
     pad = model.config.pad_token_id
     tokens = seen if pad is None else seen & (input_ids != pad)
     for text, (token, first) in enumerate(zip(tokens.any(1).tolist(), seen[:, 0].tolist(), strict=True)):
         if not token:
-            raise ValueError(f"text {text} is all padding; allowed is at least one token")
+            raise ValueError(f"text {text} is all padding; at least one token is required")
         if not first:
-            raise ValueError(f"text {text} begins with padding; allowed is padding on the right")
+            raise ValueError(f"text {text} begins with padding; padding is allowed on the right only")
     return seen
 
 
 def _check_target(model: PreTrainedModel, input_ids: Tensor, target: int | Tensor | None) -> Tensor | None:
     if target is None:
         return None
-    texts, labels = len(input_ids), encoder.head(model)[1].out_features
+    texts, labels = len(input_ids), architectures.head_layers(model)[1].out_features
     if not isinstance(target, int | Tensor):
-        raise ValueError(f"target is {target!r}; allowed are None, a class and a tensor of one class a text")
+        raise ValueError(f"target is {target!r}; allowed: None, a class, or a tensor with one class per text")
     classes = torch.as_tensor(target, device=input_ids.device)
     if classes.dtype not in (torch.int64, torch.int32) or classes.shape not in ((), (texts,)):
         shape = tuple(classes.shape)
-        raise ValueError(f"target is {shape} of {classes.dtype}; allowed: one class, or int64 of ({texts},)")
+        raise ValueError(f"target is {shape} of {classes.dtype}; allowed: one class, or int64 ({texts},)")
     if classes.min() < 0 or classes.max() >= labels:
         raise ValueError(f"target is {classes.tolist()}; allowed are classes 0 to {labels - 1}")
     return classes.to(torch.int64).expand(texts)

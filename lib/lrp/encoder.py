@@ -1,16 +1,19 @@
-"""The forward pass that `lrp` goes back through, written out from a BERT, RoBERTa or CamemBERT's weights.
+"""The forward pass that `lib.lrp.walk` goes back through, computed from the weights of the model.
 
-The model is read, never run. Its weights are taken a layer at a time in float32 or better: a 16-bit weight is
-widened and a 4-bit one decoded where it is used, and not kept. There is no dropout, in whatever mode it is.
+The model is read, never run. Weights are used one layer at a time, in float32 or better: 16-bit weights are
+widened and 4-bit weights decoded where they are used, and not kept. Dropout is always off, whatever the
+model's mode.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import bitsandbytes as bnb
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from lib import architectures
 
 
 class Layer(NamedTuple):
@@ -29,9 +32,9 @@ class Layer(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What the way back needs of a layer; its attention, quadratic in the number of tokens, is made again."""
+    """What the walk down needs of a layer, except its attention: quadratic in tokens, that is recomputed."""
 
-    x: Tensor  # (batch, tokens, hidden) the layer's input; the others are of that shape but for one
+    x: Tensor  # (batch, tokens, hidden) the layer's input; all others but `intermediate` have this shape
     query: Tensor
     key: Tensor
     value: Tensor
@@ -48,7 +51,7 @@ class Attention(NamedTuple):
     query: Tensor  # (batch, heads, tokens, hidden / heads), and so are key and value
     key: Tensor
     value: Tensor
-    products: Tensor  # (batch, heads, tokens, tokens) query by key, and so are scores and probabilities
+    products: Tensor  # (batch, heads, tokens, tokens) query times key, and so are scores and probabilities
     scale: float
     scores: Tensor  # products * scale, before the mask
     probabilities: Tensor
@@ -63,7 +66,7 @@ class HeadTrace(NamedTuple):
 
 
 def layers(model: PreTrainedModel) -> list[Layer]:
-    """Name the parts of every encoder layer, from the first to the last."""
+    """Return the parts of every encoder layer, from the first to the last."""
     return [
         Layer(
             query=block.attention.self.query,
@@ -77,64 +80,49 @@ def layers(model: PreTrainedModel) -> list[Layer]:
             output_norm=block.output.LayerNorm,
             heads=block.attention.self.num_attention_heads,
         )
-        for block in model.base_model.encoder.layer
+        for block in architectures.encoder_layers(model)
     ]
 
 
-def head(model: PreTrainedModel) -> tuple[nn.Linear, nn.Linear]:
-    """Name the head's two linear layers: BERT has the first of them in its pooler."""
-    if model.base_model.pooler is not None:
-        return model.base_model.pooler.dense, model.classifier
-    return model.classifier.dense, model.classifier.out_proj
-
-
 def precision(model: PreTrainedModel) -> torch.dtype:
-    """Float64 for a model that has float64 weights, else float32."""
+    """Return float64 for a model with float64 weights, else float32."""
     doubles = any(parameter.dtype == torch.float64 for parameter in model.parameters())
     return torch.float64 if doubles else torch.float32
 
 
 def parameters(linear: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """Return a linear layer's weights, (out, in), decoded if they are held in 4 bits, and bias, (out,)."""
+    """Return a linear layer's weights, (out, in), decoded if they have 4 bits, and its bias, (out,)."""
     bias = None if linear.bias is None else linear.bias.to(dtype)
     if not isinstance(linear, bnb.nn.Linear4bit):
         return linear.weight.to(dtype), bias
-    state = linear.weight.quant_state
-    if getattr(state, "packing_format_for_cpu", False):
-        # Its first call on a CPU with AVX512-BF16 repacked the weights: only its own product reads them now.
+    packed: Any = linear.weight
+    if getattr(packed.quant_state, "packing_format_for_cpu", False):
+        # The first call on a CPU with AVX512-BF16 repacked the weights: only bitsandbytes reads them now.
         identity = torch.eye(linear.in_features, dtype=torch.bfloat16)
-        return bnb.matmul_4bit(identity, linear.weight, quant_state=state).mT.to(dtype), bias
-    return bnb.functional.dequantize_4bit(linear.weight.data, state).to(dtype), bias
+        return bnb.matmul_4bit(identity, packed, quant_state=packed.quant_state).mT.to(dtype), bias
+    return bnb.functional.dequantize_4bit(packed.data, packed.quant_state).to(dtype), bias
 
 
 def apply_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    """Layer norm in the precision of x."""
+    """Apply layer norm in the precision of x."""
     return F.layer_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """(batch, tokens, hidden) -> (batch, heads, tokens, hidden / heads)."""
+    """Split x by head: (batch, tokens, hidden) -> (batch, heads, tokens, hidden / heads)."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """(batch, heads, tokens, hidden / heads) -> (batch, tokens, hidden)."""
+    """Merge the heads of x: (batch, heads, tokens, hidden / heads) -> (batch, tokens, hidden)."""
     return x.transpose(1, 2).flatten(2)
 
 
-def positions(model: PreTrainedModel, input_ids: Tensor) -> Tensor:
-    """Return every token's position, (batch, tokens); RoBERTa counts on from the padding's own number."""
-    embeddings = model.base_model.embeddings
-    if hasattr(embeddings, "create_position_ids_from_input_ids"):
-        return embeddings.create_position_ids_from_input_ids(input_ids, embeddings.padding_idx)
-    return torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-
-
 def embed(model: PreTrainedModel, input_ids: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the encoder's input, (batch, tokens, hidden), every token of type 0."""
-    embeddings = model.base_model.embeddings
+    """Return the encoder's input, (batch, tokens, hidden), with token type 0 everywhere."""
+    embeddings = architectures.embeddings(model)
     x = embeddings.word_embeddings(input_ids).to(dtype) + embeddings.token_type_embeddings.weight[0].to(dtype)
-    x += embeddings.position_embeddings(positions(model, input_ids)).to(dtype)
+    x += embeddings.position_embeddings(architectures.position_ids(model, input_ids)).to(dtype)
     return apply_norm(embeddings.LayerNorm, x)
 
 
@@ -145,7 +133,7 @@ def apply_layer(layer: Layer, x: Tensor, seen: Tensor) -> tuple[Tensor, Trace]:
     Parameters
     ----------
     layer : Layer
-        Its parts.
+        The layer's parts.
     x : Tensor
         (batch, tokens, hidden).
     seen : Tensor
@@ -156,7 +144,7 @@ def apply_layer(layer: Layer, x: Tensor, seen: Tensor) -> tuple[Tensor, Trace]:
     Tensor
         (batch, tokens, hidden) the layer's output.
     Trace
-        What it computed on the way.
+        Its intermediate results.
     """
     query, key, value = (_linear(part, x) for part in (layer.query, layer.key, layer.value))
     heads = attention(layer, query, key, value, seen)
@@ -170,7 +158,7 @@ def apply_layer(layer: Layer, x: Tensor, seen: Tensor) -> tuple[Tensor, Trace]:
 
 
 def attention(layer: Layer, query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> Attention:
-    """Attend, from queries, keys and values of (batch, tokens, hidden)."""
+    """Compute attention from queries, keys and values of (batch, tokens, hidden)."""
     query, key, value = (split_heads(part, layer.heads) for part in (query, key, value))
     products, scale = query @ key.mT, query.shape[-1] ** -0.5
     scores = products * scale
@@ -180,7 +168,7 @@ def attention(layer: Layer, query: Tensor, key: Tensor, value: Tensor, seen: Ten
 
 def apply_head(model: PreTrainedModel, x: Tensor) -> HeadTrace:
     """Run the classification head on the encoder's output, (batch, tokens, hidden)."""
-    first, last = head(model)
+    first, last = architectures.head_layers(model)
     dense = _linear(first, x[:, 0])
     return HeadTrace(x[:, 0], dense, _linear(last, dense.tanh()))
 

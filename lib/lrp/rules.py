@@ -1,19 +1,19 @@
-"""The rules by which relevance comes down through one operation.
+"""The rules that propagate relevance through one operation, from its output to its inputs.
 
 They are those of Chefer, Gur and Wolf, "Transformer Interpretability Beyond Attention Visualization" (CVPR
-2021, section 3.1) with alpha = 1, as their published code has them; the numbers are those of `lrp`. A rule
-takes what went into an operation, what came out and its relevance, and returns the relevance of what went in.
-The first dimension is the batch, and no text's relevance depends on another's.
+2021, section 3.1) with alpha = 1, as in their published code; `lib.lrp.walk` lists them by number. A rule
+takes an operation's inputs, its output and the output's relevance, and returns the relevance of the inputs.
+The first dimension is the batch; a text's relevance does not depend on the other texts.
 
-Softmax, layer norm, activations and dropout pass relevance on as it is (rule 8), and so does a scaling.
+Softmax, layer norm, activations, dropout and scaling pass relevance on unchanged (rule 8).
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-EPSILON = 1e-9  # of the published code; added whatever the sign of the denominator
-ROUNDING = 64  # machine epsilons that a sum of products may be off by
+EPSILON = 1e-9  # as in the published code: added whatever the denominator's sign
+ROUNDING = 64  # error bound of a sum of products, in machine epsilons
 
 
 def divide(a: Tensor, b: Tensor, epsilon: float = EPSILON) -> Tensor:
@@ -24,18 +24,18 @@ def divide(a: Tensor, b: Tensor, epsilon: float = EPSILON) -> Tensor:
 
 def linear(x: Tensor, output: Tensor, weight: Tensor, bias: Tensor | None, relevance: Tensor) -> Tensor:
     """
-    Rule 2: a linear layer, alpha = 1: an output's relevance goes to the inputs that pushed it up.
+    Rule 2: a linear layer, alpha = 1: an output's relevance goes to the inputs that contribute positively.
 
-    With x+ and x- the positive and negative parts of x, Z = x+ W+ + x- W- (the bias left out) and S = R / Z,
-    the result is x+ (S W+) + x- (S W-). As 2 Z = x W + |x| |W| and twice the result is x (S W) + |x| (S |W|),
-    three products beside the layer's own x W do, and the halves cancel.
+    With x+ and x- the positive and negative parts of x, Z = x+ W+ + x- W- (without the bias) and S = R / Z,
+    the result is x+ (S W+) + x- (S W-). Since 2 Z = x W + |x| |W|, and twice the result is
+    x (S W) + |x| (S |W|), three products suffice besides the layer's own x W; the factors of 2 cancel.
 
     Parameters
     ----------
     x : Tensor
-        (batch, ..., in) what went in.
+        (batch, ..., in) the input.
     output : Tensor
-        (batch, ..., out) x W + bias, what came out.
+        (batch, ..., out) the output, x W + bias.
     weight : Tensor
         (out, in).
     bias : Tensor or None
@@ -51,7 +51,7 @@ def linear(x: Tensor, output: Tensor, weight: Tensor, bias: Tensor | None, relev
     size, magnitude = x.abs(), weight.abs()
     pushed = F.linear(size, magnitude)
     denominator = pushed + (output if bias is None else output - bias)  # 2 Z
-    # Z is 0 where nothing pushed an output up; rounding would leave a little, and S would make much of it.
+    # Z is 0 where no contribution is positive; rounding would leave a tiny value, by which S then divides.
     denominator.masked_fill_(denominator <= ROUNDING * torch.finfo(x.dtype).eps * pushed, 0.0)
     s = divide(relevance, denominator, 2 * EPSILON)  # S / 2
     return (s @ weight).mul_(x).addcmul_(s @ magnitude, size)
@@ -59,9 +59,10 @@ def linear(x: Tensor, output: Tensor, weight: Tensor, bias: Tensor | None, relev
 
 def addition(a: Tensor, b: Tensor, total: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
     """
-    Rule 3: total = a + b, in proportion; then a's share scaled to |sum a| / (|sum a| + |sum b|) of the whole.
+    Rule 3: total = a + b, in proportion; then a's share is scaled to |sum a| / (|sum a| + |sum b|) of R.
 
-    The sums run over a text. A relevance narrower than the total is broadcast to it, but counted once.
+    The sums run over the shares of one text. A relevance that is narrower than the total is broadcast to it,
+    but counted once.
     """
     s = divide(relevance, total)
     share_a, share_b = a * s, b * s
@@ -74,21 +75,21 @@ def addition(a: Tensor, b: Tensor, total: Tensor, relevance: Tensor) -> tuple[Te
 
 def reuse(x: Tensor, *relevances: Tensor) -> Tensor:
     """Rule 4: a tensor used several times: x * sum_i R_i / (x + 1e-9)."""
-    return divide(sum(relevances), x).mul_(x)
+    return divide(sum(relevances, start=x.new_zeros(())), x).mul_(x)
 
 
 def matmul(a: Tensor, b: Tensor, product: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
-    """Rules 5 and 7: a @ b, in proportion on the full product, half to each side."""
+    """Rules 5 and 7: a @ b, in proportion to the contributions to the product, half to each factor."""
     s = divide(relevance, product).div_(2)
     return (s @ b.mT).mul_(a), (a.mT @ s).mul_(b)
 
 
 def masking(scores: Tensor, relevance: Tensor) -> Tensor:
     """
-    Rule 6: adding the mask to the scores: rule 3 with the mask as the second term, whose share is dropped.
+    Rule 6: adding the mask to the scores is rule 3 with the mask as second term; the mask's share is dropped.
 
-    The mask is 0 where a key is seen, and where it is not the probability and so its relevance are exactly 0:
-    the mask's share is 0 everywhere, and nothing of the mask is left in the rule but its sum.
+    Where a key is seen, the mask is 0; elsewhere the probability, and so the relevance, is exactly 0. The
+    mask's share is therefore 0 everywhere, and a zero mask gives the same result.
     """
     return addition(scores, scores.new_zeros(()), scores, relevance)[0]
 

@@ -1,36 +1,40 @@
 """Layer-wise relevance propagation through an unmodified transformers encoder, a batch at a time.
 
 The relevance is that of Chefer, Gur and Wolf, "Transformer Interpretability Beyond Attention Visualization"
-(CVPR 2021), with alpha = 1, as their published code has it. Its rules are numbered here and in `lrp_rules`:
+(CVPR 2021), with alpha = 1, as in their published code. The numbering of the rules is this project's:
 
-    1-8  one operation each, in `lrp_rules`
-    9    the seed is 1 at the target's logit, through the head to the first token; the embeddings get none
-    10   the gradient of the target's logit with respect to the attention probabilities, dropout off
+    1-8  one operation each, in `lib.lrp.rules`
+    9    the seed: 1 at the target's logit, propagated through the head to the first token of the encoder
+    10   the gradient of the target's logit with respect to the attention probabilities, without dropout
     11   a layer's map: clamp(gradient * relevance of the probabilities, min 0), then the mean over heads
-    12   rollout: the identity added, rows normalised, multiplied from `start_layer` upward; the first row
+    12   rollout: add the identity, normalise rows, multiply from `start_layer` upward; take the first row
 
-(A 13th replaces the first token's own entry by the row's minimum. It is left to whoever draws the row.)
+(Rule 13 replaces the first token's own entry by the row's minimum. It is left to whoever plots the row.)
 
-Gradient and relevance come down together, as they need the same weights: with the forward pass, five matrix
-products a linear layer against three in a training step. The model is read, never run, hooked or switched; no
-weight gradient is computed and no graph kept. So there is nothing to put back.
+Gradient and relevance are propagated together, since they need the same weights: with the forward pass, that
+is five matrix products per linear layer, against three in a training step. The model is read, never run,
+hooked or switched to another mode; no weight gradient is computed and no graph is kept.
 """
 
 from collections.abc import Callable, Generator, Iterator
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lib import architectures
 from lib.lrp import checks, encoder, rules
 
 
 class LayerRelevance(NamedTuple):
-    """What the walk down knows once it has reached a layer's attention."""
+    """Relevance at one layer: above it, and in its attention."""
 
     layer: int  # counted from 0; -1 is the embeddings
-    relevance: Tensor  # (batch, tokens, hidden) at its output; (batch, 1, hidden) if all tokens share one
+    relevance: (
+        Tensor  # (batch, tokens, hidden) at its output; (batch, 1, hidden) if it is shared by all tokens
+    )
     map: Tensor | None  # (batch, tokens, tokens) rule 11; None where the walk ends
 
 
@@ -52,15 +56,15 @@ def token_relevance(
     input_ids : Tensor
         (batch, tokens) padded on the right.
     attention_mask : Tensor, optional
-        (batch, tokens) 1 for a token, 0 for padding; without it every position is a token.
+        (batch, tokens) 1 for a token, 0 for padding; by default every position is a token.
     target : int or Tensor, optional
-        The class explained: the predicted one (None), one for all texts, or (batch,) one a text.
+        The class explained: the predicted one (None), one for all texts, or one per text, (batch,).
     start_layer : int
         The lowest layer of the rollout, counted from 0.
     head : {"first_token", "all_tokens"}
         Where the head's relevance enters the encoder: at the first token, which the head reads (Chefer et
-        al.), or at every position, padding included, as in the fork of their code behind "Fine-Tuning is not
-        (Always) Overfitting Artifacts": relevance then depends on how far a text is padded (there to 512).
+        al.), or at every position, padding included, as in the fork of their code used in "Fine-Tuning is not
+        (Always) Overfitting Artifacts"; relevance then depends on how far a text is padded (there to 512).
 
     Returns
     -------
@@ -70,24 +74,31 @@ def token_relevance(
     Raises
     ------
     ValueError
-        For a model, batch, mask, target, layer or head that cannot be explained, or weights not finite.
+        If the model, batch, mask, target, layer or head is not supported, or the logits are not finite.
     """
-    row = None  # (batch, 1, tokens)
-    for step in relevance_by_layer(model, input_ids, attention_mask, target, start_layer, head):
-        mixing = step.map + torch.eye(step.map.shape[-1]).to(step.map)  # rule 12
-        mixing /= mixing.sum(-1, keepdim=True)
+    steps = relevance_by_layer(model, input_ids, attention_mask, target, start_layer, head)
+    top = next(steps)
+    row = _mixing(top)[:, :1]  # (batch, 1, tokens)
+    for step in islice(steps, top.layer - start_layer):
+        mixing = _mixing(step)
         with _no_autocast(mixing):
-            row = mixing[:, :1] if row is None else row @ mixing
-        if step.layer == start_layer:
-            break
+            row = row @ mixing
     return row.squeeze(1)
 
 
-class Conservation(NamedTuple):
-    """Relevance at the borders of the layers: layer l was handed column l + 1 and handed on column l."""
+def _mixing(step: LayerRelevance) -> Tensor:
+    """Rule 12: the identity added to a layer's map, rows normalised: (batch, tokens, tokens)."""
+    layer_map = cast(Tensor, step.map)  # only the step below the lowest layer has none
+    mixing = layer_map + torch.eye(layer_map.shape[-1]).to(layer_map)
+    mixing /= mixing.sum(-1, keepdim=True)
+    return mixing
 
-    total: Tensor  # (batch, layers + 1) sum over tokens and dimensions: 1, the seed, wherever it is conserved
-    magnitude: Tensor  # (batch, layers + 1) sum of absolute values: what exceeds the total cancels out in it
+
+class Conservation(NamedTuple):
+    """Relevance at the borders of the layers: layer l receives column l + 1 and passes column l on."""
+
+    total: Tensor  # (batch, layers + 1) sum over tokens and dimensions; 1, the seed, where it is conserved
+    magnitude: Tensor  # (batch, layers + 1) sum of absolute values; the excess over the total cancels out
 
 
 def layer_conservation(
@@ -98,12 +109,12 @@ def layer_conservation(
     head: checks.Head = "first_token",
 ) -> Conservation:
     """
-    Relevance in against relevance out at every layer; arguments and errors are those of `token_relevance`.
+    Compare relevance in and out of every layer; arguments and errors are those of `token_relevance`.
 
     Returns
     -------
     Conservation
-        The last column is what the head hands to the encoder, the first what reaches the embeddings.
+        The last column is what the head passes to the encoder, the first what reaches the embeddings.
     """
     borders = [
         (step.relevance.sum((1, 2)), step.relevance.abs().sum((1, 2)))
@@ -125,7 +136,7 @@ def relevance_by_layer(
     """
     Walk down the encoder from its last layer; arguments and errors are those of `token_relevance`.
 
-    What lies below a layer's map is worked out when the next step is asked for: stopping there saves it.
+    What lies below a layer's map is computed only when the next step is requested.
 
     Yields
     ------
@@ -139,7 +150,8 @@ def relevance_by_layer(
         traces = []
         for index, layer in enumerate(layers):
             x, trace = encoder.apply_layer(layer, x, batch.seen)
-            traces.append(trace if index >= start_layer else None)
+            if index >= start_layer:
+                traces.append(trace)
         flow = _through_head(model, x, batch.target, head)
     for index in range(len(layers) - 1, start_layer - 1, -1):
         flow = yield from _through_layer(index, layers[index], traces.pop(), batch.seen, flow)
@@ -147,7 +159,7 @@ def relevance_by_layer(
 
 
 class _Flow(NamedTuple):
-    """What comes down together at one tensor, each of its shape."""
+    """Relevance and gradient of one tensor, both of its shape."""
 
     relevance: Tensor
     gradient: Tensor  # of the target's logit (rule 10)
@@ -155,7 +167,7 @@ class _Flow(NamedTuple):
 
 def _through_head(model: PreTrainedModel, x: Tensor, target: Tensor | None, head: checks.Head) -> _Flow:
     """Rule 9: from 1 at the target's logit to the encoder's output, (batch, tokens, hidden)."""
-    first, last = encoder.head(model)
+    first, last = architectures.head_layers(model)
     trace = encoder.apply_head(model, x)
     checks.check_finite(model, trace.logits)
     target = trace.logits.argmax(-1) if target is None else target
@@ -176,7 +188,7 @@ def _through_head(model: PreTrainedModel, x: Tensor, target: Tensor | None, head
 def _through_layer(
     index: int, layer: encoder.Layer, trace: encoder.Trace, seen: Tensor, flow: _Flow
 ) -> Generator[LayerRelevance, None, _Flow]:
-    """From a layer's output to its input, by way of its attention."""
+    """From a layer's output to its input; yields its map on the way."""
     above = flow.relevance
     with _no_autocast(above):
         flow = _through_feed_forward(layer, trace, flow)
@@ -191,7 +203,7 @@ def _through_layer(
 
 
 def _through_feed_forward(layer: encoder.Layer, trace: encoder.Trace, flow: _Flow) -> _Flow:
-    """From a layer's output to what its feed-forward block starts from."""
+    """From a layer's output to the input of its feed-forward block."""
     output, residual = _through_residual(layer.output_norm, trace.output, trace.attended, flow)
     activated, pull_back = _differentiable(layer.activation, trace.intermediate)
     flow = _through_linear(layer.output, activated, trace.output, output)
@@ -201,7 +213,7 @@ def _through_feed_forward(layer: encoder.Layer, trace: encoder.Trace, flow: _Flo
 
 
 def _through_attention_output(layer: encoder.Layer, trace: encoder.Trace, flow: _Flow) -> tuple[_Flow, _Flow]:
-    """From what the attention block ends in to its context and its residual, both (batch, tokens, hidden)."""
+    """From the attention block's output to its context and its residual, both (batch, tokens, hidden)."""
     output, residual = _through_residual(layer.attention_norm, trace.attention_output, trace.x, flow)
     return _through_linear(layer.attention_output, trace.context, trace.attention_output, output), residual
 
@@ -209,7 +221,7 @@ def _through_attention_output(layer: encoder.Layer, trace: encoder.Trace, flow: 
 def _through_mixing(
     layer: encoder.Layer, trace: encoder.Trace, heads: encoder.Attention, flow: _Flow
 ) -> tuple[_Flow, _Flow]:
-    """From the context to attention probabilities, (batch, heads, tokens, tokens), and values by head."""
+    """From the context to attention probabilities, (batch, heads, tokens, tokens), and values, by head."""
     context, relevance, gradient = (encoder.split_heads(part, layer.heads) for part in (trace.context, *flow))
     p, v = heads.probabilities, heads.value
     relevance_p, relevance_v = rules.matmul(p, v, context, relevance)  # rule 5
@@ -237,7 +249,7 @@ def _to_input(
             (layer.value, trace.value, value),
         )
     ]
-    return _join(trace.x, _join(trace.x, *uses), residual)  # one group of uses inside another
+    return _join(trace.x, _join(trace.x, *uses), residual)  # the published code groups the uses like this
 
 
 def _through_linear(linear: nn.Linear, x: Tensor, output: Tensor, flow: _Flow) -> _Flow:
@@ -256,7 +268,8 @@ def _through_residual(norm: nn.LayerNorm, a: Tensor, b: Tensor, flow: _Flow) -> 
 
 def _join(x: Tensor, *uses: _Flow) -> _Flow:
     """From the uses of x to x."""
-    return _Flow(rules.reuse(x, *(use.relevance for use in uses)), sum(use.gradient for use in uses))
+    gradient = sum((use.gradient for use in uses), start=x.new_zeros(()))
+    return _Flow(rules.reuse(x, *(use.relevance for use in uses)), gradient)
 
 
 def _no_autocast(tensor: Tensor) -> torch.autocast:
@@ -266,7 +279,7 @@ def _no_autocast(tensor: Tensor) -> torch.autocast:
 def _differentiable(
     function: Callable[[Tensor], Tensor], x: Tensor
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Return function(x), and what takes its gradient back to x."""
+    """Return function(x), and a function that pulls its gradient back to x."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         y = function(x)
