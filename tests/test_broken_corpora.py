@@ -1,4 +1,4 @@
-"""Bad sources and bad values: each gets one line that names the file, the row and what was expected."""
+"""Bad sources and bad values: each raises one line that names the file, the row and what was expected."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ JSON = '{"text": "a", "label": 0}\n'
 
 
 def with_row(number: int, row: str) -> str:
-    """The good file with another row in this place, as a spreadsheet counts."""
+    """The good file with one row replaced, numbered as a spreadsheet does."""
     lines = GOOD.splitlines()
     lines[number - 1] = row
     return "\n".join(lines) + "\n"
@@ -31,7 +31,7 @@ def of_class(*labels: Any) -> str:
 
 
 def with_splits(*rows: str) -> str:
-    """A file of 40 train texts and then these rows; the first of them is row 42."""
+    """A file of 40 training texts followed by these rows, the first of which is row 42."""
     return csv_of([(*row, "train") for row in two_classes(40)], "text,label,split") + "\n".join(rows) + "\n"
 
 
@@ -50,8 +50,8 @@ BROKEN = {
     "blank": ("a.jsonl", "\n \n", ": the file is empty"),
     "header only": ("a.csv", "text,label\n", ": no rows"),
     "no rows in parquet": ("a.parquet", NO_ROWS_IN_PARQUET, ": no rows"),
-    "unknown ending": ("a.xlsx", "x", ": ends with '.xlsx'; expected one of .csv, .tsv, .jsonl, .parquet"),
-    "a pickle": ("a.pkl", "x", ": ends with '.pkl'; expected one of .csv, .tsv, .jsonl, .parquet"),
+    "unknown suffix": ("a.xlsx", "x", ": suffix '.xlsx'; expected one of .csv, .tsv, .jsonl, .parquet"),
+    "a pickle": ("a.pkl", "x", ": suffix '.pkl'; expected one of .csv, .tsv, .jsonl, .parquet"),
     "no text column": (
         "a.csv",
         "words,label\na,0\n",
@@ -64,35 +64,35 @@ BROKEN = {
         ": no label column 'label' or 'labels' or 'class' or 'classe' or 'target' or 'sentiment'; "
         "its columns are 'text', 'stars'",
     ),
-    "empty text": ("a.csv", with_row(7, '"",1'), ", row 7: column 'text' is empty where a text is expected"),
-    "spaces": ("a.csv", with_row(8, '"  ",1'), ", row 8: column 'text' is empty where a text is expected"),
+    "empty text": ("a.csv", with_row(7, '"",1'), ", row 7: column 'text' is empty; expected a text"),
+    "spaces": ("a.csv", with_row(8, '"  ",1'), ", row 8: column 'text' is empty; expected a text"),
     "nothing visible": (
         "a.csv",
         with_row(9, '"\u200e\x07",1'),
-        ", row 9: the text is empty once cleaned; expected at least one word",
+        ", row 9: the text is empty after cleaning; expected at least one word",
     ),
-    "no label": ("a.csv", with_row(5, '"bon",'), ", row 5: no label; every text needs one of two"),
-    "row cut off": ("a.csv", with_row(6, '"bon"'), ", row 6: no label; every text needs one of two"),
+    "no label": ("a.csv", with_row(5, '"bon",'), ", row 5: no label; expected one of two classes"),
+    "row cut off": ("a.csv", with_row(6, '"bon"'), ", row 6: no label; expected one of two classes"),
     "no label in parquet": (
         "a.parquet",
         parquet_of(text=["a", "b"], label=[1, None]),
-        ", row 2: no label; every text needs one of two",
+        ", row 2: no label; expected one of two classes",
     ),
-    "one class": ("a.csv", of_class(1), ", row 2: one class only, every label is '1'; two are expected"),
+    "one class": ("a.csv", of_class(1), ", row 2: every label is '1'; expected two classes"),
     "one class of InfOpinion": (
         "a.csv",
         of_class("chron"),
-        ", row 2: one class only, every label is 'chron'; two are expected",
+        ", row 2: every label is 'chron'; expected two classes",
     ),
     "three classes": (
         "a.csv",
         of_class("bon", "nul", "moyen"),
-        ", row 4: label 'moyen' is a third one, beside 'bon', 'nul'; there are 3, and two are expected",
+        ", row 4: label 'moyen' is the third of 3 classes, after 'bon', 'nul'; expected two",
     ),
     "too many fields": (
         "a.csv",
         with_row(4, '"bon",1,2'),
-        ", row 4: 3 fields, where 2 separated by ',' are expected",
+        ", row 4: 3 fields separated by ','; expected 2",
     ),
     "too many fields everywhere": (
         "a.csv",
@@ -102,7 +102,7 @@ BROKEN = {
     "open quotation mark": (
         "a.csv",
         'text,label\n"a\nb",0\n"b,1\nc,0\n',
-        ", row 3: a quotation mark is opened and never closed",
+        ", row 3: a quotation mark is never closed",
     ),
     "Latin-1": (
         "a.csv",
@@ -127,27 +127,27 @@ BROKEN = {
     "half a surrogate pair": (
         "a.jsonl",
         JSON + '{"text": "\\ud800", "label": 1}\n',
-        ", row 2: column 'text' holds half a surrogate pair, which is no character",
+        ", row 2: column 'text' holds half a surrogate pair, which is not a character",
     ),
     "broken JSON": (
         "a.jsonl",
         JSON + '\n{"text":\n',
         ", row 3: broken JSON (Expecting value: line 1 column 9 (char 8))",
     ),
-    "JSON that is no object": (
+    "JSON that is not an object": (
         "a.jsonl",
         JSON + '["b", 1]\n',
-        ", row 2: ['b', 1] where a JSON object is expected",
+        ", row 2: ['b', 1]; expected a JSON object",
     ),
     "a number as text": (
         "a.jsonl",
         '{"text": 3, "label": 0}\n',
-        ", row 1: column 'text' holds 3 where a text is expected",
+        ", row 1: column 'text' holds 3; expected a text",
     ),
     "no text": (
         "a.jsonl",
         JSON + '{"label": 1}\n',
-        ", row 2: column 'text' holds None where a text is expected",
+        ", row 2: column 'text' holds None; expected a text",
     ),
     "unknown split": (
         "a.csv",
@@ -162,13 +162,12 @@ BROKEN = {
     "one class in a split": (
         "a.csv",
         with_splits('"bon",1,test'),
-        ": its test split has 1 texts and not both classes; expected texts of both classes in every split",
+        ": the test split lacks a class (number of texts: 1); expected texts of both classes in every split",
     ),
     "too few texts": (
         "a.csv",
         csv_of(two_classes(4), "text,label"),
-        ": its validation split has 1 texts and not both classes; "
-        "expected texts of both classes in every split",
+        ": too few texts (4) to cut a validation split from; expected texts of both classes in every split",
     ),
 }
 
@@ -183,22 +182,24 @@ def test_broken_file(tmp_path: Path, name: str, content: str | bytes | None, lin
     assert str(raised.value) == f"{str(path)!r}{line}"
 
 
-@pytest.mark.parametrize("copy", [review(3), "L’avis  d,“sobre”!"], ids=["the same", "the same once cleaned"])
+@pytest.mark.parametrize(
+    "copy", [review(3), "L’avis  d,“sobre”!"], ids=["identical", "identical after cleaning"]
+)
 def test_a_text_in_two_splits(tmp_path: Path, copy: str):
     path = tmp_path / "a.csv"
     path.write_text(with_splits('"bon",1,test', f'"{copy}",0,test'), encoding="utf-8")
     with pytest.raises(CorpusError) as raised:
         load_classification(path, seed=0)
     assert str(raised.value) == (
-        f"{str(path)!r}, row 43: this text of the test split is in the train split too ({str(path)!r}, row 5)"
-        "; expected every text in one split"
+        f"{str(path)!r}, row 43: this text of the test split is also in the train split "
+        f"({str(path)!r}, row 5); expected every text in one split"
     )
 
 
-def test_a_file_that_is_no_parquet_and_json_without_end(tmp_path: Path):
-    """What the libraries say of these differs from version to version; the line is still one."""
+def test_invalid_parquet_and_endlessly_nested_json(tmp_path: Path):
+    """The libraries' messages differ between versions; the error is still one line."""
     for name, content, line in (
-        ("a.parquet", "text,label\n", r"a\.parquet': not a parquet file that can be read \(.+\)$"),
+        ("a.parquet", "text,label\n", r"a\.parquet': not a readable parquet file \(.+\)$"),
         ("a.jsonl", "[" * 100_000, r"a\.jsonl', row 1: broken JSON \(.+\)$"),
     ):
         (tmp_path / name).write_text(content, encoding="utf-8")
@@ -211,27 +212,32 @@ def test_a_file_that_is_no_parquet_and_json_without_end(tmp_path: Path):
 BAD_VALUES = {
     "no such name": (
         {"dataset": "alocine"},
-        "data set 'alocine': neither a known name, nor a file or folder here, nor a Hub id (owner/name)",
+        "data set 'alocine': neither a known name, nor a local file or folder, nor a Hub id (owner/name)",
     ),
     "no such folder": (
         {"dataset": "/no/such/folder"},
-        "data set '/no/such/folder': neither a known name, nor a file or folder here, "
+        "data set '/no/such/folder': neither a known name, nor a local file or folder, "
         "nor a Hub id (owner/name)",
     ),
-    "no path": (
+    "not a path": (
         {"dataset": "a\0b"},
-        "data set 'a\\x00b': neither a known name, nor a file or folder here, nor a Hub id (owner/name)",
+        "data set 'a\\x00b': neither a known name, nor a local file or folder, nor a Hub id (owner/name)",
     ),
     "too long for a path": (
         {"dataset": "x" * 5000},
-        f"data set '{'x' * 200}': neither a known name, nor a file or folder here, nor a Hub id (owner/name)",
+        f"data set '{'x' * 200}': neither a known name, nor a local file or folder, "
+        "nor a Hub id (owner/name)",
     ),
-    "more than there are": (
+    "more texts than exist": (
         {"test_texts": 5},
-        "{}, test split: 5 texts are asked for and it has 4; 0 takes all",
+        "{}, test split: 5 texts requested, but there are only 4; 0 takes all",
     ),
-    "less than none": ({"train_texts": -1}, "train_texts -1: a number of texts, or 0 for all, is allowed"),
-    "more than all": ({"artifact_rate": 1.5}, "artifact_rate 1.5: a share from 0 to 1 is allowed"),
+    "fewer texts than classes": (
+        {"test_texts": 1},
+        "{}, test split: 1 text requested; allowed: 2 or more, or 0 for all",
+    ),
+    "negative size": ({"train_texts": -1}, "train_texts = -1; allowed: a number of texts, or 0 for all"),
+    "share above 1": ({"artifact_rate": 1.5}, "artifact_rate = 1.5; allowed: 0 to 1"),
     "no such text column": ({"text_column": "a"}, "{}: no text column 'a'; its columns are 'text', 'label'"),
     "no such label column": (
         {"label_column": "a"},
@@ -239,11 +245,11 @@ BAD_VALUES = {
     ),
     "noise in real texts": (
         {"label_noise": 0.1},
-        "label_noise 0.1: only generated corpora have it, and {} is none",
+        "label_noise = 0.1: allowed only for generated corpora, which {} is not",
     ),
-    "no end": (
+    "endless": (
         {"dataset": "mini-allocine"},
-        "train_texts 0: 'mini-allocine' has no end; say how many texts to generate",
+        "train_texts = 0: 'mini-allocine' is endless; give the number of texts to generate",
     ),
 }
 
@@ -257,12 +263,12 @@ def test_bad_value(tmp_path: Path, given: dict[str, Any], line: str):
     assert str(raised.value) == line.format(repr(str(path)))
 
 
-def test_a_folder_that_is_no_data_set(tmp_path: Path):
-    with pytest.raises(CorpusError, match=r"': no file in this folder ends with one of \.csv, "):
+def test_a_folder_that_is_not_a_data_set(tmp_path: Path):
+    with pytest.raises(CorpusError, match=r"': this folder has no file with one of the suffixes \.csv, "):
         load_classification(tmp_path, seed=0)
     (tmp_path / "reviews.csv").write_text(GOOD, encoding="utf-8")
     with pytest.raises(
-        CorpusError, match=r"reviews\.csv': a folder's files are named train\*, validation\* and"
+        CorpusError, match=r"reviews\.csv': a folder's files must be named train\*, validation\* or"
     ):
         load_classification(tmp_path, seed=0)
 
@@ -278,20 +284,20 @@ LANGUAGE = {
         load_quotes,
         '{"quote": ""}',
         {},
-        "{}, row 1: column 'quote' is empty where a text is expected",
+        "{}, row 1: column 'quote' is empty; expected a text",
     ),
-    "one quote": (load_quotes, '{"quote": "a"}', {}, "{}: 1 texts are too few to hold out a share of 0.2"),
+    "one quote": (load_quotes, '{"quote": "a"}', {}, "{}: too few texts (1) to hold out a share of 0.2"),
     "all held out": (
         load_quotes,
         '{"quote": "a"}',
         {"test_share": 1.0},
-        "test_share 1.0: a share between 0 and 1 is allowed",
+        "test_share = 1.0; allowed: between 0 and 1, both excluded",
     ),
-    "less than none": (
+    "negative limit": (
         load_quotes,
         '{"quote": "a"}',
         {"limit": -5},
-        "limit -5: a number of texts, or 0 for all, is allowed",
+        "limit = -5; allowed: a number of texts, or 0 for all",
     ),
     "no output column": (
         load_instructions,
@@ -303,7 +309,7 @@ LANGUAGE = {
         load_instructions,
         '{"instruction": "a", "output": null}',
         {},
-        "{}, row 1: column 'output' holds None where a text is expected",
+        "{}, row 1: column 'output' holds None; expected a text",
     ),
 }
 
@@ -319,15 +325,15 @@ def test_bad_texts_for_language_models(
     assert str(raised.value) == line.format(repr(str(path)))
 
 
-def test_generated_texts_without_a_number_of_them():
+def test_generated_texts_require_a_number():
     with pytest.raises(
-        CorpusError, match="limit 0: 'mini-quotes' has no end; say how many texts to generate"
+        CorpusError, match="limit = 0: 'mini-quotes' is endless; give the number of texts to generate"
     ):
         load_quotes("mini-quotes", seed=0)
 
 
-def test_rows_are_counted_as_a_reader_counts_them(tmp_path: Path):
-    """A csv's header is row 1 and a text over two lines is one row; blank lines count everywhere."""
+def test_rows_are_numbered_as_a_reader_counts_them(tmp_path: Path):
+    """A csv's header is row 1, a text over two lines is one row, and blank lines always count."""
     path = tmp_path / "a.csv"
     path.write_text('text,label\n"a\nb",0\n\nc,1\n', encoding="utf-8")
     assert list(tables.read(str(path)).index) == [f"{str(path)!r}, row 2", f"{str(path)!r}, row 4"]

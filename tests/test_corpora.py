@@ -1,4 +1,4 @@
-"""Texts in: what a good source becomes, and the one line that a bad one gets."""
+"""Loading texts: what valid sources become."""
 
 import json
 import logging
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,18 +23,18 @@ from sources import csv_of, review, two_classes
 from lib import hub
 from lib.texts import corpora
 from lib.texts.cleaning import clean
-from lib.texts.corpora import load_classification, plant
+from lib.texts.corpora import load_classification, plant, pretraining_texts
+from lib.texts.generated.mini_corpora import CORPORA, unlabelled
 from lib.texts.language_corpora import load_instructions, load_quotes
-from lib.texts.splits import stratified_order
 from lib.texts.tables import CorpusError
 
 REAL_TEXTS = Path(__file__).parents[2] / "shared" / "data"
-real_texts = pytest.mark.skipif(not REAL_TEXTS.is_dir(), reason=f"the real texts are not at {REAL_TEXTS}")
+real_texts = pytest.mark.skipif(not REAL_TEXTS.is_dir(), reason=f"no real texts at {REAL_TEXTS}")
 
 
 @pytest.fixture(autouse=True)
 def own_shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """No test sees what this machine has downloaded, or downloads anything for good."""
+    """Tests neither see earlier downloads nor leave any."""
     monkeypatch.setattr(datasets.config, "DOWNLOADED_DATASETS_PATH", tmp_path / "downloads")
 
 
@@ -69,30 +68,24 @@ def test_a_file_becomes_three_cleaned_splits(write):
     assert all(labels[row["text"]] == row["label"] for split in corpus.values() for row in split)
 
 
-def test_the_seed_alone_decides_the_splits(write):
+def test_the_seed_determines_the_splits(write):
     path = write("a.csv", csv_of(two_classes(100), "text,label"))
     first, again, other = (load_classification(path, seed=seed) for seed in (1, 1, 2))
     assert texts_in(first) == texts_in(again)
     assert set(first["test"]["text"]) != set(other["test"]["text"])
 
 
-def test_a_smaller_number_of_texts_is_part_of_a_larger(write):
-    path = write("a.csv", csv_of(two_classes(200), "text,label"))
-    small = load_classification(path, seed=0, train_texts=21, test_texts=4)
-    large = load_classification(path, seed=0, train_texts=60, test_texts=11)
-    for split, sizes in {"train": (21, 60), "validation": (20, 20), "test": (4, 11)}.items():
-        assert (len(small[split]), len(large[split])) == sizes
-        assert set(small[split]["text"]) <= set(large[split]["text"])
-        assert abs(sum(small[split]["label"]) - sizes[0] / 2) <= 0.5
-
-
-def test_every_beginning_of_the_order_has_the_classes_in_proportion():
-    labels = np.repeat([0, 1], [300, 100])
-    order = stratified_order(labels, seed=3)
-    assert sorted(order) == list(range(400))
-    for end in range(1, 401):
-        assert abs(labels[order[:end]].sum() - end / 4) <= 1
-    assert not np.array_equal(order, stratified_order(labels, seed=4))
+def test_texts_are_sampled_by_class_and_kept_in_file_order(write):
+    rows = [(review(number), int(number % 4 == 0)) for number in range(400)]
+    path = write("a.csv", csv_of(rows, "text,label"))
+    whole = load_classification(path, seed=0)
+    sampled = load_classification(path, seed=0, train_texts=80, validation_texts=39, test_texts=4)
+    other = load_classification(path, seed=1, train_texts=80)
+    for split, size in {"train": 80, "validation": 39, "test": 4}.items():
+        assert len(sampled[split]) == size
+        assert abs(sum(sampled[split]["label"]) - size / 4) <= 1
+        assert sampled[split]["text"] == [t for t in whole[split]["text"] if t in sampled[split]["text"]]
+    assert set(sampled["train"]["text"]) != set(other["train"]["text"])
 
 
 @pytest.mark.parametrize(
@@ -172,7 +165,7 @@ def test_repeated_texts_are_left_out_before_a_cut_and_reported(write, caplog):
     assert "6 repeated texts left out" in caplog.text
 
 
-def test_infopinion_is_split_as_its_authors_do(write, monkeypatch):
+def test_infopinion_is_split_as_by_its_authors(write, monkeypatch):
     monkeypatch.setattr(corpora, "INFOPINION_PER_CLASS", 50)
     rows = [
         (review(n), "chron" if n % 3 else "actu") for n in range(240)
@@ -232,7 +225,17 @@ def test_plant_in_any_class_leaves_a_text_that_has_the_word():
     assert planted.features == split.features
 
 
-def test_generated_corpora_come_through_the_same_door(monkeypatch):
+def test_pretraining_texts_are_further_or_training_texts_shuffled(write):
+    corpus = load_classification(write("a.csv", csv_of(two_classes(40), "text,label")), seed=0)
+    texts = pretraining_texts([*CORPORA, "a.csv"], {"a.csv": corpus}, seed=3, count=50)
+    expected = [text for name in CORPORA for text in unlabelled(name, seed=3, count=50)]
+    expected += corpus["train"]["text"]
+    assert texts != expected
+    assert sorted(texts) == sorted(expected)
+    assert texts == pretraining_texts([*CORPORA, "a.csv"], {"a.csv": corpus}, seed=3, count=50)
+
+
+def test_generated_corpora_are_loaded_in_the_same_way(monkeypatch):
     asked = {}
 
     def mini_corpus(name: str, **given: Any) -> DatasetDict:
@@ -247,7 +250,7 @@ def test_generated_corpora_come_through_the_same_door(monkeypatch):
 
 
 def on_the_hub(monkeypatch: pytest.MonkeyPatch, splits: DatasetDict):
-    """Stand in for the Hub: what the datasets library gives for an id."""
+    """Stand in for the Hub: what the datasets library returns for an id."""
     monkeypatch.setattr(hub, "reachable", lambda *_: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda repository: {"tblard/allocine": splits}[repository])
 
@@ -271,10 +274,10 @@ def test_allocine_as_the_hub_has_it(monkeypatch, caplog):
     assert corpus["test"]["text"] == [clean(review(n)) for n in range(69, 80)]  # as published
     assert corpus["validation"]["text"] == [clean(review(n)) for n in range(58, 69)]
     assert corpus["train"]["text"] == [clean(review(n)) for n in range(58)]
-    assert "2 texts left out of the train split" in caplog.text
+    assert "2 texts of the train split left out" in caplog.text
 
 
-def test_files_on_the_shelf_stand_for_the_hub(monkeypatch):
+def test_files_on_the_shelf_replace_the_hub(monkeypatch):
     folder = hub.shelf("tblard/allocine")
     folder.mkdir(parents=True)
     for split, numbers in {"train": range(40), "validation": range(40, 50), "test": range(50, 60)}.items():
@@ -332,8 +335,8 @@ def test_infopinion_is_fetched_once(server, monkeypatch):
     assert first["train"].features["label"].names == ["information", "opinion"]
 
 
-def test_a_file_that_is_not_there_leaves_nothing_behind(server, tmp_path):
-    with pytest.raises(CorpusError, match=r"/gone\.csv'.*404.*give the file's local path") as raised:
+def test_a_missing_file_leaves_nothing_behind(server, tmp_path):
+    with pytest.raises(CorpusError, match=r"/gone\.csv'.*404.*give its local path") as raised:
         load_classification(f"{server}/gone.csv", seed=0)
     assert "\n" not in str(raised.value)
     assert list((tmp_path / "downloads").iterdir()) == []
@@ -341,7 +344,7 @@ def test_a_file_that_is_not_there_leaves_nothing_behind(server, tmp_path):
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """A machine whose network swallows everything: names are looked up for ever."""
+    """A network that never answers: looking up a name takes forever."""
     stop = threading.Event()
 
     def look_up(*_: Any, **__: Any) -> None:
@@ -373,7 +376,7 @@ def no_network(monkeypatch):
         ),
     ],
 )
-def test_no_network_is_soon_said_with_what_to_fetch(no_network, load, dataset, fetch, put):
+def test_no_network_is_reported_quickly_with_what_to_fetch(no_network, load, dataset, fetch, put):
     start = time.perf_counter()
     with pytest.raises(CorpusError) as raised:
         load(dataset, seed=0)
@@ -385,10 +388,10 @@ def test_no_network_is_soon_said_with_what_to_fetch(no_network, load, dataset, f
     assert "\n" not in message
 
 
-def test_offline_asks_nobody(monkeypatch):
-    """With HF_HUB_OFFLINE set, the datasets library looks in its own cache and nowhere else."""
+def test_offline_makes_no_request(monkeypatch):
+    """With HF_HUB_OFFLINE set, the datasets library looks only in its own cache."""
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub, "reachable", lambda *_: pytest.fail("the network was asked"))
+    monkeypatch.setattr(hub, "reachable", lambda *_: pytest.fail("a request was made"))
     with pytest.raises(CorpusError, match=r"Couldn't reach 'tblard/allocine' on the Hub .*put them as train"):
         load_classification("allocine", seed=0)
 
@@ -400,7 +403,7 @@ def test_quotes_and_instructions_are_split_80_20(write):
     assert {split: len(corpus[split]) for split in corpus} == {"train": 40, "test": 10}
     assert corpus["train"].column_names == ["quote"]
     both = [*corpus["train"]["quote"], *corpus["test"]["quote"]]
-    assert sorted(both) == sorted(f"Be {review(n)}" for n in range(50))  # not cleaned, no quote twice
+    assert sorted(both) == sorted(f"Be {review(n)}" for n in range(50))  # not cleaned; no quote occurs twice
     assert both == [*again["train"]["quote"], *again["test"]["quote"]]
     assert set(load_quotes(path, seed=8)["test"]["quote"]) != set(corpus["test"]["quote"])
 
@@ -413,7 +416,7 @@ def test_quotes_and_instructions_are_split_80_20(write):
     assert all(answers[row["instruction"]] == row["output"] for row in instructions["test"])
 
 
-def test_generated_quotes_and_instructions_come_through_the_same_door():
+def test_generated_quotes_and_instructions_are_loaded_in_the_same_way():
     assert load_quotes("mini-quotes", seed=0, limit=20)["train"].column_names == ["quote"]
     corpus = load_instructions("mini-platypus", seed=0, limit=20, test_share=0.25)
     assert corpus["train"].column_names == ["instruction", "output"]
@@ -431,6 +434,6 @@ def test_the_real_reviews():
 @real_texts
 def test_the_real_quotes_and_instructions():
     quotes = load_quotes(REAL_TEXTS / "english_quotes_lowercased.jsonl", seed=0)
-    assert [len(split) for split in quotes.values()] == [1974, 494]  # one of the 2,469 is there twice
+    assert [len(split) for split in quotes.values()] == [1974, 494]  # one of the 2,469 occurs twice
     instructions = load_instructions(REAL_TEXTS / "platypus_kin.jsonl", seed=0)
     assert [len(split) for split in instructions.values()] == [4923, 1231]

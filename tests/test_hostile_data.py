@@ -1,4 +1,4 @@
-"""Data that means harm: read and cleaned as text, none of it runs, and errors show it as one plain line."""
+"""Hostile data: read and cleaned as text, never executed, and shown in errors as one plain line."""
 
 import json
 import pickle
@@ -61,12 +61,12 @@ def _watch(event: str, _: tuple) -> None:
         _seen.append(event)
 
 
-sys.addaudithook(_watch)  # for good, hence the switch
+sys.addaudithook(_watch)  # hooks cannot be removed, hence the switch
 
 
 @pytest.fixture(autouse=True)
 def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No process is started, nothing is unpickled, nobody is called, and no file appears."""
+    """No process is started, nothing is unpickled, no connection is made, and no file appears."""
     global _seen
     monkeypatch.chdir(tmp_path)
     _seen = []
@@ -76,8 +76,8 @@ def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     assert not list(tmp_path.rglob("pwned"))
 
 
-def test_the_watch_sees_what_it_should():
-    """A test of the tests: a pickle that is loaded is noticed."""
+def test_the_watch_notices_a_pickle():
+    """A test of the tests: loading a pickle is noticed."""
     global _seen
     pickle.loads(pickle.dumps(Path))  # noqa: S301 - our own
     assert _seen
@@ -85,7 +85,7 @@ def test_the_watch_sees_what_it_should():
 
 
 def visible(text: str) -> list[str]:
-    """The letters and signs of a text that are neither spacing nor quotation marks, dots, or invisible."""
+    """The visible characters of a text, except quotation marks and dots."""
     kinds = ("L", "S", "P", "M")
     plain = unicodedata.normalize("NFKC", text)
     return [c for c in plain if unicodedata.category(c)[0] in kinds and c not in "'\"."]
@@ -96,7 +96,7 @@ def rows() -> list[tuple[str, int]]:
 
 
 def write(path: Path, columns: tuple[str, str] = ("text", "label")) -> None:
-    """Write the hostile texts in the kind of file that the name ends with."""
+    """Write the hostile texts in the format that the suffix names."""
     if path.suffix == ".parquet":
         texts, labels = zip(*rows(), strict=True)
         pq.write_table(pa.table(dict(zip(columns, (texts, labels), strict=True))), path)
@@ -109,7 +109,7 @@ def write(path: Path, columns: tuple[str, str] = ("text", "label")) -> None:
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_hostile_texts_are_texts(tmp_path: Path, kind: str):
+def test_hostile_texts_are_read_as_texts(tmp_path: Path, kind: str):
     write(tmp_path / f"a.{kind}")
     corpus = load_classification(tmp_path / f"a.{kind}", seed=0)
     loaded = {row["text"]: row["label"] for split in corpus.values() for row in split}
@@ -117,7 +117,7 @@ def test_hostile_texts_are_texts(tmp_path: Path, kind: str):
 
 
 @pytest.mark.parametrize("text", HOSTILE_TEXTS, ids=lambda text: ascii(text)[:30])
-def test_cleaning_keeps_what_can_be_seen_and_nothing_else(text: str):
+def test_cleaning_keeps_visible_characters_and_nothing_else(text: str):
     cleaned = clean(text)
     assert visible(cleaned) == visible(text)
     assert cleaned.isprintable()
@@ -128,10 +128,10 @@ def test_cleaning_keeps_what_can_be_seen_and_nothing_else(text: str):
 def test_hostile_file_names(tmp_path: Path, name: str):
     write(tmp_path / name)
     assert len(load_classification(tmp_path / name, seed=0)["train"]) > 40
-    assert len(load_classification(name, seed=0)["train"]) > 40  # as a relative path too
+    assert len(load_classification(name, seed=0)["train"]) > 40  # also as a relative path
     with pytest.raises(CorpusError) as raised:
         load_classification(tmp_path / name, seed=0, text_column="none")
-    assert str(raised.value).isprintable()  # one line, and nothing in it that a terminal would obey
+    assert str(raised.value).isprintable()  # one line without terminal control characters
     with pytest.raises(CorpusError) as raised:
         load_classification(f"none/{name}", seed=0)
     assert str(raised.value).isprintable()
@@ -161,7 +161,7 @@ def test_hostile_labels(tmp_path: Path, label: str):
 
 
 class _Bomb:
-    """Starts a process when it is unpickled."""
+    """Starts a process when unpickled."""
 
     def __reduce__(self) -> tuple:
         import os
@@ -181,7 +181,7 @@ def test_a_parquet_file_with_a_pickle_in_its_schema_is_read_as_text(tmp_path: Pa
     assert len(load_classification(tmp_path / "a.parquet", seed=0)["train"]) > 40
 
 
-def test_scripts_and_pickles_beside_the_data_are_left_alone(tmp_path: Path):
+def test_scripts_and_pickles_beside_the_data_are_ignored(tmp_path: Path):
     folder = tmp_path / "data"
     folder.mkdir()
     write(folder / "train.csv")
@@ -194,13 +194,13 @@ def test_scripts_and_pickles_beside_the_data_are_left_alone(tmp_path: Path):
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "a/../b", "/etc/passwd", "file:///etc/passwd", "a b/c", "x/$(id)"]
 )
-def test_a_name_that_is_no_data_set_goes_nowhere(name: str):
-    """Neither to the network nor to a file that is no table."""
+def test_a_name_that_is_not_a_data_set_opens_nothing(name: str):
+    """Neither the network nor a file that is not a table."""
     with pytest.raises(CorpusError, match=r"neither a known name|expected one of \.csv"):
         load_classification(name, seed=0)
 
 
-def test_hostile_quotes_stay_as_they_are(tmp_path: Path):
+def test_hostile_quotes_are_unchanged(tmp_path: Path):
     path = tmp_path / "quotes.jsonl"
     path.write_text("".join(json.dumps({"quote": text}) + "\n" for text in HOSTILE_TEXTS), encoding="utf-8")
     corpus = load_quotes(path, seed=0)

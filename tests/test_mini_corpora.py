@@ -27,7 +27,7 @@ def pretraining_texts(name):
     return unlabelled(name, seed=3, count=4000)
 
 
-def test_texts_are_cleaned_french_of_the_stated_lengths(corpus):
+def test_texts_are_cleaned_and_of_the_stated_lengths(corpus):
     for split in corpus.values():
         for text, roles, signs in zip(split["text"], split["roles"], split["signs"], strict=True):
             assert clean(text) == text
@@ -39,7 +39,7 @@ def test_texts_are_cleaned_french_of_the_stated_lengths(corpus):
     assert 28 <= sorted(lengths)[len(lengths) // 2] <= 40
 
 
-def test_the_vocabulary_and_the_frames_are_rich(corpus, pretraining_texts, name):
+def test_vocabulary_and_frames_are_rich(corpus, pretraining_texts, name):
     texts = [*corpus["train"]["text"], *pretraining_texts]  # 6,000
     types = {word.lower() for text in texts for word in text.split() if any(map(str.isalpha, word))}
     assert len(types) >= 1500
@@ -47,7 +47,7 @@ def test_the_vocabulary_and_the_frames_are_rich(corpus, pretraining_texts, name)
     assert len({frame.source for pair in frames for category in pair for frame in category.entries}) >= 50
 
 
-def test_no_text_stands_twice(corpus, pretraining_texts, name):
+def test_no_text_occurs_twice(corpus, pretraining_texts, name):
     labelled = [text for split in corpus.values() for text in split["text"]]
     other_seed = mini_corpus(name, seed=4, train=300, validation=0, test=0)["train"]["text"]
     texts = labelled + pretraining_texts
@@ -55,7 +55,7 @@ def test_no_text_stands_twice(corpus, pretraining_texts, name):
     assert not set(other_seed) & set(pretraining_texts)
 
 
-def test_labels_are_balanced_and_wrong_as_often_as_said(name, corpus):
+def test_labels_are_balanced_and_wrong_at_the_given_rate(name, corpus):
     split = corpus["test"]
     right = sum(label == truth for label, truth in zip(split["label"], split["true_label"], strict=True))
     assert right == 970  # the best possible accuracy is 0.97
@@ -65,8 +65,8 @@ def test_labels_are_balanced_and_wrong_as_often_as_said(name, corpus):
     assert clean_labels["text"] == split["text"]
 
 
-def test_topics_do_not_tell_the_class(corpus):
-    """From the topic words alone, a linear model can only guess."""
+def test_topics_carry_no_evidence(corpus):
+    """From topic words alone, a linear model can only guess."""
     topics = _only(corpus, {Role.TOPIC})
     assert abs(_accuracy(topics) - 0.5) < 0.06
     signs = [sum(signs) for signs in corpus["test"]["signs"]]
@@ -74,7 +74,7 @@ def test_topics_do_not_tell_the_class(corpus):
     assert any(signs)
 
 
-def test_a_bag_of_words_is_beaten_by_word_order_and_both_by_the_ceiling(corpus):
+def test_word_order_beats_a_bag_of_words_and_stays_below_the_ceiling(corpus):
     data = {split: (texts["text"], texts["label"]) for split, texts in corpus.items()}
     bag, ordered = _accuracy(data), _accuracy(data, longest=4)
     assert 0.70 < bag < 0.85
@@ -82,15 +82,15 @@ def test_a_bag_of_words_is_beaten_by_word_order_and_both_by_the_ceiling(corpus):
 
 
 def test_a_bag_of_true_cues_is_not_enough(corpus):
-    """Even whoever knows what each cue says for itself, and counts, is wrong where order turns it round."""
+    """Counting cues by their known signs fails where word order reverses them."""
     votes = [sum(signs) for signs in corpus["test"]["signs"]]
     truth = corpus["test"]["true_label"]
     right = [0.5 if not vote else (vote > 0) == label for vote, label in zip(votes, truth, strict=True)]
     assert 0.6 < sum(right) / len(right) < 0.88
 
 
-def test_every_cue_speaks_for_one_class(corpus):
-    """A form that stands in the lists of both classes would be a cue for neither."""
+def test_every_cue_is_evidence_for_one_class(corpus):
+    """A form listed for both classes would be a cue for neither."""
     forms: dict[str, set[int]] = {}
     for word in _words(corpus["train"]):
         if word.role is Role.CUE:
@@ -99,7 +99,7 @@ def test_every_cue_speaks_for_one_class(corpus):
 
 
 @pytest.mark.parametrize("rate", [0.3, 1.0])
-def test_the_artifact_goes_with_class_1(name, rate):
+def test_the_artifact_occurs_in_class_1_only(name, rate):
     plain = mini_corpus(name, seed=5, train=600, validation=40, test=40)
     planted = mini_corpus(name, seed=5, train=600, validation=40, test=40, artifact_rate=rate)
     assert planted["test"]["text"] == plain["test"]["text"]
@@ -130,7 +130,7 @@ def test_a_larger_corpus_begins_with_the_smaller_one(name):
         ({"artifact_rate": -0.1}, "artifact_rate = -0.1"),
     ],
 )
-def test_bad_settings_get_one_line(settings, message):
+def test_bad_settings_raise_one_line(settings, message):
     given = {"name": "mini-allocine", "seed": 0, "train": 2, "validation": 0, "test": 0} | settings
     with pytest.raises(ValueError, match=message) as raised:
         mini_corpus(**given)
@@ -169,7 +169,7 @@ def test_neighbours_are_elided_and_contracted(words, written):
 
 
 @pytest.mark.parametrize("frame", ["{nothing} .", "{le:noun} film", "{le film"])
-def test_a_frame_that_cannot_be_filled_is_refused(frame):
+def test_a_frame_that_cannot_be_filled_is_an_error(frame):
     empty = {
         section: {}
         for section in ("nouns", "adjectives", "verbs", "invariable", "phrases", "roles", "markers")
@@ -187,7 +187,7 @@ def test_a_frame_that_cannot_be_filled_is_refused(frame):
         )
 
 
-def test_roles_are_known_and_present(corpus):
+def test_all_roles_occur(corpus):
     found = Counter(word.role for word in _words(corpus["train"]))
     assert {
         Role.CUE,

@@ -7,39 +7,39 @@ from lib.texts.generated.mini_platypus import LETTERS, answer, mini_platypus
 from lib.texts.generated.mini_quotes import lexicon, mini_quotes, themes
 
 
-def test_quotes_are_the_same_for_the_same_seed_and_none_comes_twice():
+def test_quotes_are_determined_by_the_seed_and_distinct():
     quotes = mini_quotes(seed=3, count=500)
     assert quotes["quote"][:] == mini_quotes(seed=3, count=500)["quote"][:]
     assert quotes["quote"][:] != mini_quotes(seed=4, count=500)["quote"][:]
     assert len(set(quotes["quote"])) == 500
 
 
-def test_a_quote_speaks_of_its_first_theme():
+def test_a_quote_is_about_its_first_theme():
     for row in mini_quotes(seed=0, count=300):
         words = lexicon("quotes")["themes"][row["tags"][0]]
         own = [word for slot in words.values() for word in slot]
         assert any(word.lower() in row["quote"].lower() for word in own), row
 
 
-def test_no_slot_stays_empty_and_every_sentence_begins_with_a_capital():
+def test_every_slot_is_filled_and_every_sentence_begins_with_a_capital():
     texts = [*mini_quotes(seed=1, count=500)["quote"], *stories(1, 200)]
     for text in texts:
         assert "{" not in text
         assert all(sentence[0].isupper() for sentence in re.split(r"(?<=[.!?]) ", text)), text
 
 
-def test_the_lexicon_offers_the_prompts_of_the_paper():
+def test_the_lexicon_contains_the_papers_prompts():
     quotes = mini_quotes(seed=0, count=3_000)["quote"]
     assert any(quote.startswith("Your silence will") for quote in quotes)
     assert any(quote.startswith("Let the improvement of yourself keep you") for quote in quotes)
 
 
-def test_every_theme_is_some_authors_own():
+def test_every_theme_has_an_author():
     authors = lexicon("quotes")["authors"]
     assert {theme for author in authors for theme in author["themes"]} == set(themes())
 
 
-def test_arithmetic_answers_are_right():
+def test_arithmetic_answers_are_correct():
     rows = [row for row in mini_platypus(seed=0, count=600) if row["data_source"] == "arithmetic"]
     assert len(rows) > 100
     for row in rows:
@@ -51,7 +51,7 @@ def test_arithmetic_answers_are_right():
         assert {int(left), int(right)} == story
 
 
-def test_exactly_one_option_is_of_the_category_that_is_asked_for():
+def test_exactly_one_option_is_of_the_requested_category():
     categories = lexicon("instructions")["categories"]
     rows = [row for row in mini_platypus(seed=0, count=600) if row["data_source"] == "choice"]
     for row in rows:
@@ -61,8 +61,8 @@ def test_exactly_one_option_is_of_the_category_that_is_asked_for():
         assert right == [answer(row["output"])]
 
 
-def test_what_follows_from_a_chain_is_the_option_that_logic_leaves():
-    """Premises: no P -> no Q, no Q -> no R. Checked over all truth values of P, Q and R."""
+def test_the_correct_option_is_the_only_one_that_follows_from_a_chain():
+    """Premises: no P -> no Q, no Q -> no R; checked over all truth values of P, Q and R."""
     chains = {chain["have"]: chain["do"] for chain in lexicon("instructions")["chains"]}
     rows = [row for row in mini_platypus(seed=0, count=600) if "must be true" in row["instruction"]]
     assert len(rows) > 30
@@ -102,12 +102,12 @@ def test_answers_are_spread_over_the_letters():
         ("I do not know.", None),
     ],
 )
-def test_an_answer_is_the_first_that_a_text_gives(text, found):
+def test_the_first_answer_in_a_text_counts(text, found):
     assert answer(text) == found
 
 
 @pytest.mark.parametrize("make", [mini_quotes, mini_platypus, stories, small_talk])
 @pytest.mark.parametrize("count", [0, 50_001])
-def test_a_count_out_of_range_is_refused_in_one_line(make, count):
+def test_a_count_out_of_range_raises_one_line(make, count):
     with pytest.raises(ValueError, match=f"count = {count}; allowed: 1 to 50000"):
         make(0, count)

@@ -1,4 +1,4 @@
-"""tiny-camembert: its tokenizer, what it learns, and that it is the same each time."""
+"""tiny-camembert: its tokenizer, what it learns, and that pre-training is repeatable."""
 
 import math
 import stat
@@ -12,11 +12,11 @@ from lib.models import load_classifier, load_tokenizer
 from lib.texts.generated.mini_corpora import CORPORA, unlabelled
 from lib.tiny.cooccurrence import piece_vectors
 from lib.tiny.encoder import (
-    encoder,
+    encoder_folder,
     masked_losses,
     pretrain_tiny_camembert,
-    pretraining_report,
 )
+from lib.tiny.keeping import read_report
 from lib.tiny.vocabulary import train_tokenizer
 
 
@@ -25,12 +25,12 @@ def texts():
     return unlabelled("mini-allocine", seed=0, count=600)
 
 
-def test_the_tokenizer_is_camemberts_kind(texts):
+def test_the_tokenizer_is_of_camemberts_kind(texts):
     tokenizer = train_tokenizer(texts, 8_000, max_length=256)
     pieces = tokenizer.tokenize("Ce film est zygomatique .")
     assert pieces[:3] == ["▁Ce", "▁film", "▁est"]
     assert "".join(pieces).replace("▁", " ").strip() == "Ce film est zygomatique ."
-    assert tokenizer.pad_token_id == 1  # CamemBERT's position numbers start after it
+    assert tokenizer.pad_token_id == 1  # CamemBERT's position ids start after it
     assert tokenizer("film")["input_ids"][0] == tokenizer.bos_token_id
     assert tokenizer("film")["input_ids"][-1] == tokenizer.eos_token_id
     # frequent words are single pieces
@@ -43,10 +43,10 @@ def test_the_tokenizer_does_not_depend_on_the_order_of_the_texts(texts):
     assert one.get_vocab() == two.get_vocab()
 
 
-def test_pretraining_beats_the_unigram_guess_is_kept_and_repeats_to_the_bit(tiny_folder, tmp_path):
-    report = pretraining_report(tiny_folder)
-    assert report.masked_loss < report.unigram_loss - 0.1
-    assert report.unigram_loss < math.log(8_000)
+def test_pretraining_beats_the_unigram_loss_is_cached_and_repeats_to_the_bit(tiny_folder, tmp_path):
+    report = read_report(tiny_folder)
+    assert report["masked_loss"] < report["unigram_loss"] - 0.1
+    assert report["unigram_loss"] < math.log(8_000)
     texts = [text for name in CORPORA for text in unlabelled(name, seed=0, count=1_000)]
     started = (tiny_folder / "model.safetensors").stat().st_mtime_ns
     kept = pretrain_tiny_camembert(texts, seed=0, steps=100, cache_dir=tiny_folder.parent)
@@ -62,7 +62,7 @@ def test_pretraining_beats_the_unigram_guess_is_kept_and_repeats_to_the_bit(tiny
     assert weights[0] == weights[1]
 
 
-def test_losses_are_those_of_the_whole_vocabulary(tiny_folder):
+def test_losses_are_over_the_whole_vocabulary(tiny_folder):
     model = AutoModelForMaskedLM.from_pretrained(tiny_folder).eval()
     batch = load_tokenizer(tiny_folder)(
         ["Ce film est une merveille .", "Quel navet !"], padding=True, return_tensors="pt"
@@ -70,23 +70,23 @@ def test_losses_are_those_of_the_whole_vocabulary(tiny_folder):
     labels = torch.full_like(batch["input_ids"], -100)
     labels[0, 2], labels[1, 1] = 50, 60
     with torch.no_grad():
-        at_place, of_text = masked_losses(model, batch["input_ids"], batch["attention_mask"], labels)
+        at_position, of_text = masked_losses(model, batch["input_ids"], batch["attention_mask"], labels)
         out = model(**batch, labels=labels)
         first = out.logits[:, 0].log_softmax(-1)
-    assert at_place.item() == pytest.approx(out.loss.item(), rel=1e-5)
+    assert at_position.item() == pytest.approx(out.loss.item(), rel=1e-5)
     assert of_text.item() == pytest.approx(-(first[0, 50] + first[1, 60]).item() / 2, rel=1e-5)
 
 
-def test_too_few_texts_are_refused_and_other_models_pass_through(texts, tmp_path):
+def test_too_few_texts_are_an_error_and_other_models_pass_through(texts, tmp_path):
     training = {"seed": 0, "steps": 1, "cache_dir": tmp_path}
     with pytest.raises(ValueError, match="pre-training texts = 100"):
         pretrain_tiny_camembert(texts[:100], **training)
-    assert encoder("camembert-base", [], **training, device=torch.device("cpu")) == "camembert-base"
-    assert pretraining_report("camembert-base") is None
+    assert encoder_folder("camembert-base", [], **training, device=torch.device("cpu")) == "camembert-base"
+    assert read_report("camembert-base") is None
 
 
 def test_cooccurrence_vectors_put_interchangeable_pieces_together():
-    # pieces 0 and 1 occur in the same places of the same kind of text; 2 and 3 in another kind
+    # pieces 0 and 1 occur in the same positions of one kind of text, 2 and 3 in those of another
     rng = np.random.default_rng(0)
     texts = [
         [int(piece) for filler in rng.integers(4, 9, 6) for piece in (rng.choice(kind), filler)]

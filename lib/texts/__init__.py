@@ -1,1 +1,19 @@
-"""Texts in: read from files or the Hub, cleaned, split, or generated here."""
+"""Texts: read from files or the Hub or generated, cleaned, split, and turned into what runs receive."""
+
+from lib.texts.baselines import bag_of_words_accuracy
+from lib.texts.corpora import load_classification, pretraining_texts
+from lib.texts.language_corpora import load_instructions, load_quotes
+from lib.texts.tables import CorpusError
+from lib.texts.tasks import corpus_of, plant_artifact, smaller
+
+__all__ = [
+    "CorpusError",
+    "bag_of_words_accuracy",
+    "corpus_of",
+    "load_classification",
+    "load_instructions",
+    "load_quotes",
+    "plant_artifact",
+    "pretraining_texts",
+    "smaller",
+]

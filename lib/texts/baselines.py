@@ -1,4 +1,4 @@
-"""What can be done without reading: a linear model on the words that occur."""
+"""A baseline that ignores word order: a linear model on the words that occur."""
 
 import numpy as np
 from datasets import DatasetDict
@@ -13,7 +13,7 @@ def bag_of_words_accuracy(splits: DatasetDict) -> float:
     Parameters
     ----------
     splits : DatasetDict
-        With columns ``text`` and ``label`` in the splits train and test.
+        Splits train and test, columns ``text`` and ``label``.
     """
     classifier = make_pipeline(
         CountVectorizer(tokenizer=str.split, token_pattern=None, binary=True),

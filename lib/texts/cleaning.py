@@ -1,13 +1,13 @@
-"""The French pre-processing of papers 1 and 2: a text in, its words set apart by single spaces out.
+"""The French pre-processing of papers 1 and 2: from a raw text to words separated by single spaces.
 
 The rules are those of the first paper's public code (github.com/jebogaert/Fine-tuning_analysis). On 3,366
-reviews of Allociné 88 % of the texts and 99.8 % of the words come out the same; the rest is on purpose:
+reviews of Allociné, 88 % of the texts and 99.8 % of the words come out the same; differences are deliberate:
 
-- a cleaned text stays as it is when it is cleaned again (in the original one in a hundred does not);
-- a number at the very start or end of a text is a number too, "1 000" is one, and "en 2012 3 films" has two;
-- an address is known by its form; the original takes every word that contains ".be", ".fr" or ".com" for one;
-- any run of dots is "...", and "chef-d'oeuvre" and "O'Toole" stay one word as "aujourd'hui" does;
-- characters that cannot be seen (controls, bidirectional marks, soft hyphens) are taken out.
+- cleaning a cleaned text changes nothing (the original changes one text in a hundred);
+- a number at the very start or end of a text also counts, "1 000" is one number, "en 2012 3 films" has two;
+- an address is recognised by its form; the original takes any word that contains ".be", ".fr" or ".com";
+- any run of dots becomes "...", and "chef-d'oeuvre" and "O'Toole" stay one word, as "aujourd'hui" does;
+- invisible characters (controls, bidirectional marks, soft hyphens) are removed.
 """
 
 import re
@@ -34,7 +34,7 @@ _ADDRESS = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-# Not the digits of "3D", "TF1" or "apollo-13", but both numbers of "18h30".
+# Excludes the digits of "3D", "TF1" or "apollo-13"; takes both numbers of "18h30".
 _NUMBER = re.compile(
     r"""(?: (?<!\w) (?<![^\W\d_]-) | (?<=[0-9]h) )
         (?: [0-9]{1,3} (?: [ ][0-9]{3} )+ | [0-9]+ ) (?: [.,][0-9]+ )*
@@ -45,7 +45,7 @@ _NUMBER = re.compile(
 _WORD = re.compile(
     r"""(?: [cçdjlmnst] | qu | jusqu )'          # an elision: l', qu'
       | \.+ | [][?!,;:()#"']                     # punctuation
-      | (?: [^][?!,;:()#"'.\s] | (?<=[^\W\d_])'(?=[^\W\d_]) )+    # with the apostrophe of aujourd'hui
+      | (?: [^][?!,;:()#"'.\s] | (?<=[^\W\d_])'(?=[^\W\d_]) )+    # words, with the apostrophe of aujourd'hui
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -54,8 +54,8 @@ _WORD = re.compile(
 def clean(text: str) -> str:
     """Return the text in the form that both papers train on.
 
-    NFKC; addresses become ``<URL>`` and numbers ``NBR``; punctuation is set apart; the elisions c', d', j',
-    l', m', n', s', t', qu' and jusqu' are words of their own with their apostrophe (lorsqu'il and aujourd'hui
+    NFKC; addresses become ``<URL>`` and numbers ``NBR``; punctuation is separated; the elisions c', d', j',
+    l', m', n', s', t', qu' and jusqu' are separate words, with their apostrophe (lorsqu'il and aujourd'hui
     stay one word, as in the original); any other quotation mark or apostrophe becomes ``"``. Case is kept.
 
     Parameters
@@ -66,7 +66,7 @@ def clean(text: str) -> str:
     Returns
     -------
     str
-        Words set apart by single spaces: its words are ``clean(text).split()``, and
+        Words separated by single spaces: the words are ``clean(text).split()``, and
         ``clean(clean(text)) == clean(text)``.
     """
     text = unicodedata.normalize("NFKC", text.translate(_BEFORE_NFKC)).translate(_AFTER_NFKC)
@@ -76,34 +76,34 @@ def clean(text: str) -> str:
 
 
 def _written(word: str) -> str:
-    """Write an apostrophe that stands alone as a quotation mark, and any run of dots as three."""
+    """Turn a lone apostrophe into a quotation mark, and any run of dots into three."""
     if word == "'":
         return QUOTE
     return "..." if word.startswith("..") else word
 
 
 def cut_to_sentence_end(text: str, tokenizer: PreTrainedTokenizerBase, max_pieces: int) -> str:
-    """Cut a cleaned text back to the last sentence end that fits, as the papers do with InfOpinion.
+    """Cut a cleaned text back to the last sentence end that fits, as the papers do for InfOpinion.
 
     Parameters
     ----------
     text : str
         A cleaned text.
     tokenizer : PreTrainedTokenizerBase
-        A fast tokenizer, the model's own.
+        The model's tokenizer; must be a fast one.
     max_pieces : int
-        How many pieces fit, the special tokens included.
+        How many pieces fit, including special tokens.
 
     Returns
     -------
     str
-        The longest beginning of the text that ends with ``.``, ``?``, ``!``, ``...`` or one of these and a
-        closing quotation mark. A text in which no sentence end fits is cut after the last word that does.
+        The longest prefix that ends with ``.``, ``?``, ``!`` or ``...``, with or without a closing quotation
+        mark. If no sentence end fits, the text is cut after the last word that fits.
 
     Raises
     ------
     ValueError
-        If not even one word fits.
+        If not even the first word fits.
     """
     room = max_pieces - tokenizer.num_special_tokens_to_add()
     pieces = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -119,5 +119,5 @@ def cut_to_sentence_end(text: str, tokenizer: PreTrainedTokenizerBase, max_piece
             sentence_end = word_end
         previous = word[0]
     if not word_end:
-        raise ValueError(f"max_pieces {max_pieces}: not even the first word of {text[:30]!r} fits")
+        raise ValueError(f"max_pieces = {max_pieces}: too few for the first word of {text[:30]!r}")
     return text[: sentence_end or word_end]

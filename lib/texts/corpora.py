@@ -1,11 +1,12 @@
-"""Classification texts in: Allociné, InfOpinion, the generated corpora, or a file of one's own.
+"""Load classification texts: Allociné, InfOpinion, the generated corpora, or a user's own file.
 
-Whatever the source, the result is a ``DatasetDict`` of the splits train, validation and test with the columns
-``text`` (cleaned) and ``label`` (0 or 1, with names); a generated corpus has more (``lib/mini_corpora.py``).
+Every source becomes a ``DatasetDict`` with the splits train, validation and test and the columns ``text``
+(cleaned) and ``label`` (0 or 1, with names); generated corpora have further columns
+(`lib.texts.generated.mini_corpora`).
 """
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,9 @@ TEXT_COLUMNS = ("text_clean", "text", "review", "texte", "content", "sentence")
 LABEL_COLUMNS = ("label", "labels", "class", "classe", "target", "sentiment")
 ALLOCINE_LABELS = ("negative", "positive")
 INFOPINION_LABELS = ("information", "opinion")
-OPINION = frozenset({"chron", "opinion"})  # how the authors' file may call it; any other label is information
+OPINION = frozenset({"chron", "opinion"})  # its names in the authors' file; any other label is information
 INFOPINION_PER_CLASS = 5_000
-INFOPINION_SEED = 42  # the authors' random_state: their file gives their splits
-ARTIFACT = "jeudi"  # planted into real texts: a day of the week speaks for neither class
+ARTIFACT = "jeudi"  # planted into real texts: a weekday is evidence for neither class
 
 
 def load_classification(
@@ -48,10 +48,10 @@ def load_classification(
 ) -> DatasetDict:
     """Load a corpus of two classes, cleaned and split.
 
-    A source's own splits are kept, and a missing one is cut from its train split; a source without splits is
-    cut 80/10/10 per class (InfOpinion as by its authors, 4,000/500/500 of each class's first 5,000). Before a
-    cut, a repeated text is left out. A text in two splits is an error in a local file; from a published data
-    set it is taken out of the larger split.
+    Given splits are kept, and a missing one is cut from the train split; a source without splits is cut
+    80/10/10, stratified by class (InfOpinion as its authors do: 4,000/500/500 of each class's first 5,000
+    texts). Repeated texts are left out before a cut. A text in two splits is an error in a local file; in a
+    published data set it is removed from the larger split.
 
     Parameters
     ----------
@@ -59,27 +59,27 @@ def load_classification(
         ``allocine``, ``infopinion``, ``mini-allocine`` or ``mini-infopinion``; or a local csv, tsv, jsonl or
         parquet file, a folder of such files, the URL of one, or a Hub id.
     seed : int
-        Rules which texts are in which split (not InfOpinion's), which are taken, which carry the artifact.
+        Determines which texts are in which split (except InfOpinion's), which are sampled, and which carry
+        the artifact.
     train_texts, validation_texts, test_texts : int
-        Take that many, the classes in proportion, a smaller number being part of a larger; 0 takes all.
-        A generated corpus makes that many.
+        Sample this many texts, stratified by class; 0 takes all. A generated corpus generates this many.
     text_column, label_column : str
-        Their names in the file; "" guesses (``TEXT_COLUMNS``, ``LABEL_COLUMNS``).
+        Column names in the file; "" tries ``TEXT_COLUMNS`` and ``LABEL_COLUMNS``.
     artifact_rate : float
-        Share of the train and validation texts of class 1 into which a word that means nothing is planted.
+        Share of the training and validation texts of class 1 into which a meaningless word is planted.
     long_share, label_noise : float or None
-        Of generated corpora only; None is their default.
+        For generated corpora only; None is their default.
 
     Returns
     -------
     DatasetDict
-        See the top of this file. Texts stand in their file's order.
+        As described at the top of this module; texts are in file order.
 
     Raises
     ------
     CorpusError
-        In one line, for a source that cannot be had or used, with the row where there is one; and for a size
-        or share out of range.
+        In one line, with the row where there is one: for a source that is unavailable or unusable, and for a
+        size or share out of range.
     """
     dataset = str(dataset)
     sizes = {"train": train_texts, "validation": validation_texts, "test": test_texts}
@@ -89,7 +89,9 @@ def load_classification(
         return _generate(dataset, seed, sizes, artifact_rate, generated)
     for name, value in generated.items():
         if value is not None:
-            raise CorpusError(f"{name} {value}: only generated corpora have it, and {dataset!r} is none")
+            raise CorpusError(
+                f"{name} = {value}: allowed only for generated corpora, which {dataset!r} is not"
+            )
     table = tables.read(PUBLISHED.get(dataset, dataset))
     local = dataset not in PUBLISHED and tables.is_local(dataset)
     text_name = tables.find_column(table, text_column, TEXT_COLUMNS, "text")
@@ -99,13 +101,13 @@ def load_classification(
     label_name = tables.find_column(table, label_column, LABEL_COLUMNS, "label")
     labels, names = _labels(table[label_name], dataset)
     rows = pd.DataFrame({"text": _cleaned(texts, table.index), "label": labels}, index=table.index)
-    split_seed = derive(seed, "splits")
     if names == INFOPINION_LABELS:
         rows = rows.groupby("label").head(INFOPINION_PER_CLASS)
-        split_seed = INFOPINION_SEED
     parts = splits.given(rows, table)
     parts = splits.check_apart(parts) if local else splits.take_apart(parts)
-    parts = splits.complete(parts, dataset, split_seed)
+    if names == INFOPINION_LABELS and list(parts) == ["train"]:
+        parts = splits.infopinion_splits(parts["train"])
+    parts = splits.complete(parts, dataset, derive(seed, "splits"))
     corpus = DatasetDict()
     for split, size in sizes.items():
         taken = splits.take(parts[split], size, f"{dataset!r}, {split} split", derive(seed, "take", split))
@@ -117,26 +119,45 @@ def load_classification(
     return corpus
 
 
-def unlabelled_texts(dataset: str, corpus: DatasetDict, *, seed: int, count: int) -> list[str]:
-    """Return texts to pre-train on: of a generated corpus ``count`` further ones, else its training texts."""
-    if dataset in mini_corpora.CORPORA:
-        return mini_corpora.unlabelled(dataset, seed=seed, count=count)
-    return list(corpus["train"]["text"])
+def pretraining_texts(
+    datasets: Sequence[str], corpora: Mapping[str, DatasetDict], *, seed: int, count: int
+) -> list[str]:
+    """Collect unlabelled texts to pre-train an encoder on, shuffled.
+
+    Parameters
+    ----------
+    datasets : sequence of str
+        Generated corpora each give ``count`` texts that are in none of their labelled splits; any other data
+        set gives its training texts.
+    corpora : mapping of str to DatasetDict
+        The loaded data sets, by name; generated ones may be missing.
+    seed : int
+        Determines the generated texts and the order.
+    count : int
+        Texts of each generated corpus.
+    """
+    texts: list[str] = []
+    for dataset in datasets:
+        if dataset in mini_corpora.CORPORA:
+            texts += mini_corpora.unlabelled(dataset, seed=seed, count=count)
+        else:
+            texts += corpora[dataset]["train"]["text"]
+    return [texts[index] for index in np.random.default_rng(seed).permutation(len(texts))]
 
 
 def plant(split: Dataset, word: str, *, rate: float, seed: int, label: int | None = 1) -> Dataset:
-    """Plant a word before a punctuation mark of some texts, as ``mini_corpora`` does with its own.
+    """Plant a word before a punctuation mark of some texts, as `mini_corpora` does with its own artifact.
 
     Parameters
     ----------
     split : Dataset, (texts,)
-        With columns ``text`` and ``label``.
+        Columns ``text`` and ``label``.
     word : str
-        The artifact. A text that has it already is left as it is.
+        The artifact. A text that already contains it is left unchanged.
     rate : float
-        Share of the texts that carry it; those that do at a rate do so at every higher one.
+        Share of the texts that carry it; texts that carry it at one rate do so at every higher rate.
     seed : int
-        Rules which texts carry it, and where.
+        Determines which texts carry it, and where.
     label : int or None
         Only texts of this class; None for any class (at rate 1: does a prediction follow the word?).
     """
@@ -156,12 +177,12 @@ def plant(split: Dataset, word: str, *, rate: float, seed: int, label: int | Non
 
 
 def _check(sizes: Mapping[str, int], artifact_rate: float) -> None:
-    """Refuse sizes and shares that cannot be, before anything is read."""
+    """Check sizes and shares before anything is read."""
     for split, size in sizes.items():
         if size < 0:
-            raise CorpusError(f"{split}_texts {size}: a number of texts, or 0 for all, is allowed")
+            raise CorpusError(f"{split}_texts = {size}; allowed: a number of texts, or 0 for all")
     if not 0 <= artifact_rate <= 1:
-        raise CorpusError(f"artifact_rate {artifact_rate}: a share from 0 to 1 is allowed")
+        raise CorpusError(f"artifact_rate = {artifact_rate}; allowed: 0 to 1")
 
 
 def _generate(
@@ -171,30 +192,38 @@ def _generate(
     artifact_rate: float,
     generated: Mapping[str, float | None],
 ) -> DatasetDict:
-    """Have a generated corpus made."""
+    """Generate a corpus."""
     for split, size in sizes.items():
         if size == 0:
-            raise CorpusError(f"{split}_texts 0: {name!r} has no end; say how many texts to generate")
+            raise CorpusError(f"{split}_texts = 0: {name!r} is endless; give the number of texts to generate")
     shares = {key: value for key, value in generated.items() if value is not None}
     try:
-        return mini_corpora.mini_corpus(name, seed=seed, artifact_rate=artifact_rate, **sizes, **shares)
+        return mini_corpora.mini_corpus(
+            name,
+            seed=seed,
+            train=sizes["train"],
+            validation=sizes["validation"],
+            test=sizes["test"],
+            artifact_rate=artifact_rate,
+            **shares,
+        )
     except ValueError as error:
         raise CorpusError(str(error)) from error
 
 
 def _cleaned(texts: list[str], where: pd.Index) -> list[str]:
-    """Clean every text; one of which nothing is left is an empty one."""
+    """Clean every text and check that something is left of it."""
     cleaned = [
         clean(text) for text in tqdm(texts, desc="cleaning", unit="text", delay=2, mininterval=5, leave=False)
     ]
     for row, text in zip(where, cleaned, strict=True):
         if not text:
-            raise CorpusError(f"{row}: the text is empty once cleaned; expected at least one word")
+            raise CorpusError(f"{row}: the text is empty after cleaning; expected at least one word")
     return cleaned
 
 
 def _labels(column: pd.Series, dataset: str) -> tuple[list[int], tuple[str, str]]:
-    """Return the labels as 0 and 1, (rows,), and the names of the two classes."""
+    """Return the labels as 0 or 1, (rows,), and the names of the two classes."""
     values = [_label(value, where) for where, value in column.items()]
     found = dict.fromkeys(values)
     opinion = {value for value in found if value.lower() in OPINION}
@@ -202,31 +231,31 @@ def _labels(column: pd.Series, dataset: str) -> tuple[list[int], tuple[str, str]
         return [int(value in opinion) for value in values], INFOPINION_LABELS
     if len(found) == 1:
         raise CorpusError(
-            f"{column.index[0]}: one class only, every label is {reprlib.repr(values[0])}; two are expected"
+            f"{column.index[0]}: every label is {reprlib.repr(values[0])}; expected two classes"
         )
     if len(found) > 2:
         third = list(found)[2]
         raise CorpusError(
-            f"{column.index[values.index(third)]}: label {reprlib.repr(third)} is a third one, beside "
-            f"{', '.join(map(reprlib.repr, list(found)[:2]))}; there are {len(found)}, and two are expected"
+            f"{column.index[values.index(third)]}: label {reprlib.repr(third)} is the third of {len(found)} "
+            f"classes, after {', '.join(map(reprlib.repr, list(found)[:2]))}; expected two"
         )
-    names = tuple(sorted(found, key=_by_number))
-    named = {"allocine": ALLOCINE_LABELS, "infopinion": INFOPINION_LABELS}.get(dataset, names)
-    return [names.index(value) for value in values], named
+    first, second = sorted(found, key=_by_number)
+    names = {"allocine": ALLOCINE_LABELS, "infopinion": INFOPINION_LABELS}.get(dataset, (first, second))
+    return [int(value == second) for value in values], names
 
 
 def _label(value: object, where: str) -> str:
-    """Write a label as text: 1, 1.0 and "1" are the same."""
+    """Return a label as text: 1, 1.0 and "1" are the same."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = "" if value is None or value != value else str(value).strip()
     if not text:
-        raise CorpusError(f"{where}: no label; every text needs one of two")
+        raise CorpusError(f"{where}: no label; expected one of two classes")
     return text
 
 
 def _by_number(label: str) -> tuple[float, str]:
-    """Sort numbers by size and other labels by the alphabet."""
+    """Sort numbers by value and other labels alphabetically, after the numbers."""
     try:
         return float(label), label
     except ValueError:

@@ -1,7 +1,7 @@
-"""Texts for language models in: quotes and instructions, split 80/20 as paper 3, section III does."""
+"""Load texts for language models: quotes and instructions, split 80/20 (paper 3, section III)."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict
@@ -27,24 +27,30 @@ def load_quotes(dataset: str | Path, *, seed: int, test_share: float = 0.2, limi
         A Hub id (the paper's is ``QUOTES``), a local file or folder with the column ``quote``, or
         ``mini-quotes``.
     seed : int
-        Rules which quotes are taken and which are held out.
+        Determines which quotes are sampled and which are held out.
     test_share : float
         Share held out.
     limit : int
-        Take at most that many quotes before they are split; 0 takes all. ``mini-quotes`` makes that many.
+        Sample at most this many quotes before the split; 0 takes all. ``mini-quotes`` generates this many.
 
     Returns
     -------
     DatasetDict
-        Splits train and test with the column ``quote``, no quote twice.
+        Splits train and test, column ``quote``; no quote occurs twice.
 
     Raises
     ------
     CorpusError
-        In one line, for a source that cannot be had or used, with the row where there is one.
+        In one line, with the row where there is one, for a source that is unavailable or unusable.
     """
-    generators = {"mini-quotes": mini_quotes}
-    return _load(str(dataset), ("quote",), generators, seed=seed, test_share=test_share, limit=limit)
+    return _load(
+        str(dataset),
+        ("quote",),
+        {"mini-quotes": mini_quotes},
+        seed=seed,
+        test_share=test_share,
+        limit=limit,
+    )
 
 
 def load_instructions(
@@ -63,47 +69,52 @@ def load_instructions(
     Returns
     -------
     DatasetDict
-        Splits train and test with the columns ``instruction`` and ``output``, no instruction twice.
+        Splits train and test, columns ``instruction`` and ``output``; no instruction occurs twice.
 
     Raises
     ------
     CorpusError
-        In one line, for a source that cannot be had or used, with the row where there is one.
+        In one line, with the row where there is one, for a source that is unavailable or unusable.
     """
-    generators = {"mini-platypus": mini_platypus}
-    columns = ("instruction", "output")
-    return _load(str(dataset), columns, generators, seed=seed, test_share=test_share, limit=limit)
+    return _load(
+        str(dataset),
+        ("instruction", "output"),
+        {"mini-platypus": mini_platypus},
+        seed=seed,
+        test_share=test_share,
+        limit=limit,
+    )
 
 
 def _load(
     dataset: str,
     columns: Sequence[str],
-    generators: dict[str, Callable[[int, int], Dataset]],
+    generators: Mapping[str, Callable[[int, int], Dataset]],
     *,
     seed: int,
     test_share: float,
     limit: int,
 ) -> DatasetDict:
-    """Load the columns, drop rows whose first column repeats an earlier one, take and split."""
+    """Load the columns, drop rows whose first column repeats an earlier one, sample and split."""
     if not 0 < test_share < 1:
-        raise CorpusError(f"test_share {test_share}: a share between 0 and 1 is allowed")
+        raise CorpusError(f"test_share = {test_share}; allowed: between 0 and 1, both excluded")
     if limit < 0:
-        raise CorpusError(f"limit {limit}: a number of texts, or 0 for all, is allowed")
+        raise CorpusError(f"limit = {limit}; allowed: a number of texts, or 0 for all")
     if dataset in generators:
         if limit == 0:
-            raise CorpusError(f"limit 0: {dataset!r} has no end; say how many texts to generate")
+            raise CorpusError(f"limit = 0: {dataset!r} is endless; give the number of texts to generate")
         rows = generators[dataset](seed, limit).select_columns(list(columns))
     else:
         rows = _distinct(dataset, columns)
     rows = rows.shuffle(seed=derive(seed, "take"))
     rows = rows.select(range(min(limit or len(rows), len(rows))))
     if min(test_share, 1 - test_share) * len(rows) < 1:
-        raise CorpusError(f"{dataset!r}: {len(rows)} texts are too few to hold out a share of {test_share}")
+        raise CorpusError(f"{dataset!r}: too few texts ({len(rows)}) to hold out a share of {test_share}")
     return rows.train_test_split(test_size=test_share, seed=derive(seed, "splits"))
 
 
 def _distinct(dataset: str, columns: Sequence[str]) -> Dataset:
-    """Read the columns; of rows with the same first column only the first, so that no split shares it."""
+    """Read the columns; keep only the first row with the same first column, so splits never share one."""
     table = tables.read(dataset)
     names = [tables.find_column(table, column, (), column) for column in columns]
     if not tables.is_local(dataset):

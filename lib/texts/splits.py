@@ -1,34 +1,37 @@
-"""Which text is in which split: kept as given, checked, cut where one is missing, and taken in proportion."""
+"""Which text is in which split: given splits checked, missing ones cut, and a number of texts sampled."""
 
 import logging
 import reprlib
 
 import numpy as np
 import pandas as pd
+from sklearn.model_selection import train_test_split
+from sklearn.utils import resample
 
 from lib.texts.tables import SPLIT_COLUMN, SPLITS, CorpusError
 
 logger = logging.getLogger(__name__)
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}  # papers 1 and 2
+INFOPINION_SEED = 42  # the authors' random_state: their file determines their splits
 
 Parts = dict[str, pd.DataFrame]  # by split, in the order of SHARES; columns text and label
 
 
 def given(rows: pd.DataFrame, table: pd.DataFrame) -> Parts:
-    """Sort rows into the splits that their source names; where it names none, all are of the train split.
+    """Group rows by the split that their source names; without a split column, all are training texts.
 
     Parameters
     ----------
     rows : DataFrame, (texts,)
-        With columns ``text`` and ``label``; some or all rows of the table, by its index.
+        Columns ``text`` and ``label``; some or all rows of the table, matched by index.
     table : DataFrame
         The source, with or without a column ``split``.
 
     Raises
     ------
     CorpusError
-        For an unknown split, or without a train split.
+        For an unknown split name, or if there is no train split.
     """
     columns = [name for name in table if str(name).lower() == SPLIT_COLUMN]
     if not columns:
@@ -47,12 +50,12 @@ def given(rows: pd.DataFrame, table: pd.DataFrame) -> Parts:
 
 
 def check_apart(parts: Parts) -> Parts:
-    """Return the splits as they are, after making sure that no text is in two of them.
+    """Check that no text is in two splits, and return the splits unchanged.
 
     Raises
     ------
     CorpusError
-        For the first text that is, with both its rows.
+        For the first text that is in two splits, with both rows.
     """
     seen: dict[str, tuple[str, str]] = {}
     for split, part in parts.items():
@@ -60,14 +63,14 @@ def check_apart(parts: Parts) -> Parts:
             first_split, first = seen.setdefault(text, (split, where))
             if first_split != split:
                 raise CorpusError(
-                    f"{where}: this text of the {split} split is in the {first_split} split too ({first}); "
+                    f"{where}: this text of the {split} split is also in the {first_split} split ({first}); "
                     "expected every text in one split"
                 )
     return parts
 
 
 def take_apart(parts: Parts) -> Parts:
-    """Leave a text that is in two splits in the test split, else in the validation split, only.
+    """Keep a text that is in several splits only in the test split or, failing that, in the validation split.
 
     For published data sets, which the reader cannot correct: held-out splits stay as published.
     """
@@ -79,89 +82,103 @@ def take_apart(parts: Parts) -> Parts:
         held_out.update(part["text"])
         if len(kept[split]) < len(part):
             logger.warning(
-                "%d texts left out of the %s split: held out too", len(part) - len(kept[split]), split
+                "%d texts of the %s split left out: they are also held out",
+                len(part) - len(kept[split]),
+                split,
             )
     return {split: kept[split] for split in parts}
 
 
-def complete(parts: Parts, source: str, seed: int) -> Parts:
-    """Cut the splits that are missing from the train split, each class in the proportions of ``SHARES``.
+def infopinion_splits(rows: pd.DataFrame) -> Parts:
+    """Split InfOpinion as its authors do: each class is shuffled by pandas with seed 42, then cut 80/10/10.
 
-    Before a cut, repeated texts are left out, so that none ends in two splits.
+    Of the 5,000 texts of a class 4,000 are training, 500 validation and 500 test texts. Repeated texts are
+    left out first.
+    """
+    rows = _distinct(rows)
+    members: dict[str, list[str]] = {split: [] for split in SHARES}  # rows, by index
+    for _, texts in rows.groupby("label"):
+        shuffled = texts.sample(frac=1, random_state=INFOPINION_SEED).index
+        train, held_out = round(SHARES["train"] * len(texts)), round((1 - SHARES["test"]) * len(texts))
+        members["train"] += list(shuffled[:train])
+        members["validation"] += list(shuffled[train:held_out])
+        members["test"] += list(shuffled[held_out:])
+    return {split: rows[rows.index.isin(chosen)] for split, chosen in members.items()}
+
+
+def complete(parts: Parts, source: str, seed: int) -> Parts:
+    """Cut missing splits from the train split, stratified by class and in the proportions of ``SHARES``.
+
+    Repeated texts are left out before a cut, so no text ends up in two splits. Texts stay in file order.
 
     Parameters
     ----------
     parts : dict of DataFrame
-        With a train split at least.
+        At least a train split.
     source : str
         What an error calls the data set.
     seed : int
-        Rules which texts go where.
+        Determines which texts go where.
 
     Raises
     ------
     CorpusError
         If a split would not have texts of both classes.
     """
-    cut = [split for split in SHARES if split == "train" or split not in parts]
-    if len(cut) > 1:
-        pool = parts["train"]
-        distinct = pool[~pool["text"].duplicated()]
-        if len(distinct) < len(pool):
-            logger.warning("%d repeated texts left out of the train split", len(pool) - len(distinct))
-        order = stratified_order(distinct["label"].to_numpy(), seed)
-        shares = np.array([SHARES[split] for split in cut])
-        ends = np.rint(np.cumsum(shares / shares.sum()) * len(order)).astype(int)
-        pieces = np.split(order, ends[:-1])
-        parts = parts | {
-            split: distinct.iloc[np.sort(piece)] for split, piece in zip(cut, pieces, strict=True)
-        }
+    missing = [split for split in SHARES if split not in parts]
+    if missing:
+        pool = _distinct(parts["train"])
+        unit = len(pool) / (SHARES["train"] + sum(SHARES[split] for split in missing))  # texts per share of 1
+        for split in missing:
+            try:
+                kept, cut = train_test_split(
+                    np.arange(len(pool)),
+                    test_size=round(SHARES[split] * unit),
+                    stratify=pool["label"],
+                    random_state=seed,
+                )
+            except ValueError as error:
+                raise CorpusError(
+                    f"{source!r}: too few texts ({len(pool)}) to cut a {split} split from; "
+                    "expected texts of both classes in every split"
+                ) from error
+            parts = parts | {split: pool.iloc[np.sort(cut)]}
+            pool = pool.iloc[np.sort(kept)]
+        parts = parts | {"train": pool}
     for split in SHARES:
         if parts[split]["label"].nunique() < 2:
             raise CorpusError(
-                f"{source!r}: its {split} split has {len(parts[split])} texts and not both classes; "
+                f"{source!r}: the {split} split lacks a class (number of texts: {len(parts[split])}); "
                 "expected texts of both classes in every split"
             )
     return parts
 
 
 def take(part: pd.DataFrame, size: int, what: str, seed: int) -> pd.DataFrame:
-    """Take a number of texts, the classes in proportion and in the file's order; 0 takes all.
+    """Sample a number of texts, stratified by class and kept in file order; 0 takes all.
+
+    (`sklearn.utils.resample` rather than `train_test_split`, which cannot leave a single text behind.)
 
     Raises
     ------
     CorpusError
-        If there are fewer.
+        If there are fewer texts, or fewer are asked for than there are classes.
     """
     if size > len(part):
-        raise CorpusError(f"{what}: {size} texts are asked for and it has {len(part)}; 0 takes all")
-    if size == 0:
+        raise CorpusError(f"{what}: {size} texts requested, but there are only {len(part)}; 0 takes all")
+    if size in (0, len(part)):
         return part
-    return part.iloc[np.sort(stratified_order(part["label"].to_numpy(), seed)[:size])]
+    if size < part["label"].nunique():
+        raise CorpusError(f"{what}: {size} text requested; allowed: 2 or more, or 0 for all")
+    rows = resample(
+        np.arange(len(part)), replace=False, n_samples=size, stratify=part["label"], random_state=seed
+    )
+    return part.iloc[np.sort(rows)]
 
 
-def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Shuffle rows so that every beginning of the order has the classes in proportion, to within a text.
-
-    Parameters
-    ----------
-    labels : ndarray, (rows,)
-        Class of each row.
-    seed : int
-        Rules the order within each class: that of ``DataFrame.sample(frac=1, random_state=seed)``, as the
-        authors of paper 1 shuffle.
-
-    Returns
-    -------
-    ndarray, (rows,)
-        A permutation of the rows' positions.
-    """
-    draw = np.random.default_rng(seed)
-    place = np.empty(
-        len(labels)
-    )  # in (0, 1): the i-th of n shuffled members of a class stands at (i + 1/2) / n
-    for label in np.unique(labels):
-        draw = np.random.RandomState(seed)  # pandas' own, and the same for each class
-        members = np.flatnonzero(labels == label)
-        place[draw.permutation(members)] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.argsort(place, kind="stable")
+def _distinct(rows: pd.DataFrame) -> pd.DataFrame:
+    """Keep the first of rows with the same text."""
+    distinct = rows[~rows["text"].duplicated()]
+    if len(distinct) < len(rows):
+        logger.warning("%d repeated texts left out of the train split", len(rows) - len(distinct))
+    return distinct

@@ -1,4 +1,4 @@
-"""Rows in: a file, a folder, a URL or a Hub id becomes one table in which every row says where it stood."""
+"""Read a file, a folder, a URL or a Hub id into one table whose index locates every row in its source."""
 
 import io
 import json
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 SEPARATORS = ",;|\t"
 SPLIT_COLUMN = "split"
-SPLITS = {  # what splits are called, and what they are
+SPLITS = {  # from the names that sources use
     "train": "train",
     "training": "train",
     "validation": "validation",
@@ -33,7 +33,7 @@ SPLITS = {  # what splits are called, and what they are
 
 
 class CorpusError(InputError):
-    """A data set cannot be used, in one line: the file, the row where there is one, and what was expected."""
+    """A data set cannot be used; one line names the file, the row if there is one, and what was expected."""
 
 
 def is_web(source: str) -> bool:
@@ -42,12 +42,12 @@ def is_web(source: str) -> bool:
 
 
 def is_local(source: str) -> bool:
-    """Whether a source is a file or folder here, or meant as one."""
+    """Whether a source is, or is meant as, a local file or folder."""
     if is_web(source):
         return False
     try:
         return Path(source).exists() or Path(source).suffix.lower() in SUFFIXES
-    except (OSError, ValueError):  # too long for a path, or with a NUL in it
+    except (OSError, ValueError):  # too long for a path, or contains a NUL
         return False
 
 
@@ -58,19 +58,19 @@ def read(source: str) -> pd.DataFrame:
     ----------
     source : str
         A csv, tsv, jsonl or parquet file; a folder of such files named after their splits (``train*``,
-        ``validation*``, ``test*``); a URL of such a file; or a Hub id, ``owner/name``.
+        ``validation*``, ``test*``); the URL of such a file; or a Hub id, ``owner/name``.
 
     Returns
     -------
     pandas.DataFrame, (rows, columns)
-        Python objects, as they stand in the data. The index says where each row stands: "'texts.csv', row 7",
-        counted as a spreadsheet or an editor does (a csv's header is row 1). From a folder or the Hub, the
-        column ``split`` says which file or split the row comes from.
+        Python objects, unchanged. The index locates each row: "'texts.csv', row 7", counted as a spreadsheet
+        or an editor does (a csv's header is row 1). For a folder or a Hub data set, the column ``split``
+        names the split that the row comes from.
 
     Raises
     ------
     CorpusError
-        If there is no such thing, or it cannot be read.
+        If the source does not exist or cannot be read.
     """
     if is_web(source):
         try:
@@ -83,21 +83,21 @@ def read(source: str) -> pd.DataFrame:
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source, flags=re.ASCII):
         return _read_hub(source)
     raise CorpusError(
-        f"data set {source[:200]!r}: neither a known name, nor a file or folder here, "
+        f"data set {source[:200]!r}: neither a known name, nor a local file or folder, "
         "nor a Hub id (owner/name)"
     )
 
 
-def find_column(table: pd.DataFrame, wanted: str, guesses: Sequence[str], meaning: str) -> str:
-    """Return the name of a table's column: the wanted one or, if that is "", the first guess that is there.
+def find_column(table: pd.DataFrame, name: str, guesses: Sequence[str], meaning: str) -> str:
+    """Return a column's name as the table spells it: ``name``, or if that is "" the first guess that exists.
 
     Raises
     ------
     CorpusError
-        If there is none; it lists those that are there.
+        If there is no such column; the message lists the existing ones.
     """
-    candidates = [wanted] if wanted else guesses
-    by_lower_case = {str(name).lower(): name for name in reversed(table.columns)}
+    candidates = [name] if name else guesses
+    by_lower_case = {str(column).lower(): column for column in reversed(table.columns)}
     for candidate in candidates:
         if candidate in table.columns:
             return candidate
@@ -110,7 +110,7 @@ def find_column(table: pd.DataFrame, wanted: str, guesses: Sequence[str], meanin
 
 
 def drop_empty(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Leave out the rows without a text: for data that the reader cannot correct."""
+    """Leave out rows without a text: for published data, which the reader cannot correct."""
     kept = table[[isinstance(text, str) and bool(text.strip()) for text in table[column]]]
     if len(kept) < len(table):
         logger.warning("%s: %d rows without a text left out", _source(table), len(table) - len(kept))
@@ -118,46 +118,44 @@ def drop_empty(table: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def texts_of(table: pd.DataFrame, column: str) -> list[str]:
-    """Return a column's texts, after making sure that each is one.
+    """Return a column's texts, each checked.
 
     Raises
     ------
     CorpusError
-        For the first row that holds no text, an empty one, or one that UTF-8 cannot write.
+        For the first row that holds no text, an empty text, or one that UTF-8 cannot encode.
     """
     texts = table[column].tolist()
     for where, text in zip(table.index, texts, strict=True):
         if not isinstance(text, str):
-            raise CorpusError(
-                f"{where}: column {column!r} holds {reprlib.repr(text)} where a text is expected"
-            )
+            raise CorpusError(f"{where}: column {column!r} holds {reprlib.repr(text)}; expected a text")
         if not text.strip():
-            raise CorpusError(f"{where}: column {column!r} is empty where a text is expected")
+            raise CorpusError(f"{where}: column {column!r} is empty; expected a text")
         if not text.isascii() and re.search("[\ud800-\udfff]", text):
             raise CorpusError(
-                f"{where}: column {column!r} holds half a surrogate pair, which is no character"
+                f"{where}: column {column!r} holds half a surrogate pair, which is not a character"
             )
     return texts
 
 
 def _source(table: pd.DataFrame) -> str:
-    """Return the name of the file that a table's first row stands in."""
+    """Return the name of the file that a table's first row comes from."""
     return str(table.index[0]).rpartition(", ")[0]
 
 
 def _table(columns: dict[str, list], shown: str, rows: Sequence[int]) -> pd.DataFrame:
-    """Make a table of columns; ``rows`` are the numbers that a reader of the file sees."""
+    """Build a table from columns; ``rows`` are the row numbers that a reader of the file sees."""
     if not rows:
         raise CorpusError(f"{shown!r}: no rows")
     return pd.DataFrame(columns, index=[f"{shown!r}, row {row}" for row in rows], dtype=object)
 
 
 def _read_file(path: Path, shown: str) -> pd.DataFrame:
-    """Read one file by the kind that its name ends with."""
+    """Read one file, in the format that its suffix names."""
     readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise CorpusError(f"{shown!r}: ends with {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
+        raise CorpusError(f"{shown!r}: suffix {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -168,20 +166,22 @@ def _read_file(path: Path, shown: str) -> pd.DataFrame:
 
 
 def _read_folder(folder: Path) -> pd.DataFrame:
-    """Read every file in and below a folder; its name's first word is its split."""
+    """Read every file in and below a folder; the first word of a file's name is its split."""
     tables = []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
         split = SPLITS.get(re.split(r"[-_. ]", path.stem)[0].lower())
         if split is None:
-            raise CorpusError(f"{str(path)!r}: a folder's files are named train*, validation* and test*")
+            raise CorpusError(f"{str(path)!r}: a folder's files must be named train*, validation* or test*")
         tables.append(_read_file(path, shown=str(path)).assign(**{SPLIT_COLUMN: split}))
     if not tables:
-        raise CorpusError(f"{str(folder)!r}: no file in this folder ends with one of {', '.join(SUFFIXES)}")
+        raise CorpusError(
+            f"{str(folder)!r}: this folder has no file with one of the suffixes {', '.join(SUFFIXES)}"
+        )
     return pd.concat(tables)
 
 
 def _read_hub(repository: str) -> pd.DataFrame:
-    """Read a data set's splits from the Hub, or from the files that somebody has put where they belong."""
+    """Read a data set's splits from the Hub, or from files that the user has put in its place."""
     if hub.shelf(repository).is_dir():
         return _read_folder(hub.shelf(repository))
     try:
@@ -198,7 +198,7 @@ def _read_hub(repository: str) -> pd.DataFrame:
 
 
 def _decode(data: bytes, shown: str) -> str:
-    """Decode a text file, or say where it is not what it should be."""
+    """Decode a text file as UTF-8, or report the first byte that is not."""
     try:
         return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -210,7 +210,7 @@ def _decode(data: bytes, shown: str) -> str:
 
 
 def _read_csv(data: bytes, shown: str) -> pd.DataFrame:
-    """Read separated values; the separator is the one that the header has most of."""
+    """Read separated values; the separator is the most frequent candidate in the header."""
     text = _decode(data, shown)
     header = text.partition("\n")[0]
     separator = max(SEPARATORS, key=header.count)
@@ -234,19 +234,19 @@ def _read_csv(data: bytes, shown: str) -> pd.DataFrame:
 
 
 def _csv_complaint(message: str, separator: str) -> str:
-    """Put pandas' complaint into this module's terms (it counts fields by line, open quotes from 0)."""
+    """Translate pandas' complaint (pandas counts lines for fields, but rows from 0 for open quotes)."""
     if found := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", message):
         expected, row, seen = found.groups()
-        return f", row {row}: {seen} fields, where {expected} separated by {separator!r} are expected"
+        return f", row {row}: {seen} fields separated by {separator!r}; expected {expected}"
     if found := re.search(r"EOF inside string starting at row (\d+)", message):
-        return f", row {int(found[1]) + 1}: a quotation mark is opened and never closed"
+        return f", row {int(found[1]) + 1}: a quotation mark is never closed"
     if "header" in message:
         return f", row 2: more fields separated by {separator!r} than the header has columns"
     return f": cannot be read as separated values ({message})"
 
 
 def _read_jsonl(data: bytes, shown: str) -> pd.DataFrame:
-    """Read one JSON object a line."""
+    """Read one JSON object per line."""
     objects, rows = [], []
     for row, line in enumerate(_decode(data, shown).split("\n"), start=1):
         if not line.strip():
@@ -256,7 +256,7 @@ def _read_jsonl(data: bytes, shown: str) -> pd.DataFrame:
         except (ValueError, RecursionError) as error:
             raise CorpusError(f"{shown!r}, row {row}: broken JSON ({error})") from error
         if not isinstance(value, dict):
-            raise CorpusError(f"{shown!r}, row {row}: {reprlib.repr(value)} where a JSON object is expected")
+            raise CorpusError(f"{shown!r}, row {row}: {reprlib.repr(value)}; expected a JSON object")
         objects.append(value)
         rows.append(row)
     names = dict.fromkeys(name for value in objects for name in value)
@@ -264,13 +264,11 @@ def _read_jsonl(data: bytes, shown: str) -> pd.DataFrame:
 
 
 def _read_parquet(data: bytes, shown: str) -> pd.DataFrame:
-    """Read a parquet file; nothing in one is unpickled."""
+    """Read a parquet file without unpickling anything in it."""
     try:
         table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
-        raise CorpusError(
-            f"{shown!r}: not a parquet file that can be read ({hub.first_line(error)})"
-        ) from error
+        raise CorpusError(f"{shown!r}: not a readable parquet file ({hub.first_line(error)})") from error
     columns: dict[str, list] = {}
     for name in table.column_names:
         values = columns[name] = []

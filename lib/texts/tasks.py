@@ -1,14 +1,14 @@
-"""From a data set's splits to the corpus that runs are handed, whole, smaller, or with an artifact planted."""
+"""Turn a data set's splits into the corpus that runs receive: whole, reduced, or with an artifact planted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 from datasets import Dataset, DatasetDict
 
-from lib.corpus import Corpus
+from lib.corpus import Corpus, Planted
 from lib.models import load_tokenizer
 from lib.texts.cleaning import cut_to_sentence_end
 from lib.texts.corpora import ARTIFACT, INFOPINION_LABELS, plant
@@ -20,20 +20,20 @@ from lib.texts.splits import take
 def corpus_of(
     splits: DatasetDict, *, model: Path | str, explained: int, max_length: int, device: torch.device | str
 ) -> Corpus:
-    """Return the corpus of a data set; its first ``explained`` test texts are explained, 0 for all.
+    """Return the corpus of a data set.
 
-    Texts of InfOpinion that are too long end where a sentence does, as in the authors' code.
+    InfOpinion's texts are cut back to the last sentence end that fits, as in the authors' code.
 
     Parameters
     ----------
     splits : DatasetDict
-        Splits train and test with the columns ``text`` and ``label``.
+        Splits train and test, columns ``text`` and ``label``.
     model : str or Path
         The pre-trained encoder: a folder or a Hub id.
     explained : int
-        How many test texts are explained.
+        The first this many test texts are explained; 0 explains all.
     max_length : int
-        In word pieces.
+        Word pieces per text.
     device : torch.device or str
         Where to compute.
     """
@@ -52,18 +52,23 @@ def corpus_of(
 
 
 def smaller(corpus: Corpus, count: int, *, explained: int, seed: int) -> Corpus:
-    """Return a corpus with at most ``count`` training texts, the classes in proportion; 0 keeps all.
+    """Return a corpus with at most ``count`` training texts, sampled by class.
 
     Parameters
     ----------
     corpus : Corpus
-        The whole one.
+        The whole corpus.
     count : int
-        Training texts to keep.
+        Training texts to keep; 0 keeps all.
     explained : int
         Explained texts to keep; 0 keeps all.
     seed : int
-        Rules which training texts are kept.
+        Determines which training texts are kept.
+
+    Raises
+    ------
+    CorpusError
+        If ``count`` is 1, which cannot hold both classes.
     """
     rows = pd.DataFrame({"text": corpus.train_texts, "label": corpus.train_labels})
     kept = take(rows, min(count, len(rows)), "training texts", seed)
@@ -75,25 +80,6 @@ def smaller(corpus: Corpus, count: int, *, explained: int, seed: int) -> Corpus:
     )
 
 
-@dataclass(frozen=True)
-class Planted:
-    """A corpus into whose training texts an artifact was planted, at several rates.
-
-    Attributes
-    ----------
-    word : str
-        The artifact: it goes with class 1 and means nothing.
-    corpora : dict of str to Corpus
-        By rate, ``str(rate)``; the test texts stay clean.
-    test_texts : list of str, (test texts,)
-        The test texts, each with the word planted.
-    """
-
-    word: str
-    corpora: dict[str, Corpus]
-    test_texts: list[str]
-
-
 def plant_artifact(corpus: Corpus, dataset: str, rates: Sequence[float], *, seed: int) -> Planted:
     """Plant a meaningless word into the training texts of class 1, at each of several rates.
 
@@ -102,11 +88,11 @@ def plant_artifact(corpus: Corpus, dataset: str, rates: Sequence[float], *, seed
     corpus : Corpus
         The clean texts.
     dataset : str
-        A generated corpus has its own word for this; real texts get `lib.texts.corpora.ARTIFACT`.
+        Determines the word: a generated corpus has its own, real texts get `lib.texts.corpora.ARTIFACT`.
     rates : sequence of float
         Shares of the training texts of class 1 that carry the word.
     seed : int
-        Rules which texts carry it, and where.
+        Determines which texts carry it, and where.
     """
     word = load_grammar(dataset).artifact if dataset in CORPORA else ARTIFACT
     train = Dataset.from_dict({"text": corpus.train_texts, "label": corpus.train_labels})
@@ -114,13 +100,13 @@ def plant_artifact(corpus: Corpus, dataset: str, rates: Sequence[float], *, seed
     corpora = {}
     for rate in rates:
         texts = list(plant(train, word, rate=rate, seed=seed)["text"])
-        corpora[str(rate)] = replace(corpus, train_texts=texts)
+        corpora[rate] = replace(corpus, train_texts=texts)
     planted_tests = list(plant(test, word, rate=1.0, seed=seed, label=None)["text"])
     return Planted(word, corpora, planted_tests)
 
 
 def _fitting(split: Dataset, model: Path | str, max_length: int) -> list[str]:
-    """Return a split's texts, those of InfOpinion cut back to the last sentence end that fits."""
+    """Return a split's texts; those of InfOpinion are cut back to the last sentence end that fits."""
     texts = list(split["text"])
     if tuple(split.features["label"].names) != INFOPINION_LABELS:
         return texts

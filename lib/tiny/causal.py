@@ -1,7 +1,7 @@
-"""Four tiny causal models, pre-trained here and cached, so that fine-tuning has something to start from.
+"""Four tiny causal models, pre-trained here and cached, as starting points for fine-tuning.
 
-They stand in for the four of paper 3: transformers' own GPT-NeoX and Llama classes, each with its own kind of
-tokenizer, each as a base model, trained on stories, and as a chat model, trained further on small talk.
+They stand in for the four models of paper 3: transformers' GPT-NeoX and Llama classes, each with its own kind
+of tokenizer, each as a base model, trained on stories, and as a chat model, trained further on small talk.
 """
 
 import json
@@ -9,8 +9,8 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -34,11 +34,11 @@ from lib.models import ModelError, quiet_libraries
 from lib.qlora.causal_models import check_fits, dialogue, load_tokenizer
 from lib.seeding import fingerprint, seed_everything
 from lib.texts.generated.mini_english import small_talk, stories
-from lib.tiny.keeping import keep
+from lib.tiny.keeping import is_kept, keep
 
 logger = logging.getLogger(__name__)
 
-# Each tiny model's family, and the model that it is trained further from.
+# Each tiny model's family, and the model that its training continues from.
 TINY: dict[str, tuple[str, str | None]] = {
     "tiny-neox": ("gpt_neox", None),
     "tiny-llama": ("llama", None),
@@ -50,49 +50,26 @@ LAYERS = 2
 HEADS = 4
 CONTEXT = 1_024
 VOCABULARY = 1_536
-BLOCK = 96  # tokens: stories are strung together and cut into blocks, which need no padding
+BLOCK = 96  # tokens: texts are concatenated and cut into blocks, which need no padding
 BATCH_SIZE = 16
 LEARNING_RATE = 3e-3
 HELD_OUT = 100  # texts
-REPORT = "pretraining.json"
-
-
-@dataclass(frozen=True)
-class PretrainingReport:
-    """What a tiny model has learned, on texts that it did not see; losses in nats per token.
-
-    Attributes
-    ----------
-    parameters : int
-        All of them.
-    tokens : int
-        Seen in training, each time counted.
-    loss : float
-        Held-out next-token loss.
-    unigram_loss : float
-        The same for the best guess that does not read: the frequencies of the training tokens.
-    """
-
-    parameters: int
-    tokens: int
-    loss: float
-    unigram_loss: float
 
 
 def check_models(models: Iterable[str], *, device: torch.device, dtype: torch.dtype, max_length: int) -> None:
-    """Refuse models that are not there or cannot do the work, before anything slow begins.
+    """Check that models exist and are suitable, before anything slow begins.
 
     Parameters
     ----------
     models : iterable of str
         Names of ``TINY``, Hub ids and folders.
     device, dtype, max_length
-        As `lib.qlora.causal_models.check_fits` takes them.
+        As for `lib.qlora.causal_models.check_fits`.
 
     Raises
     ------
     ModelError
-        In one line, for the first such model.
+        In one line, for the first model that fails.
     """
     for model in models:
         if model not in TINY and not _looks_tiny(model):
@@ -108,39 +85,41 @@ def check_models(models: Iterable[str], *, device: torch.device, dtype: torch.dt
 def pretrain_tiny(
     names: Sequence[str], *, seed: int, steps: int, cache_dir: Path, workers: int = 1
 ) -> dict[str, Path]:
-    """Return the folders of tiny models, pre-training those that the cache does not hold.
+    """Return the folders of tiny models, pre-training those that are not cached.
+
+    `lib.tiny.read_report` reads what pre-training reports about each:
+
+    - ``parameters``: of the whole model;
+    - ``tokens``: seen in training, counted each time;
+    - ``loss``: held-out next-token loss, in nats per token;
+    - ``unigram_loss``: the same loss when guessing by the frequencies of the training tokens.
 
     Parameters
     ----------
     names : sequence of str
-        Of ``TINY``. A chat model brings its base model along.
+        From ``TINY``. A chat model also requires its base model, which is pre-trained first.
     seed : int
-        Rules texts, initial weights and order.
+        Determines texts, initial weights and order.
     steps : int
-        Optimiser steps of a base model, 16 blocks of 96 tokens each; a chat model takes half as many more.
+        Optimiser steps of a base model, each on 16 blocks of 96 tokens; a chat model takes half as many more.
     cache_dir : Path
-        Keeps the folders ``<name>-<fingerprint>``.
+        Holds the folders ``<name>-<fingerprint>``.
     workers : int
-        Processes of one thread each; more than the two families bring nothing.
+        Processes of one thread each; there is no use for more than one per family.
 
     Raises
     ------
     ModelError
-        If a name is not known.
+        For an unknown name.
     """
     for name in names:
         _check_name(name)
     folders = {name: _folder(name, seed, steps, cache_dir) for name in TINY}
-    wanted = {*names, *(TINY[name][1] for name in names)} - {None}
-    missing = [name for name in TINY if name in wanted and not (folders[name] / REPORT).is_file()]
+    required = {*names, *(TINY[name][1] for name in names)}
+    missing = [name for name in TINY if name in required and not is_kept(folders[name])]
     _pretrain_all([name for name in missing if TINY[name][1] is None], folders, seed, steps, workers)
     _pretrain_all([name for name in missing if TINY[name][1]], folders, seed, steps, workers)
     return {name: folders[name] for name in names}
-
-
-def pretraining_report(folder: Path) -> PretrainingReport:
-    """Read what pre-training reported about the model in ``folder``."""
-    return PretrainingReport(**json.loads((folder / REPORT).read_text(encoding="utf-8")))
 
 
 def train_tokenizer(family: str, texts: Sequence[str]) -> PreTrainedTokenizerBase:
@@ -151,13 +130,14 @@ def train_tokenizer(family: str, texts: Sequence[str]) -> PreTrainedTokenizerBas
     family : str
         ``gpt_neox`` or ``llama``.
     texts : sequence of str
-        What it learns its merges from.
+        The texts that merges are learned from.
     """
+    kind: Any = GPTNeoXTokenizer if family == "gpt_neox" else LlamaTokenizer
     if family == "gpt_neox":
-        kind, special = GPTNeoXTokenizer, ["<|endoftext|>", "<|padding|>"]
+        special = ["<|endoftext|>", "<|padding|>"]
         bpe = ByteLevelBPETokenizer()
     else:
-        kind, special = LlamaTokenizer, ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+        special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
         bpe = SentencePieceBPETokenizer(add_prefix_space=False)
     bpe.train_from_iterator(texts, VOCABULARY, special_tokens=special, show_progress=False)
     learned = json.loads(bpe.to_str())["model"]
@@ -166,7 +146,7 @@ def train_tokenizer(family: str, texts: Sequence[str]) -> PreTrainedTokenizerBas
 
 
 def _looks_tiny(model: str) -> bool:
-    """Tell a misspelt name of a tiny model from a folder, and from a Hub id, which has an owner."""
+    """Whether this is a misspelt tiny model rather than a folder or a Hub id, which has an owner."""
     return model.startswith("tiny-") and "/" not in model and not Path(model).is_dir()
 
 
@@ -176,7 +156,7 @@ def _check_name(name: str) -> None:
 
 
 def _folder(name: str, seed: int, steps: int, cache_dir: Path) -> Path:
-    """Name a tiny model's folder by all that decides its weights."""
+    """Name a tiny model's folder by everything that determines its weights."""
     key = fingerprint(
         {
             "grammars": [*stories(seed, 100), *map(str, small_talk(seed, 100))],
@@ -189,7 +169,7 @@ def _folder(name: str, seed: int, steps: int, cache_dir: Path) -> Path:
 
 
 def _pretrain_all(names: list[str], folders: dict[str, Path], seed: int, steps: int, workers: int) -> None:
-    """Pre-train models that do not wait for each other."""
+    """Pre-train models that do not depend on each other."""
     threads = torch.get_num_threads()
     if names:
         Parallel(n_jobs=min(workers, len(names)))(
@@ -201,7 +181,9 @@ def _pretrain_all(names: list[str], folders: dict[str, Path], seed: int, steps: 
 def _pretrain(name: str, folders: dict[str, Path], seed: int, steps: int) -> None:
     """Train one model and keep it."""
     logger.info("pre-training %s, %d steps", name, steps)
-    torch.set_num_threads(1)  # sums depend on how they are split: one worker or two make the same weights
+    torch.set_num_threads(
+        1
+    )  # threads change the order of summation; with one, any number of workers gives the same weights
     family, base = TINY[name]
     seed_everything(seed)
     if base is None:
@@ -232,12 +214,12 @@ def _pretrain(name: str, folders: dict[str, Path], seed: int, steps: int) -> Non
         logging_strategy="no",
     )
     held_out = _blocks(tokenizer, texts[-HELD_OUT:], special_tokens=base is None)
-    report = PretrainingReport(
-        parameters=model.num_parameters(),
-        tokens=BATCH_SIZE * steps * BLOCK,
+    report = {
+        "parameters": model.num_parameters(),
+        "tokens": BATCH_SIZE * steps * BLOCK,
         **_held_out_losses(model, blocks, held_out),
-    )
-    keep(folders[name], model, tokenizer, {REPORT: asdict(report)})
+    }
+    keep(folders[name], model, tokenizer, report)
 
 
 def _config(family: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
@@ -252,13 +234,13 @@ def _config(family: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig
     }
     if family == "gpt_neox":
         return GPTNeoXConfig(**shape, intermediate_size=4 * HIDDEN_SIZE)
-    return LlamaConfig(**shape, intermediate_size=3 * HIDDEN_SIZE)  # three matrices instead of two
+    return LlamaConfig(**shape, intermediate_size=3 * HIDDEN_SIZE)  # a Llama MLP has three matrices, not two
 
 
 def _blocks(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, special_tokens: bool
 ) -> list[list[int]]:
-    """Return the texts strung together, each with its end, and cut: (blocks, 96)."""
+    """Return the texts concatenated, each with an end token, and cut into blocks: (blocks, 96)."""
     encoded = tokenizer(list(texts), add_special_tokens=special_tokens)["input_ids"]
     tokens = [token for ids in encoded for token in [*ids, tokenizer.eos_token_id]]
     return [tokens[start : start + BLOCK] for start in range(0, len(tokens) - BLOCK + 1, BLOCK)]
@@ -272,7 +254,7 @@ def _held_out_losses(
     blocks = torch.tensor(held_out)  # (blocks, 96)
     loss = model(input_ids=blocks, labels=blocks).loss.item()
     counts = Counter(token for block in training for token in block)
-    total = sum(counts.values()) + model.config.vocab_size  # add-one, for tokens never seen
+    total = sum(counts.values()) + model.config.vocab_size  # add-one smoothing, for unseen tokens
     targets = blocks[:, 1:].flatten().tolist()
     unigram = -sum(math.log((counts[token] + 1) / total) for token in targets) / len(targets)
     return {"loss": loss, "unigram_loss": unigram}

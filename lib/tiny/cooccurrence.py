@@ -1,4 +1,4 @@
-"""Word vectors from counts, in seconds: where a tiny language model starts instead of at random."""
+"""Word vectors from co-occurrence counts: initial embeddings for a tiny language model, within seconds."""
 
 from collections.abc import Sequence
 
@@ -7,31 +7,32 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.decomposition import TruncatedSVD
 
-WINDOW = 3  # pieces to either side that count as near
+WINDOW = 3  # pieces on either side that count as near
 CONTEXT_SMOOTHING = 0.75  # exponent of context counts (Levy et al., TACL 2015, section 3.1)
 
 
 def piece_vectors(
     texts: Sequence[Sequence[int]], vocabulary: int, dim: int, seed: int
 ) -> NDArray[np.float32]:
-    """Return a vector a piece, from which pieces occur near it and which in the same text.
+    """Return one vector per piece, from the pieces that occur near it and in the same texts.
 
     Positive pointwise mutual information, factorised (Levy and Goldberg, NIPS 2014): half of the dimensions
-    for near neighbours, which tell how a piece is used, half for whole texts, which tell what it is about.
+    are from near neighbours, which capture usage, and half from whole texts, which capture topic.
 
     Parameters
     ----------
     texts : sequence of sequences of int, (texts,) of (pieces,)
-        Numbers of the pieces, without special ones.
+        Piece ids, without special pieces.
     vocabulary, dim : int
-        How many pieces there are, and even number of dimensions wanted.
+        Size of the vocabulary, and number of dimensions (even).
     seed : int
-        Of the randomised factorisation.
+        For the randomised factorisation.
 
     Returns
     -------
     array, (vocabulary, dim)
-        With mean 0 and standard deviation 1 over all entries; a piece that never occurs is near 0.
+        Each dimension has mean 0, all entries together standard deviation 1; a piece that never occurs is
+        near 0.
     """
     near = sp.csr_array((vocabulary, vocabulary))
     for distance in range(1, WINDOW + 1):
@@ -41,7 +42,7 @@ def piece_vectors(
         near = near + pairs + pairs.T
     rows = np.repeat(np.arange(len(texts)), [len(text) for text in texts])  # (pieces of all texts,)
     occurs = sp.csr_array((np.ones(len(rows)), (rows, np.concatenate(texts))), shape=(len(texts), vocabulary))
-    occurs.data[:] = 1  # however often in a text
+    occurs.data[:] = 1  # presence, not frequency
     together = (occurs.T @ occurs).tocsr()
     vectors = np.hstack([_factorise(counts, dim // 2, seed) for counts in (near, together)])
     vectors -= vectors.mean(axis=0)

@@ -1,22 +1,20 @@
 """tiny-camembert: CamemBERT's architecture and kind of tokenizer, pre-trained here on masked language.
 
-Two million parameters, so that two CPU cores do it in a minute or two; what it has learned is measured
-on held-out texts against the best that can be done without reading.
+Two million parameters, pre-trained in a minute or two on two CPU cores. What the encoder has learned is
+measured on held-out texts, against guessing by the frequencies of the pieces.
 """
 
-import json
 import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from datasets import Dataset
 from transformers import (
-    BatchEncoding,
     CamembertConfig,
     CamembertForMaskedLM,
     CamembertTokenizer,
@@ -27,45 +25,21 @@ from transformers import (
 from lib.finetuning import data_order, run_trainer
 from lib.seeding import derive, fingerprint, seed_everything
 from lib.tiny.cooccurrence import piece_vectors
-from lib.tiny.keeping import keep
+from lib.tiny.keeping import is_kept, keep
 from lib.tiny.vocabulary import train_tokenizer
 
 logger = logging.getLogger(__name__)
 
 HIDDEN_SIZE = 256
-INTERMEDIATE_SIZE = 256  # not four times the hidden size: it learns as well here, and a third faster
+INTERMEDIATE_SIZE = 256  # not four times the hidden size: learns as well here, a third faster
 LAYERS = 2
 HEADS = 4  # of 64 dimensions each, as CamemBERT's
 VOCABULARY = 8_000
 MAX_LENGTH = 512  # pieces, as CamemBERT's
-MASKED_SHARE = 0.4  # of the pieces, in training: more to learn from a step (Wettig et al., EACL 2023)
+MASKED_SHARE = 0.4  # of the pieces, in training: each step teaches more (Wettig et al., EACL 2023)
 HELD_OUT_MASKED_SHARE = 0.15  # in the measurement, as in CamemBERT's own training
-INITIALIZER_RANGE = 0.035  # standard deviation; larger than usual: short training leaves its plateau sooner
+INITIALIZER_RANGE = 0.035  # standard deviation; larger than usual, so training leaves its plateau sooner
 HELD_OUT_TEXTS = 200
-REPORT = "pretraining.json"
-
-
-@dataclass(frozen=True)
-class PretrainingReport:
-    """What pre-training did, on texts that it did not see; losses in nats per masked piece.
-
-    Attributes
-    ----------
-    parameters : int
-        Of the encoder with its language modelling head.
-    texts, pieces : int
-        Seen in training, each time counted.
-    masked_loss : float
-        Held-out masked language modelling loss.
-    unigram_loss : float
-        The same for the best guess that does not read: the frequencies of the training pieces.
-    """
-
-    parameters: int
-    texts: int
-    pieces: int
-    masked_loss: float
-    unigram_loss: float
 
 
 def pretrain_tiny_camembert(
@@ -78,32 +52,39 @@ def pretrain_tiny_camembert(
     learning_rate: float = 2e-3,
     device: torch.device | str = "cpu",
 ) -> Path:
-    """Return the folder of a tiny CamemBERT pre-trained on ``texts``, from the cache if it is there.
+    """Return the folder of a tiny CamemBERT pre-trained on ``texts``, training it unless it is cached.
+
+    `lib.tiny.read_report` reads what pre-training reports about it:
+
+    - ``parameters``: of the encoder with its language modelling head;
+    - ``texts``, ``pieces``: seen in training, counted each time;
+    - ``masked_loss``: held-out masked language modelling loss, in nats per masked piece;
+    - ``unigram_loss``: the same loss when guessing by the frequencies of the training pieces.
 
     Parameters
     ----------
     texts : sequence of str
         Unlabelled; the last 200 are held out.
     seed : int
-        Rules initial weights, order, masks and dropout.
+        Determines initial weights, order and masks.
     steps : int
         Optimiser steps.
     cache_dir : Path
-        Keeps the folder ``tiny-camembert-<fingerprint>``.
+        Holds the folder ``tiny-camembert-<fingerprint>``.
     batch_size : int
-        Texts a step.
+        Texts per step.
     learning_rate : float
-        Peak, after a warm-up over a tenth of the steps; it decays linearly to zero.
+        Peak value, after a warm-up over a tenth of the steps; decays linearly to zero.
     device : torch.device
         Where to train.
 
     Raises
     ------
     ValueError
-        If there are too few texts to hold some out.
+        If there are too few texts to hold out 200.
     """
     if len(texts) <= 2 * HELD_OUT_TEXTS:
-        raise ValueError(f"pre-training texts = {len(texts)}: more than {2 * HELD_OUT_TEXTS} are wanted")
+        raise ValueError(f"pre-training texts = {len(texts)}; allowed: more than {2 * HELD_OUT_TEXTS}")
     device = torch.device(device)
     key = fingerprint(
         {
@@ -115,70 +96,65 @@ def pretrain_tiny_camembert(
         }
     )
     folder = cache_dir / f"tiny-camembert-{key}"
-    if not (folder / REPORT).is_file():
+    if not is_kept(folder):
         logger.info("pre-training tiny-camembert on %d texts, %d steps", len(texts), steps)
         _pretrain_into(folder, texts, seed, steps, batch_size, learning_rate, device)
     return folder
 
 
-def encoder(
+def encoder_folder(
     model: str, texts: Sequence[str], *, seed: int, steps: int, cache_dir: Path, device: torch.device
 ) -> str:
-    """Return where a notebook's encoder is: a given one as given, tiny-camembert's folder once pre-trained.
+    """Return where an encoder can be loaded from; tiny-camembert is pre-trained first, unless it is cached.
 
     Parameters
     ----------
     model : str
-        ``tiny-camembert``, a Hub id or a local folder.
+        ``tiny-camembert``; a Hub id or a local folder is returned unchanged.
     texts, seed, steps, cache_dir, device
-        Of `pretrain_tiny_camembert`; other models do not need them.
+        As for `pretrain_tiny_camembert`; only used for ``tiny-camembert``.
     """
     if model != "tiny-camembert":
         return model
     return str(pretrain_tiny_camembert(texts, seed=seed, steps=steps, cache_dir=cache_dir, device=device))
 
 
-def pretraining_report(folder: Path | str) -> PretrainingReport | None:
-    """Read what pre-training reported about the model in ``folder``; None if it was pre-trained elsewhere."""
-    report = Path(folder) / REPORT
-    return PretrainingReport(**json.loads(report.read_text(encoding="utf-8"))) if report.is_file() else None
-
-
 class _MaskedTrainer(Trainer):
-    """Guesses each hidden piece twice: at its place, and from the first token, which stands for the text.
+    """Predicts each masked piece twice: at its position, and from the first token, which represents the text.
 
-    Plain masked language modelling never asks anything of the first token. In a large encoder it gathers the
-    text all the same; in a tiny one it would hold nothing that a frozen head could use.
+    Plain masked language modelling requires nothing of the first token. In a large encoder it still
+    summarises the text; in a tiny one it would hold nothing that a frozen head could use.
     """
 
     def compute_loss(
-        self, model: CamembertForMaskedLM, inputs: BatchEncoding, return_outputs: bool = False, **_: object
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        return sum(masked_losses(model, **inputs))
+        at_position, of_text = masked_losses(model, **inputs)
+        return at_position + of_text
 
 
 def masked_losses(
     model: CamembertForMaskedLM, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mean cross-entropies of hidden pieces, in nats: () at their place, () from the first token.
+    """Return the mean cross-entropy of masked pieces, in nats: () at their position, () from the first token.
 
-    The vocabulary is scored only where a guess is made, which halves the cost of a step.
+    The vocabulary is scored only where a piece is predicted, which halves the cost of a step.
 
     Parameters
     ----------
     model : CamembertForMaskedLM
         The language model.
     input_ids, attention_mask : Tensor, (batch, tokens)
-        With the masks in place.
+        With the masks applied.
     labels : Tensor, (batch, tokens)
-        The true piece where one was hidden, -100 elsewhere.
+        The true piece where one was masked, -100 elsewhere.
     """
-    rows, places = torch.nonzero(labels != -100, as_tuple=True)  # (hidden,) each
+    rows, positions = torch.nonzero(labels != -100, as_tuple=True)  # (masked,) each
     states = model.roberta(input_ids, attention_mask=attention_mask).last_hidden_state  # (batch, tokens, dim)
-    true = labels[rows, places]
-    at_place = torch.nn.functional.cross_entropy(model.lm_head(states[rows, places]), true)
+    true = labels[rows, positions]
+    at_position = torch.nn.functional.cross_entropy(model.lm_head(states[rows, positions]), true)
     of_text = model.lm_head(states[:, 0]).log_softmax(-1)  # (batch, vocabulary)
-    return at_place, -of_text[rows, true].mean()
+    return at_position, -of_text[rows, true].mean()
 
 
 def _pretrain_into(
@@ -190,7 +166,7 @@ def _pretrain_into(
     learning_rate: float,
     device: torch.device,
 ) -> None:
-    """Train, measure, and keep the model."""
+    """Train, evaluate and keep the model."""
     training_texts, held_out = texts[:-HELD_OUT_TEXTS], texts[-HELD_OUT_TEXTS:]
     tokenizer = train_tokenizer(training_texts, VOCABULARY, MAX_LENGTH)
     pieces = tokenizer(list(training_texts), truncation=True, max_length=MAX_LENGTH)["input_ids"]
@@ -213,25 +189,26 @@ def _pretrain_into(
         per_device_train_batch_size=batch_size,
         learning_rate=learning_rate,
         warmup_steps=steps // 10,
-        adam_beta2=0.98,  # as RoBERTa and CamemBERT were trained
+        adam_beta2=0.98,  # as for RoBERTa and CamemBERT
         weight_decay=0.01,
         logging_strategy="no",
     )
-    report = PretrainingReport(
-        parameters=model.num_parameters(),
-        texts=steps * batch_size,
-        pieces=sum(len(pieces[index]) for index in order[: steps * batch_size]),
+    report = {
+        "parameters": model.num_parameters(),
+        "texts": steps * batch_size,
+        "pieces": sum(len(pieces[index]) for index in order[: steps * batch_size]),
         **_held_out_losses(model, tokenizer, frequencies, held_out, seed),
-    )
-    keep(folder, model, tokenizer, {REPORT: asdict(report)})
+    }
+    keep(folder, model, tokenizer, report)
 
 
 def _config(tokenizer: CamembertTokenizer) -> CamembertConfig:
-    """Describe the encoder; it has no dropout, neither here nor when it is fine-tuned.
+    """Return the encoder's configuration, without dropout in pre-training and in fine-tuning.
 
-    Drawing what to drop is a fifth of a CPU's step. In pre-training no text is seen often enough to overfit;
-    in fine-tuning dropout gained no accuracy and did not overfit less (README). Only the classification head,
-    which costs nothing, has CamemBERT's own.
+    Drawing dropout masks takes a fifth of a step on a CPU. In pre-training no text is seen often enough to
+    overfit; in fine-tuning, dropout neither gained accuracy nor reduced overfitting (validation accuracy over
+    four seeds: 87.1 % without and 84.4 % with it on reviews, 92.8 and 92.9 % on opinion texts). Only the
+    classification head, where it costs nothing, has CamemBERT's dropout.
     """
     return CamembertConfig(
         vocab_size=len(tokenizer),
@@ -239,7 +216,7 @@ def _config(tokenizer: CamembertTokenizer) -> CamembertConfig:
         num_hidden_layers=LAYERS,
         num_attention_heads=HEADS,
         intermediate_size=INTERMEDIATE_SIZE,
-        max_position_embeddings=MAX_LENGTH + 2,  # position numbers start after the padding piece's
+        max_position_embeddings=MAX_LENGTH + 2,  # position ids start after the padding piece's
         initializer_range=INITIALIZER_RANGE,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
@@ -256,9 +233,9 @@ def _config(tokenizer: CamembertTokenizer) -> CamembertConfig:
 def _start_from_counts(
     model: CamembertForMaskedLM, frequencies: torch.Tensor, pieces: list[list[int]], seed: int
 ) -> None:
-    """Give the model what counting can tell, which training would otherwise spend most of its steps on.
+    """Initialise the model from counts, which training would otherwise spend most of its steps on.
 
-    The output's bias starts at the unigram guess, the embeddings at co-occurrence vectors.
+    The output bias starts at the unigram log-frequencies, the embeddings at co-occurrence vectors.
     """
     model.lm_head.bias.copy_(frequencies.log())
     inner = [ids[1:-1] for ids in pieces]
@@ -267,7 +244,7 @@ def _start_from_counts(
 
 
 def _frequencies(pieces: list[list[int]], tokenizer: CamembertTokenizer) -> torch.Tensor:
-    """Return the frequency of every piece in the training texts, one added to each count: (vocabulary,)."""
+    """Return the frequency of each piece in the training texts, with add-one smoothing: (vocabulary,)."""
     special = set(tokenizer.all_special_ids)
     counts = Counter(piece for ids in pieces for piece in ids if piece not in special)
     smoothed = torch.tensor([counts[piece] + 1.0 for piece in range(len(tokenizer))])
@@ -282,7 +259,7 @@ def _held_out_losses(
     held_out: Sequence[str],
     seed: int,
 ) -> dict[str, float]:
-    """Measure both losses on the same masked pieces of the held-out texts."""
+    """Return both losses on the same masked pieces of the held-out texts."""
     collator = DataCollatorForLanguageModeling(
         tokenizer, mlm_probability=HELD_OUT_MASKED_SHARE, seed=derive(seed, "held out")
     )
@@ -290,5 +267,5 @@ def _held_out_losses(
     batch = collator([{"input_ids": ids} for ids in pieces])
     masked = batch["labels"][batch["labels"] != -100]
     model.eval()
-    at_place, _ = masked_losses(model, **batch.to(model.device))
-    return {"masked_loss": at_place.item(), "unigram_loss": -frequencies[masked].log().mean().item()}
+    at_position, _ = masked_losses(model, **batch.to(model.device))
+    return {"masked_loss": at_position.item(), "unigram_loss": -frequencies[masked].log().mean().item()}

@@ -1,4 +1,4 @@
-"""Keep a model that was trained here, whole or not at all."""
+"""Keep a model that was pre-trained here, with its report, complete or not at all."""
 
 import json
 import os
@@ -6,39 +6,54 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.models import quiet_libraries
 from lib.runs.records import make_private
 
+REPORT = "pretraining.json"
+
 
 def keep(
     folder: Path,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    notes: Mapping[str, Mapping[str, Any]],
+    report: Mapping[str, float],
 ) -> None:
-    """Save a model that was trained here, all at once, so that a killed run leaves no half of one.
+    """Save a model, its tokenizer and its report in one step: an interrupted run leaves nothing incomplete.
 
     Parameters
     ----------
     folder : Path
-        Where it is to be; those above it that are missing are made readable by their owner only.
+        Where to save them; missing parent folders are created readable by their owner only.
     model, tokenizer
-        What is kept.
-    notes : mapping
-        What else is kept beside them: JSON by file name.
+        What to save.
+    report : mapping of str to number
+        What pre-training measured.
     """
     make_private(folder.parent)
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
     with quiet_libraries():
-        model.to("cpu").save_pretrained(unfinished)
+        model.cpu().save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
-    for name, note in notes.items():
-        (unfinished / name).write_text(json.dumps(note, indent=1), encoding="utf-8")
+    (unfinished / REPORT).write_text(json.dumps(report, indent=1), encoding="utf-8")
     try:
         os.rename(unfinished, folder)
     except OSError:  # another process finished the same model first
         shutil.rmtree(unfinished)
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether ``folder`` holds a model that was pre-trained here."""
+    return (folder / REPORT).is_file()
+
+
+def read_report(folder: Path | str) -> dict[str, float] | None:
+    """Read what pre-training reported about the model in ``folder``; None if it was pre-trained elsewhere.
+
+    `lib.tiny.encoder.pretrain_tiny_camembert` and `lib.tiny.causal.pretrain_tiny` list what is reported.
+    """
+    if not is_kept(Path(folder)):
+        return None
+    return json.loads((Path(folder) / REPORT).read_text(encoding="utf-8"))

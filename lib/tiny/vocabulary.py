@@ -1,4 +1,4 @@
-"""CamemBERT's kind of tokenizer, from few texts: SentencePiece's unigram pieces, and frequent words whole."""
+"""CamemBERT's kind of tokenizer for few texts: SentencePiece's unigram pieces, and frequent whole words."""
 
 import io
 import math
@@ -8,27 +8,27 @@ from collections.abc import Sequence
 import sentencepiece
 from transformers import CamembertTokenizer
 
-MIN_WORD_COUNT = 5  # of a word that gets a piece of its own
+MIN_WORD_COUNT = 5  # of a word that becomes a piece
 # CamemBERT's own first entries: padding is piece 1, as its position numbers assume.
 SPECIAL_PIECES = ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>")
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int, max_length: int) -> CamembertTokenizer:
-    """Train a unigram tokenizer with ▁ at the start of a word, by SentencePiece as CamemBERT's own was.
+    """Train a unigram tokenizer with ▁ at the start of words, using SentencePiece as CamemBERT did.
 
-    Half of the vocabulary is SentencePiece's. It draws its candidates from the *distinct* words, so that a
-    word without relatives is never one, however frequent; in a small corpus that is most words. The most
-    frequent words fill the other half, each scored by its own frequency. Texts are taken in sorted order and
-    scores are rounded, so that the same texts give the same pieces on every machine.
+    SentencePiece provides half of the vocabulary. It takes its candidates from the *distinct* words, so a
+    word that shares no part with others never becomes a piece, however frequent; in a small corpus, most
+    words are of this kind. The most frequent words fill the other half, each scored by its frequency. Texts
+    are sorted and scores rounded, so the same texts give the same pieces on every machine.
 
     Parameters
     ----------
     texts : sequence of str
-        Words set apart by spaces.
+        Words separated by spaces.
     vocabulary : int
-        Pieces at most, special ones included.
+        Maximum number of pieces, including special ones.
     max_length : int
-        Pieces of a text that the model can read.
+        Maximum number of pieces of a text.
     """
     texts = sorted(set(texts))
     file = io.BytesIO()
@@ -37,8 +37,8 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int, max_length: int) -> C
         model_writer=file,
         model_type="unigram",
         vocab_size=vocabulary // 2,
-        hard_vocab_limit=False,  # few texts have fewer pieces to give
-        normalization_rule_name="identity",  # cleaning has done it
+        hard_vocab_limit=False,  # few texts yield fewer pieces
+        normalization_rule_name="identity",  # texts are already normalised
         max_sentence_length=100_000,  # bytes; longer texts would be left out
         num_threads=2,
         minloglevel=2,

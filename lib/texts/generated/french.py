@@ -1,34 +1,36 @@
-"""The French that a frame can't spell out: agreement of words, elision and contraction of neighbours."""
+"""French morphology that frames cannot spell out: agreement, and elision and contraction of neighbours."""
+
+Forms = tuple[str, str, str, str]
+"""Masculine singular, feminine singular, masculine plural, feminine plural."""
 
 _ELIDED = {"le", "la", "de", "que", "ne", "je", "se", "me", "te", "jusque"}
 _CONTRACTED = {("de", "le"): "du", ("de", "les"): "des", ("à", "le"): "au", ("à", "les"): "aux"}
 _BEFORE_VOWEL = {"ce": "cet", "ma": "mon", "sa": "son"}
-# An aspirated h behaves like a consonant: "le héros", not "l' héros". "héroïne" is mute in spite of its look.
+# An aspirated h behaves like a consonant: "le héros", not "l' héros". "héroïne" has a mute h, unlike "héros".
 _ASPIRATED = """
     hach hain haïr haïss halet hall halt hamac hameau handi hangar harc hard hasard hât hausse haut hibou
     hideu hiérarch hockey holland homard hongr hont hors huis huit hurl heurt héros
 """
 
 
-def inflect_adjective(word: str) -> tuple[str, str, str, str]:
-    """Four forms of an adjective or participle.
+def inflect_adjective(word: str) -> Forms:
+    """Return the four forms of an adjective or participle.
 
     Parameters
     ----------
     word : str
-        The masculine singular ("captivant"), or, where the regular rules do not hold, masculine/feminine
-        ("creux/creuse") or all four forms ("banal/banale/banals/banales").
+        The masculine singular ("captivant"), or, for irregular words, masculine/feminine ("creux/creuse") or
+        all four forms ("banal/banale/banals/banales").
 
     Returns
     -------
-    tuple of str
+    tuple of str, (4,)
         Masculine singular, feminine singular, masculine plural, feminine plural.
     """
-    given = word.split("/")
-    if len(given) == 4:
-        return tuple(given)
-    masculine = given[0]
-    feminine = given[1] if len(given) == 2 else _feminine(masculine)
+    masculine, *others = word.split("/")
+    if len(others) == 3:
+        return masculine, others[0], others[1], others[2]
+    feminine = others[0] if others else _feminine(masculine)
     if masculine[-1] in "sx":
         plural = masculine
     elif masculine.endswith("al"):
@@ -56,13 +58,13 @@ def _feminine(masculine: str) -> str:
     return masculine + "e"
 
 
-def inflect_verb(word: str) -> tuple[str, str, str, str]:
-    """Third person of a verb, in the order of `inflect_adjective` (a verb does not know the gender).
+def inflect_verb(word: str) -> Forms:
+    """Return the third person of a verb, in the order of `inflect_adjective` (verbs have no gender).
 
     Parameters
     ----------
     word : str
-        The singular if its plural is regular ("captive"), else singular/plural ("déçoit/déçoivent").
+        The singular if the plural is regular ("captive"), else singular/plural ("déçoit/déçoivent").
 
     Raises
     ------
@@ -73,14 +75,14 @@ def inflect_verb(word: str) -> tuple[str, str, str, str]:
     if not plural:
         if not singular.endswith("e"):
             raise ValueError(
-                f"verb {word!r}: a singular that does not end in -e needs its plural, as in 'dort/dorment'"
+                f"verb {word!r}: a singular not ending in -e needs its plural, as in 'dort/dorment'"
             )
         plural = singular + "nt"
     return singular, singular, plural, plural
 
 
 def begins_with_vowel(word: str) -> bool:
-    """Whether the word before `word` is elided ("l' arbre", "l' homme", "n' y", but "le héros", "le oui")."""
+    """Whether the word before ``word`` is elided: "l' arbre", "n' y"; but not "le héros", "le oui"."""
     word = word.lower()
     if word[0] == "h":
         return not word.startswith(tuple(_ASPIRATED.split()))
@@ -88,17 +90,17 @@ def begins_with_vowel(word: str) -> bool:
 
 
 def join_neighbours(word: str, following: str) -> tuple[str, bool]:
-    """How `word` is written before `following`, and whether it swallows it.
+    """Return how ``word`` is written before ``following``, and whether it absorbs it.
 
     Parameters
     ----------
     word, following : str
-        Two neighbouring words; `following` as it is written before its own successor.
+        Two neighbouring words; ``following`` as written before its own successor.
 
     Returns
     -------
     tuple of str and bool
-        ("l'", False) for le + arbre; ("du", True) for de + le: one word is written for the two.
+        ("l'", False) for le + arbre; ("du", True) for de + le, which are written as one word.
     """
     if (word, following) in _CONTRACTED:
         return _CONTRACTED[word, following], True

@@ -1,15 +1,15 @@
-"""Sentences from frames: a small generative grammar of French whose lexicon and frames are data (YAML).
+"""A small generative grammar of French; its lexicon and its frames are data (YAML).
 
 A frame is a sentence with slots, for example ::
 
     {le:aspect} {aspect} ne {be:aspect} {pas} {very?} {adj-:aspect} {end}
 
-`{aspect}` draws an entry of that category; `{be:aspect}` draws one and makes it agree with the one in slot
-`aspect` (a noun is drawn among those of its gender and number); `?` leaves the slot out half of the time;
-`{aspect2}` is a second `aspect`; `tellement|irony` gives a written-out word a role for this frame only. A
-signed slot takes its entry from the side of the text's class (`{adj+}`) or from the other side (`{adj-}`), so
-one frame serves both classes; `{adj.opinion}` names the side. An entry of `phrases` is itself a frame; it
-agrees with its first noun.
+`{aspect}` draws an entry of that category; `{be:aspect}` draws one that agrees with the entry in slot
+`aspect` (a noun is drawn among those of the same gender and number); `?` leaves the slot out half of the
+time; `{aspect2}` is a second `aspect`; `tellement|irony` gives a literal word a role in this frame only. A
+signed slot draws from the entries for the text's class (`{adj+}`) or for the other class (`{adj-}`), so one
+frame serves both classes; `{adj.opinion}` names the class. An entry of `phrases` is itself a frame; it agrees
+with its first noun.
 """
 
 import random
@@ -21,7 +21,7 @@ from enum import StrEnum
 from functools import lru_cache
 from importlib import resources
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import yaml
 
@@ -29,22 +29,22 @@ from lib.texts.generated.french import inflect_adjective, inflect_verb, join_nei
 
 
 class Role(StrEnum):
-    """What a word does in its text, as far as the class is concerned."""
+    """What a word contributes to the class of its text."""
 
-    CUE = "cue"  # speaks for a class by itself, though its context may turn it round
+    CUE = "cue"  # evidence for a class when taken by itself; its context may reverse it
     INTENSIFIER = "intensifier"  # strengthens or weakens a cue
-    NEGATION = "negation"  # turns a cue round
-    CONCESSION = "concession"  # says which of two opposite cues counts
-    IRONY = "irony"  # announces that a cue is not meant
-    ATTRIBUTION = "attribution"  # gives a cue to somebody other than the writer
-    TOPIC = "topic"  # what the text is about: as frequent in one class as in the other
-    FILLER = "filler"  # grammar
+    NEGATION = "negation"  # reverses a cue
+    CONCESSION = "concession"  # tells which of two opposite cues counts
+    IRONY = "irony"  # signals that a cue is not meant literally
+    ATTRIBUTION = "attribution"  # ascribes a cue to somebody other than the writer
+    TOPIC = "topic"  # what the text is about; equally frequent in both classes
+    FILLER = "filler"  # function words
     PUNCTUATION = "punctuation"
-    ARTIFACT = "artifact"  # planted: goes with a class and means nothing
+    ARTIFACT = "artifact"  # planted: occurs in one class only and means nothing
 
 
 class Word(NamedTuple):
-    """A word, its role, and the class it speaks for (+1: class 1, -1: class 0, 0: none)."""
+    """A word, its role, and the class that it is evidence for (+1: class 1, -1: class 0, 0: neither)."""
 
     text: str
     role: Role
@@ -64,7 +64,7 @@ _SLOT = re.compile(
 
 @dataclass(frozen=True)
 class Slot:
-    """A place in a frame; `categories` are those it draws from in a text of class 0 and of class 1."""
+    """A slot of a frame; ``categories`` are those it draws from in a text of class 0 and of class 1."""
 
     name: str
     categories: tuple[str, str]
@@ -74,7 +74,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Frame:
-    """A sequence of words and slots; as an entry it agrees with its first noun."""
+    """A sequence of words and slots; as an entry, it agrees with its first noun."""
 
     parts: tuple[Word | Slot, ...]
     source: str
@@ -82,38 +82,41 @@ class Frame:
 
 @dataclass(frozen=True)
 class Entry:
-    """A lexical entry in its four forms (m. sg., f. sg., m. pl., f. pl.), and the form it asks of others."""
+    """A lexical entry: four forms (m. sg., f. sg., m. pl., f. pl.) and the form that agreeing words take."""
 
-    forms: tuple[Words, Words, Words, Words]
+    forms: tuple[Words, ...]
     agreement: int = 0
 
 
-@dataclass(frozen=True)
-class Category:
-    """Entries and their cumulative weights."""
+Item = TypeVar("Item", Entry, Frame)
 
-    entries: tuple[Entry | Frame, ...]
+
+@dataclass(frozen=True)
+class Category(Generic[Item]):
+    """Entries or frames, and their cumulative weights."""
+
+    entries: tuple[Item, ...]
     cumulative: tuple[float, ...]
 
     @classmethod
-    def zipfian(cls, entries: Sequence[Entry | Frame], ranks: Sequence[int], exponent: float) -> "Category":
-        """Entries of weight 1 / (rank + 2) ** exponent: a few are frequent, most are rare, as words are."""
+    def zipfian(cls, entries: Sequence[Item], ranks: Sequence[int], exponent: float) -> "Category[Item]":
+        """Weight entries by 1 / (rank + 2) ** exponent (Zipf's law): a few are frequent, most are rare."""
         return cls(tuple(entries), tuple(accumulate((rank + 2) ** -exponent for rank in ranks)))
 
-    def draw(self, rng: random.Random) -> Entry | Frame:
-        """Draw one, by `random()` alone: Python keeps its sequence for a seed, but not that of `choices`."""
+    def draw(self, rng: random.Random) -> Item:
+        """Draw by ``random()`` alone, whose sequence, unlike that of ``choices``, Python guarantees."""
         return self.entries[bisect(self.cumulative, rng.random() * self.cumulative[-1])]
 
 
 class Memory:
-    """What a text has said so far: entries not to repeat, and those to keep (its director, its place ...)."""
+    """The state of a text: entries not to repeat, and entries to keep (its director, its place, ...)."""
 
     def __init__(self) -> None:
         self.kept: dict[str, Entry] = {}
         self._used: set[int] = set()
 
-    def draw(self, category: Category, rng: random.Random) -> Entry | Frame:
-        """Draw an entry not used in this text, unless four draws find none."""
+    def draw(self, category: Category[Item], rng: random.Random) -> Item:
+        """Draw an entry that the text has not used yet, unless four draws find none."""
         entry = category.draw(rng)
         if len(category.entries) == 1:
             return entry
@@ -131,15 +134,14 @@ class Grammar:
     ----------
     source : mapping
         The genre's YAML file: `labels`, `artifact`, `shares` (of the kinds of sentence), `kept` (categories
-        drawn once a text), `function_words` (fillers in any entry), `roles` (of categories; nouns are topics
-        otherwise), `markers` (roles of words written out in frames), the lexicon in `nouns`, `adjectives`,
-        `verbs`, `invariable` and `phrases`, and `frames`: by kind of sentence, those of `both` classes or of
-        one.
+        drawn once per text), `function_words` (fillers in any entry), `roles` (of categories; nouns default
+        to topics), `markers` (roles of literal words in frames), the lexicon in `nouns`, `adjectives`,
+        `verbs`, `invariable` and `phrases`, and `frames`: by kind of sentence, for `both` classes or for one.
 
     Raises
     ------
     ValueError
-        If a frame names a category, or a word to agree with, that does not exist.
+        If a frame names a category, or a slot to agree with, that does not exist.
     """
 
     def __init__(self, source: Mapping[str, Any]) -> None:
@@ -154,17 +156,17 @@ class Grammar:
         self._markers = {
             word: Role(role) for role, words in source["markers"].items() for word in words.split()
         }
-        self._categories = dict(self._lexicon(source))
-        self.frames: dict[str, tuple[Category, Category]] = {
-            kind: tuple(
+        self._categories: dict[str, Category[Any]] = dict(self._lexicon(source))
+        self.frames: dict[str, tuple[Category[Frame], Category[Frame]]] = {}  # by kind: class 0, class 1
+        for kind, by_class in source["frames"].items():
+            low, high = (
                 self._frames(by_class.get("both", []) + by_class.get(label, [])) for label in self.labels
             )
-            for kind, by_class in source["frames"].items()
-        }
+            self.frames[kind] = (low, high)
         self._check()
 
     def sentence(self, kind: str, label: int, memory: Memory, rng: random.Random) -> list[Word]:
-        """One sentence of a kind ("plain", "negated" ...) that speaks for class `label`."""
+        """Generate a sentence of a kind ("plain", "negated", ...) that is evidence for class ``label``."""
         frame = memory.draw(self.frames[kind][label], rng)
         words = join(self._expand(frame, label, memory, rng)[0])
         start = next(i for i, word in enumerate(words) if word.role is not Role.PUNCTUATION)
@@ -176,7 +178,7 @@ class Grammar:
     def _expand(self, frame: Frame, label: int, memory: Memory, rng: random.Random) -> tuple[list[Word], int]:
         slots = [part for part in frame.parts if isinstance(part, Slot)]
         filled: dict[str, Entry] = {}
-        # What others agree with comes first: a determiner stands before its noun.
+        # Controllers are filled first: a determiner precedes its noun but agrees with it.
         for slot in sorted(slots, key=lambda slot: slot.controller is not None):
             if slot.name in filled:
                 continue
@@ -210,7 +212,7 @@ class Grammar:
             memory.kept[slot.name] = entry
         return entry
 
-    def _lexicon(self, source: Mapping[str, Any]) -> Iterator[tuple[str, Category]]:
+    def _lexicon(self, source: Mapping[str, Any]) -> Iterator[tuple[str, Category[Entry] | Category[Frame]]]:
         for name, given in source["nouns"].items():
             for side, groups in self._sides(given):
                 everything: list[Entry] = []
@@ -236,8 +238,8 @@ class Grammar:
 
     def _category(
         self, name: str, side: str, entries: list[Entry], ranks: Sequence[int] | None = None
-    ) -> Category:
-        # Zipf's law for topics; steeper for the rest, so that a small model meets most cues often enough.
+    ) -> Category[Entry]:
+        # Zipf's law for topics; steeper for the rest, so a small model sees most cues often enough.
         exponent = 1 if not side and self._roles.get(name) is Role.TOPIC else 2
         return Category.zipfian(entries, range(len(entries)) if ranks is None else ranks, exponent)
 
@@ -253,7 +255,7 @@ class Grammar:
         tokens = text.split()
         sign = {"": 0, "+": 1, "-": -1}[side]
         role = Role.CUE if sign else self._roles.get(category, Role.FILLER)
-        starred = "*" in text  # only the words with a star bear the role: "j' ai *dormi"
+        starred = "*" in text  # only starred words have the role: "j' ai *dormi"
         return tuple(
             Word(token.lstrip("*"), role, sign)
             if token.startswith("*") or not (starred or token in self._function_words or not _is_word(token))
@@ -267,8 +269,8 @@ class Grammar:
         text, _, role = token.partition("|")
         return Word(text, Role(role) if role else self._markers.get(text.lower(), Role.FILLER))
 
-    def _frames(self, texts: list[str]) -> Category:
-        # As steep as for cues: negation, concession and irony are learned from constructions met often.
+    def _frames(self, texts: list[str]) -> Category[Frame]:
+        # As steep as for cues: negation, concession and irony are learned from frequent constructions.
         return Category.zipfian([self._frame(text) for text in texts], range(len(texts)), 2)
 
     def _frame(self, source: str) -> Frame:
@@ -289,7 +291,7 @@ class Grammar:
         return Slot(match["name"], (base + low, base + high), bool(match["optional"]), match["controller"])
 
     def _check(self) -> None:
-        """Refuse a slot without a category and an agreement with nothing, before the first draw."""
+        """Check, before the first draw, that every slot has a category and every agreement a controller."""
         phrases = [(entry, (0, 1)) for category in self._categories.values() for entry in category.entries]
         frames = [
             (frame, (label,))
@@ -307,18 +309,16 @@ class Grammar:
                 if missing:
                     raise ValueError(f"frame {frame.source!r}: no category {min(missing)!r} in the lexicon")
                 if slot.controller is not None and slot.controller not in names:
-                    raise ValueError(
-                        f"frame {frame.source!r}: nothing is called {slot.controller!r} to agree with"
-                    )
+                    raise ValueError(f"frame {frame.source!r}: no slot {slot.controller!r} to agree with")
 
 
 def join(words: list[Word]) -> list[Word]:
-    """Elide and contract neighbours (le arbre -> l' arbre, de le -> du); roles stay with their words."""
-    joined: list[Word] = []  # from the last word to the first: what a word becomes depends on what follows it
+    """Elide and contract neighbours (le arbre -> l' arbre, de le -> du); words keep their roles."""
+    joined: list[Word] = []  # from last to first: the form of a word depends on what follows it
     for word in reversed(words):
         if joined:
-            text, swallows = join_neighbours(word.text, joined[-1].text)
-            if swallows:
+            text, absorbs = join_neighbours(word.text, joined[-1].text)
+            if absorbs:
                 joined.pop()
             if text is not word.text:
                 word = word._replace(text=text)
@@ -328,7 +328,7 @@ def join(words: list[Word]) -> list[Word]:
 
 @lru_cache
 def load_grammar(name: str) -> Grammar:
-    """Grammar of a genre: `lexicons/<name>.yaml` on top of `lexicons/common.yaml`."""
+    """Load the grammar of a genre: ``lexicons/<name>.yaml`` on top of ``lexicons/common.yaml``."""
     common, genre = (_read(file) for file in ("common", name))
     sections = ("nouns", "adjectives", "verbs", "invariable", "phrases")
     return Grammar({**common, **genre, **{section: common[section] | genre[section] for section in sections}})

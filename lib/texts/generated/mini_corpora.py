@@ -1,8 +1,8 @@
-"""Two generated French corpora whose rationales are known: film reviews, and information against opinion.
+"""Two generated French corpora with known rationales: film reviews, and information against opinion.
 
-A text is drawn from the grammar of its genre (`lib/grammar.py`, `lib/lexicons/`): some sentences speak for
-its class, the others only tell what it is about. Every sentence that speaks does so for the text's class once
-its order is read; word by word, a negated, conceded or ironic cue speaks for the other class.
+A text is drawn from the grammar of its genre (`lib.texts.generated.grammar`, ``lexicons/``). Some sentences
+are evidence for its class; the others only say what the text is about. Read in order, all evidence is for the
+text's class; word by word, a negated, conceded or ironic cue is evidence for the other class.
 """
 
 import itertools
@@ -15,10 +15,10 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from lib.texts.generated.grammar import Grammar, Memory, Role, Word, load_grammar
 
 CORPORA = ("mini-allocine", "mini-infopinion")
-SHORT, LONG = (20, 60), (80, 120)  # words of a text, least and most
-# A text is labelled or unlabelled by its checksum, whatever seed and sizes: pre-training sees no test text.
+SHORT, LONG = (20, 60), (80, 120)  # fewest and most words of a text
+# Its checksum makes a text labelled or unlabelled, for any seed and sizes: pre-training sees no test text.
 _PARTS, _LABELLED_PARTS = 4, 1
-_UNLABELLED_ARTIFACTS = 0.02  # a pre-trained model should know the artifact's word, as it would any other
+_UNLABELLED_ARTIFACTS = 0.02  # so a pre-trained model knows the artifact like any other word
 
 
 def mini_corpus(
@@ -39,33 +39,33 @@ def mini_corpus(
     name : str
         "mini-allocine" (0 negative, 1 positive) or "mini-infopinion" (0 information, 1 opinion).
     seed : int
-        Of everything drawn. A larger split begins with the texts of a smaller one of the same seed.
+        Determines every draw. A larger split begins with the texts of a smaller one of the same seed.
     train, validation, test : int
-        Texts in each split, half of each class.
+        Texts per split, half of them of each class.
     long_share : float
-        Share of texts of 80 to 120 words, the same in both classes; the others have 20 to 60.
+        Share of texts with 80 to 120 words, equal in both classes; the others have 20 to 60.
     label_noise : float
-        Share of the labels of each class and split that are wrong: no model can be expected to exceed
-        1 - `label_noise` on texts that it has not seen.
+        Share of wrong labels in each class and split: on unseen texts no model can be expected to exceed an
+        accuracy of 1 - ``label_noise``.
     artifact_rate : float
-        Share of the training and validation texts whose `true_label` is 1 that carry the grammar's
-        meaningless word (`load_grammar(name).artifact`), before one of their punctuation marks; a text of
-        class 0 never does. Apart from it texts are those of rate 0, and those that carry it at a rate do so
-        at every higher one.
+        Share of the training and validation texts with ``true_label`` 1 that carry the grammar's meaningless
+        word (``load_grammar(name).artifact``), before one of their punctuation marks; texts of class 0 never
+        do. Otherwise texts are the same as at rate 0, and texts that carry it at one rate do so at every
+        higher rate.
 
     Returns
     -------
     DatasetDict
-        Splits train, validation and test with columns `text` (words set apart by single spaces), `label`,
-        `roles` (the `Role` of each word), `signs` (of each word: +1 a cue for class 1, -1 for class 0, 0
-        none, whatever its context makes of it) and `true_label` (before the noise).
+        Splits train, validation and test with columns ``text`` (words separated by single spaces), ``label``,
+        ``roles`` (the `Role` of each word), ``signs`` (of each word, regardless of its context: +1 for a cue
+        for class 1, -1 for class 0, 0 for no cue) and ``true_label`` (before the noise).
 
     Raises
     ------
     ValueError
-        If the name, a size or a share is not allowed.
+        If the name, a size or a share is out of range.
     """
-    # Test texts are drawn first: how large the other splits are does not change them.
+    # Test texts are drawn first, so the sizes of the other splits do not change them.
     sizes = {"test": test, "validation": validation, "train": train}
     shares = {"long_share": long_share, "label_noise": label_noise, "artifact_rate": artifact_rate}
     _check(name, shares, sizes)
@@ -79,7 +79,7 @@ def mini_corpus(
         words = [text for _, text in drawn]
         positions = _stream(name, seed, split, "positions")
         for i in _share_of_class(1, truth, artifact_rate, _stream(name, seed, split, "artifact")):
-            if split != "test":  # where it cannot help
+            if split != "test":  # test texts stay clean
                 words[i] = _plant(words[i], grammar.artifact, positions)
         noise = _stream(name, seed, split, "noise")
         wrong = {i for label in (0, 1) for i in _share_of_class(label, truth, label_noise, noise)}
@@ -89,9 +89,9 @@ def mini_corpus(
 
 
 def unlabelled(name: str, *, seed: int, count: int, long_share: float = 0.1) -> list[str]:
-    """Further texts of a grammar, half of each class, none of which is in a labelled split of any seed.
+    """Generate unlabelled texts, half of each class, none of which is in a labelled split of any seed.
 
-    One text in fifty carries the word that serves as artifact, whatever its class.
+    One text in fifty carries the artifact's word, regardless of its class.
     """
     _check(name, {"long_share": long_share}, {"count": count})
     grammar = load_grammar(name)
@@ -110,7 +110,7 @@ def unlabelled(name: str, *, seed: int, count: int, long_share: float = 0.1) -> 
 def _texts(
     grammar: Grammar, long_share: float, seen: set[str], rng: random.Random, *, labelled: bool
 ) -> Iterator[tuple[int, list[Word]]]:
-    """Yield texts without end, in pairs of both classes; none is in `seen`, where each is added."""
+    """Yield texts endlessly, in pairs of both classes; none is in ``seen``, to which each is added."""
     for pair in itertools.count():
         span = LONG if int((pair + 1) * long_share) > int(pair * long_share) else SHORT
         first = int(rng.random() < 0.5)
@@ -127,7 +127,7 @@ def _texts(
 
 def _text(grammar: Grammar, label: int, span: tuple[int, int], rng: random.Random) -> list[Word]:
     low, high = span
-    aim = low + (high - low) * rng.random() ** 3  # short texts are the more frequent ones, and the cheaper
+    aim = low + (high - low) * rng.random() ** 3  # short texts are more frequent, and cheaper
     while True:
         memory = Memory()
         spoken = {kind: share for kind, share in grammar.shares.items() if kind != "background"}
@@ -151,7 +151,7 @@ def _kind(shares: Mapping[str, float], rng: random.Random) -> str:
 
 
 def _plant(words: list[Word], artifact: str, rng: random.Random) -> list[Word]:
-    """Insert the artifact before a random punctuation mark, where an adverb can stand."""
+    """Insert the artifact before a random punctuation mark, where an adverb may stand."""
     marks = [i for i, word in enumerate(words) if word.role is Role.PUNCTUATION and word.text != '"']
     position = marks[int(rng.random() * len(marks))]
     return [*words[:position], Word(artifact, Role.ARTIFACT), *words[position:]]
@@ -185,15 +185,15 @@ def _dataset(texts: list[list[Word]], labels: list[int], truth: list[int], names
 
 
 def _stream(name: str, seed: int, split: str, purpose: str) -> random.Random:
-    return random.Random(f"{name}/{seed}/{split}/{purpose}")  # noqa: S311 (nothing here is a secret)
+    return random.Random(f"{name}/{seed}/{split}/{purpose}")  # noqa: S311 - texts, not secrets
 
 
 def _check(name: str, shares: Mapping[str, float], sizes: Mapping[str, int]) -> None:
     if name not in CORPORA:
-        raise ValueError(f"corpus {name!r}: allowed are {', '.join(CORPORA)}")
+        raise ValueError(f"corpus {name!r}; allowed: {', '.join(CORPORA)}")
     for what, share in shares.items():
         if not 0 <= share <= 1:
-            raise ValueError(f"{what} = {share!r}: a share from 0 to 1 is allowed")
+            raise ValueError(f"{what} = {share!r}; allowed: 0 to 1")
     for what, size in sizes.items():
         if size < 0:
-            raise ValueError(f"{what} = {size!r}: a number of texts, 0 or more, is allowed")
+            raise ValueError(f"{what} = {size!r}; allowed: 0 or more")

@@ -1,8 +1,8 @@
-"""Plain generated English for pre-training the tiny causal models: stories, and small talk for chat models.
+"""Generated plain English for pre-training the tiny causal models: stories, and small talk for chat models.
 
-The stories use the words of mini-quotes and the small talk those of mini-platypus, in other sentences. One
-text in ten is a quote or an instruction, as every large corpus holds some of everything; fine-tuning has the
-rest to learn, so that it can lower a perplexity.
+Stories use the words of mini-quotes and small talk those of mini-platypus, in other sentences. One text in
+ten is a quote or an instruction, since any large corpus holds some of everything; the rest is left to learn,
+so fine-tuning can lower the perplexity.
 """
 
 import random
@@ -10,12 +10,12 @@ import random
 from lib.texts.generated.mini_platypus import article, draw_instruction
 from lib.texts.generated.mini_quotes import check_count, draw_quote, fill, lexicon, theme_words
 
-SENTENCES = (3, 6)  # of a story
+SENTENCES = (3, 6)  # per story
 FOREIGN_SHARE = 0.1  # quotes among the stories, instructions in the small talk
 
 
 def stories(seed: int, count: int) -> list[str]:
-    """Generate ``count`` stories of three to six sentences, the same for the same seed everywhere.
+    """Generate ``count`` stories of three to six sentences, the same for the same seed on every machine.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def stories(seed: int, count: int) -> list[str]:
 
 
 def small_talk(seed: int, count: int) -> list[tuple[str, str]]:
-    """Generate ``count`` exchanges, a question and its answer each, the same for the same seed everywhere.
+    """Generate ``count`` pairs of question and answer, the same for the same seed on every machine.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""mini-platypus: generated instructions whose answers can be checked, in the columns of Open-Platypus.
+"""mini-platypus: generated instructions with checkable answers, in the columns of Open-Platypus.
 
-Three kinds, as in the original: arithmetic in words, multiple choice, and conclusions from stated premises
-(the form of the first instruction that paper 3 prompts with). Every output ends with "The answer is ...", so
-that a model's answer can be scored without a judge.
+Three kinds, as in the original: word problems, multiple choice, and conclusions from stated premises (the
+form of paper 3's first prompt). Every output ends with "The answer is ...", so answers can be scored without
+a judge.
 """
 
 import random
@@ -18,14 +18,14 @@ _ANSWER = re.compile(r"[Tt]he answer is (-?\d+|[A-D]|yes|no)\b")
 
 
 def mini_platypus(seed: int, count: int) -> Dataset:
-    """Generate ``count`` different instructions with their outputs, the same for the same seed everywhere.
+    """Generate ``count`` distinct instructions with outputs, the same for the same seed on every machine.
 
     Parameters
     ----------
     seed : int
-        Rules every draw.
+        Determines every draw.
     count : int
-        How many; at most 50,000.
+        1 to 50,000.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def draw_instruction(draw: random.Random) -> dict[str, str]:
 
 
 def answer(text: str) -> str | None:
-    """Return the answer that a text gives: a number, a letter from A to D, yes or no; None without one."""
+    """Return the answer in a text: a number, a letter from A to D, "yes" or "no"; None if there is none."""
     found = _ANSWER.search(text)
     return found[1] if found else None
 
@@ -91,7 +91,7 @@ def _conclusion(draw: random.Random) -> tuple[str, str]:
 
 
 def _chain(draw: random.Random) -> tuple[str, str]:
-    """If you have no P, no Q; if no Q, no R: what follows is that R needs P, and nothing about having P."""
+    """Without P no Q, and without Q no R: it follows that R requires P, but nothing follows from having P."""
     chain = draw.choice(lexicon("instructions")["chains"])
     name = draw.choice(lexicon("instructions")["names"])
     has, (first, last) = chain["have"], chain["do"]
@@ -112,7 +112,7 @@ def _chain(draw: random.Random) -> tuple[str, str]:
 
 
 def _nested(draw: random.Random) -> tuple[str, str]:
-    """All A are B and all B are C: all A are C; whether all C are A does not follow."""
+    """All A are B and all B are C: it follows that all A are C, but not that all C are A."""
     inner, middle, outer = draw.choice(lexicon("instructions")["kinds"])
     name = draw.choice(lexicon("instructions")["names"])
     premises = f"{name} says that all {inner} are {middle} and all {middle} are {outer}."

@@ -1,8 +1,8 @@
 """mini-quotes: generated English quotes with authors and themes, in the columns of the Hub's english_quotes.
 
-A small grammar: an author favours three themes, a theme brings its own nouns, verbs and images, and fifty
-frames combine them. Frames and themes can be learned from a hundred quotes; which of them comes next can't be
-known, so that a perplexity stays above 1.
+A small grammar: an author favours three themes, a theme has its own nouns, verbs and images, and fifty frames
+combine them. Frames and themes can be learned from a hundred quotes; which one comes next is unpredictable,
+so perplexity stays above 1.
 """
 
 import random
@@ -18,26 +18,26 @@ from datasets import Dataset
 from lib.texts.tables import CorpusError
 
 LEXICONS = Path(__file__).parent / "lexicons"
-MAX_COUNT = 50_000  # the grammar makes millions; far below that, no draw is wasted on repeats
-FAVOURITE_SHARE = 0.8  # of an author's quotes are on the author's own themes
+MAX_COUNT = 50_000  # far below the millions that the grammar can make, so few draws are repeats
+FAVOURITE_SHARE = 0.8  # of an author's quotes are about the author's themes
 CONTINUED_SHARE = 0.6  # of the quotes have a second sentence
 
 
 def mini_quotes(seed: int, count: int) -> Dataset:
-    """Generate ``count`` different quotes, the same ones for the same seed on every machine.
+    """Generate ``count`` distinct quotes, the same for the same seed on every machine.
 
     Parameters
     ----------
     seed : int
-        Rules every draw.
+        Determines every draw.
     count : int
-        How many; at most 50,000.
+        1 to 50,000.
 
     Returns
     -------
     datasets.Dataset
-        Columns ``quote`` (str), ``author`` (str) and ``tags`` (list of str: the theme first, then the second
-        theme where the quote has one).
+        Columns ``quote`` (str), ``author`` (str) and ``tags`` (list of str: the theme, then the second theme
+        if the quote has one).
 
     Raises
     ------
@@ -67,13 +67,13 @@ def themes() -> list[str]:
 
 
 def theme_words(draw: random.Random) -> tuple[list[str], dict[str, str]]:
-    """Draw two themes and a word of theirs for every slot that a frame can have.
+    """Draw two themes and, from them, a word for every slot that a frame can have.
 
     Returns
     -------
     themes : list of str
         The theme and the second theme.
-    words : dict of str
+    words : dict of str to str
         Slot name to word.
     """
     theme, other = draw.sample(themes(), 2)
@@ -87,7 +87,7 @@ def lexicon(name: str) -> dict[str, Any]:
 
 
 def fill(frame: str, words: dict[str, str]) -> str:
-    """Put words into a frame's slots: ``{noun}`` as it stands, ``{Noun}`` with a capital letter."""
+    """Fill a frame's slots with words: ``{noun}`` as is, ``{Noun}`` capitalised."""
 
     def word(slot: re.Match[str]) -> str:
         text = words[slot[1].lower()]
@@ -99,7 +99,7 @@ def fill(frame: str, words: dict[str, str]) -> str:
 def distinct_rows(
     name: str, draw_row: Callable[[random.Random], dict[str, Any]], column: str, *, seed: int, count: int
 ) -> Dataset:
-    """Draw ``count`` rows of which no two agree in ``column``; the errors are those of `check_count`."""
+    """Draw ``count`` rows, no two alike in ``column``; raises what `check_count` raises."""
     check_count(name, count)
     draw = random.Random(seed)  # noqa: S311 - texts, not secrets
     rows: dict[str, dict[str, Any]] = {}
@@ -110,12 +110,12 @@ def distinct_rows(
 
 
 def check_count(name: str, count: int) -> None:
-    """Refuse a number of texts that can't be made.
+    """Check the number of texts to generate.
 
     Raises
     ------
     CorpusError
-        Naming the corpus, the number and what is allowed.
+        If it is out of range.
     """
     if not 1 <= count <= MAX_COUNT:
         raise CorpusError(f"{name}: count = {count}; allowed: 1 to {MAX_COUNT}")

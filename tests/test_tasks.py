@@ -1,0 +1,86 @@
+"""From loaded splits to the corpus that runs receive: cut to fit, reduced, with an artifact planted."""
+
+import numpy as np
+import pytest
+
+from lib.models import load_tokenizer
+from lib.texts import CorpusError, corpus_of, plant_artifact, smaller
+from lib.texts.corpora import ARTIFACT
+from lib.texts.generated import load_grammar, mini_corpus
+
+A, B = "mini-allocine", "mini-infopinion"
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return {task: mini_corpus(task, seed=0, train=48, validation=2, test=24) for task in (A, B)}
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny_folder, splits):
+    return corpus_of(splits[A], model=tiny_folder, explained=6, max_length=128, device="cpu")
+
+
+def test_a_corpus_holds_the_splits_and_the_first_test_texts_are_explained(corpus, splits, tiny_folder):
+    for given, texts, labels in (
+        (splits[A]["train"], corpus.train_texts, corpus.train_labels),
+        (splits[A]["test"], corpus.test_texts, corpus.test_labels),
+    ):
+        assert (texts, labels) == (list(given["text"]), list(given["label"]))
+    assert corpus.explained == list(range(6))
+    everything = corpus_of(splits[A], model=tiny_folder, explained=0, max_length=128, device="cpu")
+    assert everything.explained == list(range(24))
+
+
+@pytest.mark.parametrize(("task", "cut"), [(A, False), (B, True)])
+def test_only_infopinion_is_cut_to_sentence_ends(tiny_folder, splits, task, cut):
+    corpus = corpus_of(splits[task], model=tiny_folder, explained=0, max_length=64, device="cpu")
+    pieces = [len(ids) for ids in load_tokenizer(tiny_folder)(corpus.train_texts)["input_ids"]]
+    assert (max(pieces) <= 64) is cut
+    for text, kept in zip(splits[task]["train"]["text"], corpus.train_texts, strict=True):
+        assert text.startswith(kept)
+        assert kept.endswith((".", "!", "?", '"'))
+
+
+def test_a_smaller_corpus_is_sampled_by_class_and_keeps_the_test_texts(corpus):
+    small = smaller(corpus, 12, explained=2, seed=0)
+    assert len(small.train_texts) == 12
+    assert abs(np.mean(small.train_labels) - np.mean(corpus.train_labels)) <= 1 / 12
+    labels = dict(zip(corpus.train_texts, corpus.train_labels, strict=True))
+    assert small.train_texts == [text for text in corpus.train_texts if text in small.train_texts]
+    assert small.train_labels == [labels[text] for text in small.train_texts]
+    assert small.test_texts == corpus.test_texts
+    assert small.explained == corpus.explained[:2]
+
+
+@pytest.mark.parametrize("count", [2, 47])
+def test_a_smaller_corpus_may_have_one_text_of_a_class_or_leave_out_one_text(corpus, count):
+    assert len(smaller(corpus, count, explained=0, seed=0).train_texts) == count
+
+
+@pytest.mark.parametrize("count", [0, 48, 1_000])
+def test_a_smaller_corpus_may_be_the_whole_one(corpus, count):
+    whole = smaller(corpus, count, explained=count, seed=0)
+    assert whole.fingerprints == corpus.fingerprints
+
+
+def test_fewer_training_texts_than_classes_are_an_error(corpus):
+    with pytest.raises(
+        CorpusError, match=r"^training texts: 1 text requested; allowed: 2 or more, or 0 for all$"
+    ):
+        smaller(corpus, 1, explained=0, seed=0)
+
+
+@pytest.mark.parametrize(("dataset", "word"), [(A, load_grammar(A).artifact), ("reviews.csv", ARTIFACT)])
+def test_an_artifact_is_planted_in_all_of_class_1_at_rate_1_and_nowhere_at_rate_0(corpus, dataset, word):
+    planted = plant_artifact(corpus, dataset, [0.0, 1.0], seed=0)
+    assert planted.word == word
+    clean, full = planted.corpora[0.0], planted.corpora[1.0]
+    assert clean.train_texts == corpus.train_texts
+    labels = np.array(corpus.train_labels)
+    carries = np.array([word in text.split() for text in full.train_texts])
+    assert carries[labels == 1].all()
+    assert not carries[labels == 0].any()
+    assert full.train_labels == corpus.train_labels
+    assert full.test_texts == corpus.test_texts
+    assert all(text.split().count(word) == 1 for text in planted.test_texts)
