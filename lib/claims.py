@@ -1,11 +1,11 @@
-"""The papers' claims, their published values, and verdicts that follow a rule stated before the run.
+"""The papers' claims, their published values, and verdicts by a rule fixed before the runs.
 
-A claim names a quantity and the region in which that quantity must lie for the claim to hold. The notebook
-measures the quantity with an interval, and the verdict follows:
+A claim names a quantity and the region in which it must lie for the claim to hold. A notebook measures the
+quantity with an interval, and the verdict follows:
 
 - the interval lies inside the region: *reproduced*;
-- it lies wholly outside: *not reproduced*;
-- it straddles the border, or there is no measurement: *not testable at this scale*, with the reason.
+- it lies entirely outside: *not reproduced*;
+- it crosses the border, or nothing could be measured: *not testable at this scale*, with the reason.
 
 Claims and published values stand in ``published/paper{1,2,3}.yaml``, transcribed from the papers, and nowhere
 else.
@@ -13,6 +13,7 @@ else.
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,7 +33,7 @@ _PUBLISHED = Path(__file__).parent / "published"
 
 
 class Region(BaseModel):
-    """An interval of values, open at a bound that is not given."""
+    """An open interval of values, unbounded on a side without a bound."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
@@ -58,12 +59,14 @@ class Claim(BaseModel):
 
     Attributes
     ----------
+    name : str
+        The claim's key in the YAML file.
     section : str
-        Where the paper makes it.
+        Where the paper makes the claim.
     statement : str
         The claim in our own words.
     published : str
-        The published values that it rests on, as printed.
+        The published values behind it, as printed.
     quantity : str
         What is measured here, with its unit.
     region : Region
@@ -72,6 +75,7 @@ class Claim(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    name: str
     section: str
     statement: str
     published: str
@@ -81,12 +85,29 @@ class Claim(BaseModel):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the data say about a claim, and why."""
+    """What the data say about a claim, and why.
+
+    Attributes
+    ----------
+    claim : Claim
+        The claim that was judged.
+    measured : str
+        The measured interval as text; empty without a measurement.
+    verdict : str
+        "reproduced", "not reproduced" or "not testable at this scale".
+    reason : str
+        Why.
+    estimate, low, high : float or None
+        The measured interval; None without a measurement.
+    """
 
     claim: Claim
     measured: str
     verdict: str
     reason: str
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 def published(paper: int) -> dict[str, Any]:
@@ -94,15 +115,43 @@ def published(paper: int) -> dict[str, Any]:
     return _read(paper)["values"]
 
 
-def load_claims(paper: int) -> dict[str, Claim]:
+def load_claims(paper: int, *, margin: float | None = None) -> dict[str, Claim]:
     """Return a paper's claims by name, in the order in which the paper makes them.
+
+    Parameters
+    ----------
+    paper : int
+        1, 2 or 3.
+    margin : float, optional
+        The factor within which two quantities count as equal, above 1. It sets the regions that the YAML file
+        gives by it: ``within_factor: margin`` is above 1 / margin and below margin, ``not_below_factor:
+        margin`` is above 1 / margin. Default: the file's ``margin``.
 
     Raises
     ------
+    ValueError
+        If the margin is not a finite number above 1, or a claim needs one and there is none.
     pydantic.ValidationError
         If a claim lacks a field or its region is empty.
     """
-    return {name: Claim.model_validate(claim) for name, claim in _read(paper)["claims"].items()}
+    document = _read(paper)
+    margin = document.get("margin") if margin is None else margin
+    if margin is not None and not 1 < margin < math.inf:
+        raise ValueError(f"margin = {margin}: allowed are finite factors above 1")
+    claims = {}
+    for name, fields in document["claims"].items():
+        region = _resolved(name, fields.get("region"), margin)
+        claims[name] = Claim.model_validate({"name": name, **fields, "region": region})
+    return claims
+
+
+def _resolved(name: str, region: Any, margin: float | None) -> Any:
+    """Replace a region that is given by the margin with its bounds; return any other unchanged."""
+    if region not in ({"within_factor": "margin"}, {"not_below_factor": "margin"}):
+        return region
+    if margin is None:
+        raise ValueError(f"claim {name!r} needs a margin: none was given, and its file has no default")
+    return {"above": 1 / margin} | ({"below": margin} if "within_factor" in region else {})
 
 
 @cache
@@ -116,11 +165,11 @@ def judge(claim: Claim, measured: Interval | None, reason: str = "") -> Verdict:
     Parameters
     ----------
     claim : Claim
-        What is claimed.
+        The claim to judge.
     measured : Interval or None
-        What was measured; None where this scale cannot measure it.
+        The measurement; None if the quantity cannot be measured at this scale.
     reason : str
-        Why there is no measurement; it must be given then.
+        Why there is no measurement; required without one, ignored otherwise.
 
     Raises
     ------
@@ -129,18 +178,20 @@ def judge(claim: Claim, measured: Interval | None, reason: str = "") -> Verdict:
     """
     if measured is None:
         if not reason:
-            raise ValueError(f"claim {claim.statement!r}: without a measurement a reason is wanted")
+            raise ValueError(f"claim {claim.name!r} has no measurement: a reason is required")
         return Verdict(claim, "", NOT_TESTABLE, reason)
     region = claim.region
     if region.above < measured.low and measured.high < region.below:
-        return Verdict(claim, str(measured), REPRODUCED, f"the interval lies {region}")
-    if measured.high <= region.above or measured.low >= region.below:
-        return Verdict(claim, str(measured), NOT_REPRODUCED, f"no part of the interval lies {region}")
-    return Verdict(claim, str(measured), NOT_TESTABLE, f"only a part of the interval lies {region}")
+        verdict, why = REPRODUCED, f"the interval lies {region}"
+    elif measured.high <= region.above or measured.low >= region.below:
+        verdict, why = NOT_REPRODUCED, f"no part of the interval lies {region}"
+    else:
+        verdict, why = NOT_TESTABLE, f"only part of the interval lies {region}"
+    return Verdict(claim, str(measured), verdict, why, measured.estimate, measured.low, measured.high)
 
 
-def verdict_table(verdicts: list[Verdict]) -> pd.DataFrame:
-    """Return the closing table of a notebook: (claims, columns), in the order given."""
+def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """Return verdicts as a notebook shows them: (claims, columns), in the order given."""
     return pd.DataFrame(
         [
             {
@@ -157,7 +208,36 @@ def verdict_table(verdicts: list[Verdict]) -> pd.DataFrame:
     )
 
 
-def count_verdicts(verdicts: list[Verdict]) -> str:
-    """Return how many verdicts there are of each kind, in one line."""
+def verdict_csv_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """Return verdicts as a program reads them: (claims, columns), in the order given.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``name``, ``section``, ``claim``, ``published``, ``quantity``, ``region``, ``estimate``,
+        ``low``, ``high`` (None without a measurement), ``verdict`` and ``why``.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "name": verdict.claim.name,
+                "section": verdict.claim.section,
+                "claim": verdict.claim.statement,
+                "published": verdict.claim.published,
+                "quantity": verdict.claim.quantity,
+                "region": str(verdict.claim.region),
+                "estimate": verdict.estimate,
+                "low": verdict.low,
+                "high": verdict.high,
+                "verdict": verdict.verdict,
+                "why": verdict.reason,
+            }
+            for verdict in verdicts
+        ]
+    )
+
+
+def count_verdicts(verdicts: Sequence[Verdict]) -> str:
+    """Return the number of verdicts of each kind, in one line."""
     counts = Counter(verdict.verdict for verdict in verdicts)
     return ", ".join(f"{counts[kind]} {kind}" for kind in (REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE))

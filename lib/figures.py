@@ -1,21 +1,22 @@
-"""One style for every figure, and every figure saved with the data that it was drawn from."""
+"""A common style for all figures, figures saved with their data, and tables of texts shown readably."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-# Dark to light, so that the order survives a grey printer; dash and marker tell the series apart as well.
+# Dark to light, so the order survives greyscale printing; dashes and markers distinguish the series too.
 COLOURS = ("#08306b", "#b2182b", "#4393c3", "#f4a582", "#5aae61", "#bdbdbd")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "x")
 
-# (colour, dash, marker) of the n-th series of a figure
+# (colour, dash, marker) of a figure's n-th series
 LINES = tuple(zip(COLOURS, DASHES, MARKERS, strict=True))
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "figure.figsize": (7.0, 3.6),
     "figure.dpi": 110,
     "figure.constrained_layout.use": True,
@@ -30,13 +31,13 @@ _STYLE = {
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
     "legend.frameon": False,
-    "svg.fonttype": "none",  # text stays text: small files that a reader can search
-    "svg.hashsalt": "figures",  # the same figure gives the same file
+    "svg.fonttype": "none",  # keep text as text: small, searchable files
+    "svg.hashsalt": "figures",  # identical figures give identical files
 }
 
 
 def use_style() -> None:
-    """Set the house style for every figure that follows."""
+    """Set the style of all figures drawn from now on."""
     plt.rcParams.update(_STYLE)
 
 
@@ -48,21 +49,21 @@ def save(figure: Figure, data: pd.DataFrame, figure_dir: Path, name: str) -> Non
     figure : matplotlib.figure.Figure
         The finished figure.
     data : pandas.DataFrame
-        The numbers that it shows, tidy, one row a mark.
+        The numbers that it shows, in tidy form, one row per mark.
     figure_dir : Path
-        Made if it is not there.
+        Created if missing.
     name : str
-        The files' name without an ending.
+        File name without extension.
 
     Raises
     ------
     ValueError
-        If there are no data, or an axis that shows data has no label.
+        If the data are empty, or an axis with data has no label.
     """
     if data.empty:
         raise ValueError(f"figure {name!r}: its data are empty")
     for axes in figure.axes:
-        # A shared axis is labelled once, at the outer panel; a colour bar and a bare panel have no two axes.
+        # A shared axis is labelled once, at the outer panel; colour bars and bare panels need no labels.
         bare = not axes.axison or axes.get_label() == "<colorbar>"
         if not bare and axes.has_data() and not (_labelled(axes, "x") and _labelled(axes, "y")):
             raise ValueError(f"figure {name!r}: the axes {axes.get_title()!r} lack a label")
@@ -78,15 +79,15 @@ def _labelled(axes: plt.Axes, which: str) -> bool:
 
 
 def as_text(texts: pd.DataFrame) -> Styler:
-    """Show a table of texts: to the left and wrapped, tags as they are, no text as a word.
+    """Style a table of texts: left-aligned and wrapped, HTML escaped, "(nothing)" for an empty text.
 
     Parameters
     ----------
     texts : DataFrame, (rows, columns)
-        Texts of any origin; their HTML is escaped.
+        Texts of any origin; missing ones are left blank.
     """
     css = {"text-align": "left", "vertical-align": "top", "white-space": "pre-wrap", "font-size": "85%"}
-    css["overflow-wrap"] = "break-word"  # a text can be one long word
+    css["overflow-wrap"] = "break-word"  # a text may be one long word
     headings = {"selector": "th.col_heading", "props": "text-align: left"}
     style = texts.replace("", "(nothing)").style.format(escape="html", na_rep="")
     return style.set_properties(**css).set_table_styles([headings])

@@ -1,8 +1,10 @@
-"""Intervals of a mean, a proportion, a standard deviation, a ratio, and of what a bootstrap resampled.
+"""Interval estimates: of a mean, a proportion, a standard deviation, a ratio, and from bootstrap resamples.
 
-Every function returns an `Interval`: the estimate and the bounds around it, in the unit of the values.
+Every function returns an `Interval`, an estimate and its bounds in the unit of the values, except
+`percentile_interval`, which returns the bounds alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,24 +37,24 @@ class Interval:
 
 
 def exactly(value: float) -> Interval:
-    """Return an interval of no width, for what is counted and not estimated."""
+    """Return an interval of width zero, for a quantity that is counted rather than estimated."""
     return Interval(float(value), float(value), float(value))
 
 
-def mean_and_range(values: ArrayLike) -> Interval:
+def mean_and_range(values: Sequence[float] | NDArray[np.float64]) -> Interval:
     """Return a mean with the smallest and the largest value, for a few cases that are not a sample."""
     return Interval(float(np.mean(values)), float(np.min(values)), float(np.max(values)))
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return a mean with Student's interval: (seeds,) -> Interval.
+    """Return a mean with Student's t interval: (seeds,) -> Interval.
 
-    It has no width where all values are equal.
+    The interval has width zero if all values are equal.
 
     Raises
     ------
     ValueError
-        With fewer than two values: a single one has no spread.
+        With fewer than two values.
     """
     values = np.asarray(values, float)
     if len(values) < 2:
@@ -63,15 +65,15 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 
 
 def proportion_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Return a proportion with Clopper and Pearson's exact interval."""
+    """Return a proportion with the exact interval of Clopper and Pearson."""
     bounds = stats.binomtest(successes, trials).proportion_ci(confidence)
     return Interval(successes / trials, float(bounds.low), float(bounds.high))
 
 
 def sd_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return a standard deviation with the interval for normal data, by chi-squared: (trials,) -> Interval.
+    """Return a standard deviation with its chi-squared interval for normal data: (trials,) -> Interval.
 
-    From seven values it reaches from 0.64 to 2.2 times the estimate.
+    With seven values, the 95 % interval reaches from 0.64 to 2.2 times the estimate.
 
     Raises
     ------
@@ -88,25 +90,26 @@ def sd_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 
 
 def sd_ratio_interval(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return the ratio of two standard deviations with the interval for normal data, by F.
+    """Return the ratio of two standard deviations, first over second, with its F interval for normal data.
 
     Parameters
     ----------
     first, second : array_like, (trials,)
         Two independent samples.
     confidence : float
-        Of the interval.
+        Coverage of the interval.
 
     Raises
     ------
     ValueError
-        With fewer than two values in either sample, or if the second ones are all equal.
+        If a sample has fewer than two values, or all values of the second are equal.
     """
     first, second = np.asarray(first, float), np.asarray(second, float)
     freedom = len(first) - 1, len(second) - 1
     if min(freedom) < 1 or not second.std() > 0:
         raise ValueError(
-            "a ratio of standard deviations needs at least 2 values a sample, the second ones not all equal"
+            f"samples of {len(first)} and {len(second)} values: a ratio of standard deviations needs "
+            "at least 2 in each, and a second sample whose values are not all equal"
         )
     ratio = first.std(ddof=1) / second.std(ddof=1)
     low, high = ratio / np.sqrt(stats.f.ppf([(1 + confidence) / 2, (1 - confidence) / 2], *freedom))
@@ -116,30 +119,31 @@ def sd_ratio_interval(first: ArrayLike, second: ArrayLike, confidence: float = 0
 def percentile_interval(resamples: ArrayLike, level: float = 0.95, *, n: int) -> tuple[float, float]:
     """Return the bounds of the bootstrap's expanded percentile interval.
 
-    With few seeds a plain percentile interval is too narrow, as a normal interval is where Student's is due.
-    The quantiles are therefore taken where the normal one is sqrt(n / (n - 1)) times Student's at ``level``
-    (Hesterberg, The American Statistician 69, 2015).
+    With few seeds, a plain percentile interval is too narrow, as a normal interval is where Student's t is
+    required. The quantiles are therefore taken at sqrt(n / (n - 1)) times Student's t quantile for ``level``,
+    read on the normal scale (Hesterberg, The American Statistician 69, 2015).
 
     Parameters
     ----------
-    resamples : array_like
-        (resamples,). NaN, such as an SNR where one seed was drawn throughout, is left out.
+    resamples : array_like, (resamples,)
+        NaN (such as an SNR from a resample that drew one seed throughout) is ignored.
     level : float
         Intended coverage.
     n : int
-        How many seeds (or texts) were resampled; the smaller number where both were.
+        Number of seeds (or texts) that were resampled; the smaller of the two if both were.
     """
     quantile = np.sqrt(n / (n - 1)) * stats.t.isf((1 - level) / 2, n - 1)
     outside = stats.norm.sf(quantile)
-    # No interpolation: a ratio may be infinite where a resample has no noise.
-    low, high = np.nanquantile(resamples, [outside, 1 - outside], method="inverted_cdf")
+    # No interpolation: a ratio is infinite where a resample has no noise.
+    values = np.asarray(resamples, float)
+    low, high = np.nanquantile(values, [outside, 1 - outside], method="inverted_cdf")
     return float(low), float(high)
 
 
 def bootstrap_interval(estimate: float, resamples: ArrayLike, level: float = 0.95, *, n: int) -> Interval:
     """Return an estimate with its expanded percentile interval (`percentile_interval`).
 
-    The interval contains its estimate, which the bootstrap's own error may leave just outside.
+    The interval is widened to contain the estimate where the bootstrap's own error leaves it just outside.
     """
     low, high = percentile_interval(resamples, level, n=n)
     return Interval(estimate, min(low, estimate), max(high, estimate))
@@ -155,19 +159,19 @@ def paired_difference(
 ) -> Interval:
     """Return mean accuracy of a minus that of b, with a bootstrap interval over seeds and texts jointly.
 
-    A resample draws the seeds of either side independently and the texts once for both, since both sides were
-    tested on the same texts.
+    Each resample draws the seeds of the two sides independently, and the texts once for both, because both
+    sides were tested on the same texts.
 
     Parameters
     ----------
     correct_a, correct_b : ndarray of bool, (seeds, texts)
         Whether each model classifies each text correctly; the numbers of seeds may differ.
     confidence : float
-        Of the percentile interval, such as 0.95.
+        Coverage of the percentile interval, such as 0.95.
     seed : int
-        Of the resampling.
+        Seed of the resampling.
     resamples : int
-        How many.
+        Number of resamples.
     """
     rng = np.random.default_rng(seed)
     texts = correct_a.shape[1]
@@ -178,7 +182,7 @@ def paired_difference(
 
     differences = np.empty(resamples)  # (resamples,)
     for i in range(resamples):
-        weights = rng.multinomial(texts, np.full(texts, 1 / texts)).astype(float)  # (texts,) drawn how often
+        weights = rng.multinomial(texts, np.full(texts, 1 / texts)).astype(float)  # (texts,) times drawn
         differences[i] = resampled_mean(correct_a, weights) - resampled_mean(correct_b, weights)
     tail = (1 - confidence) / 2
     low, high = np.quantile(differences, [tail, 1 - tail])

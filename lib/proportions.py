@@ -1,4 +1,4 @@
-"""Are two accuracies different? The authors' z, the textbook's, and tests that know the texts are the same.
+"""Tests of whether two accuracies differ: the authors' z, the textbook z, and McNemar's test for paired data.
 
 Accuracies are fractions; p-values are two-sided.
 """
@@ -7,6 +7,7 @@ import math
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 
@@ -18,22 +19,22 @@ def z_statistic(a: float, b: float, n: int, form: Literal["paper", "pooled"] = "
     a, b : float
         Accuracies, 0 to 1.
     n : int
-        Texts in the test set.
+        Number of test texts.
     form : {"paper", "pooled"}
-        ``paper`` is the authors' code: ``(a - b) / sqrt(P (1 - P) / n)`` with P the mean of both (paper 2,
-        equation 1, is printed with n outside of the root). ``pooled`` is the two-proportion test, with 2 / n
-        inside the root: the authors' z is sqrt(2) too large.
+        ``paper`` is the authors' code, ``(a - b) / sqrt(P (1 - P) / n)`` with P the mean of both (paper 2
+        prints equation 1 with n outside the root). ``pooled`` is the two-proportion z-test, with 2 / n inside
+        the root; the authors' z is too large by a factor of sqrt(2).
 
     Raises
     ------
     ValueError
-        For an accuracy outside of 0 to 1, or no texts.
+        If an accuracy lies outside 0 to 1, or n is below 1.
     """
     for name, accuracy in (("a", a), ("b", b)):
         if not 0 <= accuracy <= 1:
-            raise ValueError(f"accuracy {name} = {accuracy}: a fraction from 0 to 1 is wanted")
+            raise ValueError(f"accuracy {name} = {accuracy}: allowed are fractions from 0 to 1")
     if n < 1:
-        raise ValueError(f"n = {n}: at least one text is wanted")
+        raise ValueError(f"n = {n}: at least one text is required")
     mean = (a + b) / 2
     variance = mean * (1 - mean) / n * (2 if form == "pooled" else 1)
     if variance == 0:  # both 0 or both 1
@@ -46,13 +47,13 @@ def two_sided_p(z: float) -> float:
     return float(2 * stats.norm.sf(abs(z)))
 
 
-def mcnemar_p(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
-    """Return the p-value of McNemar's exact test of two models that were given the same texts.
+def mcnemar_p(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> float:
+    """Return the two-sided p-value of McNemar's exact test for two models tested on the same texts.
 
     Parameters
     ----------
     correct_a, correct_b : ndarray of bool, (texts,)
-        Whether each model classifies each text rightly, the texts in the same order.
+        Whether each model classifies each text correctly, the texts in the same order.
     """
     only_a = int(np.sum(correct_a & ~correct_b))
     only_b = int(np.sum(~correct_a & correct_b))

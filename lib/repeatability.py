@@ -1,11 +1,12 @@
-"""Statistics for a few trials: how far they scatter, whether two groups differ, which source costs what.
+"""Statistics for a few trials: what repeats, how far trials scatter, whether groups differ, and why.
 
-Seven trials are few. Tests are exact (every permutation counted), and intervals say how little seven values
-tell.
+Seven trials are few: tests are exact (they enumerate all permutations).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,57 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from lib.intervals import sd_interval, sd_ratio_interval
+from lib.seeding import fingerprint
+
+
+def bitwise(results: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, int]:
+    """Count the distinct values of results, by name: 1 means that all are equal to the bit.
+
+    Parameters
+    ----------
+    results : sequence of mapping, (trials,)
+        What each trial returned.
+    names : iterable of str
+        Which results to compare, by their fingerprints.
+    """
+    return {name: len({fingerprint(result[name]) for result in results}) for name in names}
+
+
+def different_texts(texts: Sequence[Sequence[str]]) -> list[float]:
+    """Return the number of distinct texts per trial for each prompt: (prompts,).
+
+    Parameters
+    ----------
+    texts : sequence of sequences of str, (trials, prompts)
+    """
+    return [len(set(column)) / len(texts) for column in zip(*texts, strict=True)]
+
+
+def agreement(answers: Sequence[Sequence[str]]) -> tuple[float, float]:
+    """Return how far trials agree on the answers to the same questions.
+
+    Parameters
+    ----------
+    answers : sequence of sequences of str, (trials, questions)
+        At least two trials.
+
+    Returns
+    -------
+    unanimous : float
+        Share of the questions that all trials answer identically.
+    pairwise : float
+        Share of the questions that two trials answer identically, mean over all pairs of trials.
+    """
+    table = np.array(answers)  # (trials, questions)
+    unanimous = (table == table[0]).all(0).mean()
+    pairs = [(first == second).mean() for first, second in combinations(table, 2)]
+    return float(unanimous), float(np.mean(pairs))
 
 
 def permutation_p(first: ArrayLike, second: ArrayLike) -> float:
-    """Return the exact two-sided p of a difference of means, over every split of the pooled values.
+    """Return the exact two-sided p-value of a difference of means, over all splits of the pooled values.
 
-    Two groups of seven have 3,432 splits: p cannot be less than 2 / 3432.
+    Two groups of seven have 3,432 splits, so p is at least 2 / 3432.
     """
     result = stats.permutation_test(
         (np.asarray(first, float), np.asarray(second, float)),
@@ -31,9 +77,9 @@ def permutation_p(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def sign_flip_p(differences: ArrayLike) -> float:
-    """Return the exact two-sided p that paired differences have mean 0, over every choice of signs.
+    """Return the exact two-sided p-value of paired differences having mean 0, over all choices of signs.
 
-    Seven pairs have 128: p cannot be less than 2 / 128 = 0.016.
+    Seven pairs have 128 choices, so p is at least 2 / 128 = 0.016.
     """
     result = stats.permutation_test(
         (np.asarray(differences, float),),
@@ -45,18 +91,19 @@ def sign_flip_p(differences: ArrayLike) -> float:
     return float(result.pvalue)
 
 
-def brown_forsythe_p(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return the p of equal spreads by Brown and Forsythe: Levene's test around the medians.
+def brown_forsythe_p(first: ArrayLike, second: ArrayLike) -> float:
+    """Return the p-value of Brown and Forsythe's test of equal spreads (Levene's test around medians).
 
-    Not a number where no group has three values: two lie equally far from their median, whatever they are.
+    NaN if no group has three values: any two values lie equally far from their median.
     """
+    first, second = np.asarray(first, float), np.asarray(second, float)
     if max(len(first), len(second)) < 3:
         return math.nan
     return float(stats.levene(first, second, center="median").pvalue)
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """Return p values corrected for their number by Holm's step-down method, under the same names."""
+    """Return p-values corrected for multiple testing by Holm's step-down method, by name."""
     ordered = sorted(p, key=p.__getitem__)
     corrected: dict[str, float] = {}
     floor = 0.0
@@ -67,7 +114,7 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 
 
 def with_holm(tests: pd.DataFrame) -> pd.DataFrame:
-    """Correct each column of p values, named "p ...", for the number of its values."""
+    """Apply `holm` to each column of p-values (named "p ..."), ignoring missing values."""
     corrected = {
         name: pd.Series(holm(tests[name].dropna().astype(float).to_dict()), dtype=float)
         for name in tests
@@ -81,19 +128,20 @@ def compare(first: ArrayLike, second: ArrayLike, *, paired: bool, confidence: fl
 
     Parameters
     ----------
-    first, second : (trials,)
+    first, second : array_like, (trials,)
         Log-perplexities.
     paired : bool
-        Whether trials of the same number share their seeds.
+        Whether trials at the same position share their seeds.
     confidence : float
-        Of the intervals.
+        Coverage of the intervals.
 
     Returns
     -------
     dict
-        The difference of the means, the second group's standard deviation and the ratio of the two with
-        their intervals as text, and the p values of a permutation test of the means, a sign-flip test of the
-        pairs (None without pairs), and Brown and Forsythe's test of the spreads.
+        The difference of the means (first minus second); the second group's standard deviation and the ratio
+        of the two standard deviations, with their intervals, as text; and the p-values of a permutation test
+        of the means, a sign-flip test of the pairs (None if unpaired) and Brown and Forsythe's test of the
+        spreads.
     """
     first, second = np.asarray(first, float), np.asarray(second, float)
     return {
@@ -109,48 +157,51 @@ def compare(first: ArrayLike, second: ArrayLike, *, paired: bool, confidence: fl
 def variance_shares(
     runs: pd.DataFrame, factors: Sequence[str], value: str, *, confidence: float = 0.95, draws: int = 4_000
 ) -> pd.DataFrame:
-    """Split the variance of a full factorial design into its sources (crossed random effects).
+    """Split the variance of a full factorial design by source (crossed random effects).
 
-    Each level of a factor is a draw (a seed), every combination of levels is run once, and a source's
-    variance is estimated from the mean squares (analysis of variance); what the factors do only together, all
-    interactions pooled, stands as one more source, "interactions". A negative estimate is set to 0.
+    Each level of a factor is a random draw (a seed) and each combination of levels is run once. Variances are
+    estimated from the mean squares (analysis of variance); all interactions are pooled into one more source,
+    "interactions". Negative estimates are set to 0.
 
     Parameters
     ----------
     runs : DataFrame
-        One row a run.
+        One row per run.
     factors : sequence of str
         Columns with the levels, at least two each.
     value : str
         Column with the outcome.
     confidence : float
-        Of the intervals: generalised ones, in which each mean square is divided by a draw of chi-squared over
-        its degrees of freedom (Weerahandi 1993).
+        Coverage of the generalised confidence intervals (Weerahandi 1993), for which each mean square is
+        divided by draws of chi-squared over its degrees of freedom.
     draws : int
-        How many.
+        Number of draws.
 
     Returns
     -------
     DataFrame
-        Index: the factors and "interactions". Columns: ``freedom`` (degrees), ``sd`` (of the outcome, from
-        that source alone), ``share`` (of the summed variances), ``low``, ``high`` (of the share).
+        Index: the factors and "interactions". Columns: ``freedom`` (degrees of freedom), ``sd`` (of the
+        outcome, from that source alone), ``share`` (of the summed variances), and ``low`` and ``high``
+        (bounds of the share).
 
     Raises
     ------
     ValueError
-        If a combination is missing or there twice, or a factor has one level.
+        If a combination is missing or repeated, or a factor has fewer than two levels.
 
     Notes
     -----
-    With N runs, a factor of L levels has the expected mean square s² + (N / L) v, v being its variance and s²
-    that of the interactions.
+    With N runs, the expected mean square of a factor of L levels is s² + (N / L) v, where v is its variance
+    and s² that of the interactions.
     """
     levels = {factor: runs[factor].nunique() for factor in factors}
     size = int(np.prod(list(levels.values())))
     if len(runs) != size or runs.duplicated(list(factors)).any():
-        raise ValueError(f"{len(runs)} runs: a full design of {levels} has each of {size} combinations once")
+        raise ValueError(
+            f"{len(runs)} runs: a full design of {levels} has each of its {size} combinations once"
+        )
     if min(levels.values()) < 2:
-        raise ValueError(f"levels {levels}: every factor wants two or more")
+        raise ValueError(f"levels = {levels}: at least two are required of each factor")
     outcome = runs[value].astype(float)
     squares, freedom = {}, {}
     for factor in factors:
@@ -181,7 +232,7 @@ def variance_shares(
 
 
 def _components(mean_squares: np.ndarray, runs_a_level: np.ndarray) -> np.ndarray:
-    """Turn mean squares into variances: (draws, sources) to (draws, sources), the interactions last."""
+    """Turn mean squares into variances: (draws, sources) -> (draws, sources), the interactions last."""
     residual = mean_squares[:, -1:]
     return np.hstack([np.maximum(mean_squares[:, :-1] - residual, 0) / runs_a_level, residual])
 
@@ -194,17 +245,17 @@ def _shares(variances: np.ndarray) -> np.ndarray:
 def coarsest_grid(values: Sequence[float], decimals: int, finest: int = 10) -> int | None:
     """Return the smallest k for which all printed values can be multiples of 2 ** -k, or None.
 
-    A value printed with some decimals, rounded or cut, can stand for a multiple that lies less than one unit
-    of the last decimal away. Grids finer than that unit hold every value and tell nothing.
+    A printed value, rounded or truncated, may stand for any multiple less than one unit of the last decimal
+    away. A grid as fine as that unit fits every value and is not tried.
 
     Parameters
     ----------
     values : sequence of float
-        As printed.
+        The values as printed.
     decimals : int
-        How many were printed.
+        Number of printed decimals.
     finest : int
-        Largest k that is tried; it is lowered to where the grid is still coarser than the decimals can hide.
+        Largest k to try; lowered where the decimals cannot resolve the grid.
     """
     unit = 10.0**-decimals
     for k in range(min(finest, int(np.log2(1 / (2 * unit)))) + 1):

@@ -1,4 +1,4 @@
-"""Seeds before anything is built, determinism by request, and fingerprints of what came out."""
+"""Seeds, random streams, deterministic kernels, and fingerprints of results."""
 
 import hashlib
 import json
@@ -9,58 +9,61 @@ from typing import Any
 import numpy as np
 import torch
 
-FINGERPRINT_LENGTH = 16  # hex digits: 64 bits, no accidental collision among millions of runs
+FINGERPRINT_LENGTH = (
+    16  # hex digits, i.e. 64 bits: accidental collisions are negligible among millions of runs
+)
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and PyTorch (every device) with the same number.
+    """Seed Python, NumPy and PyTorch (all devices) with the same number.
 
-    Call it before the model is built: published QLoRA scripts seeded afterwards, and their "same seed" trials
-    then started from different adapters.
+    Call it before building the model: published QLoRA scripts seeded afterwards, so their "same seed" trials
+    started from different adapters.
     """
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries still draw from the legacy generator
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries still use the legacy generator
     torch.manual_seed(seed)
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a PyTorch generator of its own, which nothing else draws from."""
+    """Return a separate PyTorch generator, from which nothing else draws."""
     return torch.Generator(device=device).manual_seed(seed)
 
 
 def derive(seed: int, *names: str | int) -> int:
     """Return a seed for a named purpose, independent of the same seed's other purposes.
 
-    The data order of seed 3 and the dropout of seed 3 are then two streams, and one can be varied while the
-    other is held.
+    The data order and the dropout of seed 3, for example, are separate streams: one can be varied while the
+    other is held fixed.
     """
     digest = hashlib.sha256(json.dumps([seed, *names]).encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1  # 31 bits: every library takes it
+    return int.from_bytes(digest[:4], "big") >> 1  # 31 bits: accepted by all libraries
 
 
 def set_deterministic(on: bool) -> None:
-    """Ask PyTorch for deterministic kernels, or go back to its defaults.
+    """Require deterministic kernels of PyTorch, or restore its defaults.
 
-    On a CPU the kernels used here are deterministic anyway for a fixed number of threads. On CUDA this costs
-    speed, and an operation without a deterministic kernel raises instead of differing silently. (What cuBLAS
-    needs for it is set where this package is imported.)
+    On a CPU, the kernels used here are deterministic anyway for a fixed number of threads. On CUDA, this
+    costs speed, and an operation without a deterministic kernel raises an error instead of differing
+    silently. (The environment variable that cuBLAS needs is set when this package is imported.)
     """
     torch.use_deterministic_algorithms(on)
     torch.backends.cudnn.benchmark = False
 
 
 def fingerprint(thing: Any) -> str:
-    """Return a short hash, in hex, that is the same whenever the content is the same to the bit.
+    """Return a short hexadecimal hash, equal for contents that are equal to the bit.
 
     Parameters
     ----------
     thing : module, tensor, array, bytes, text, number, None, or a mapping or sequence of these
-        A module is told by its state dict: names, types, shapes and bytes. A mapping's order does not count.
+        A module is identified by its state dict: names, types, shapes and bytes. The order of a mapping does
+        not matter.
 
     Raises
     ------
     TypeError
-        For anything else, by its type.
+        For any other type.
     """
     digest = hashlib.sha256()
     _absorb(digest, thing)
@@ -68,7 +71,7 @@ def fingerprint(thing: Any) -> str:
 
 
 def _absorb(digest: "hashlib._Hash", thing: Any) -> None:
-    """Feed ``thing`` to the hash, with its kind and length in front, so that no two things look alike."""
+    """Feed ``thing`` to the hash, prefixed by its kind and length so that no two things look alike."""
     if isinstance(thing, torch.nn.Module):
         thing = thing.state_dict()
     if isinstance(thing, torch.Tensor):
@@ -86,8 +89,8 @@ def _absorb(digest: "hashlib._Hash", thing: Any) -> None:
     elif isinstance(thing, bytes):
         digest.update(f"bytes {len(thing)} ".encode() + thing)
     elif isinstance(thing, str):
-        data = thing.encode("utf-8", "surrogatepass")
-        digest.update(f"text {len(data)} ".encode() + data)
+        encoded = thing.encode("utf-8", "surrogatepass")
+        digest.update(f"text {len(encoded)} ".encode() + encoded)
     elif thing is None or isinstance(thing, bool | int | float | np.generic):
         digest.update(f"{type(thing).__name__} {thing!r} ".encode())
     elif isinstance(thing, list | tuple):
@@ -96,5 +99,6 @@ def _absorb(digest: "hashlib._Hash", thing: Any) -> None:
             _absorb(digest, item)
     else:
         raise TypeError(
-            f"fingerprint of {type(thing).__name__}: a module, tensor, array, text or number is wanted"
+            f"fingerprint of {type(thing).__name__}: allowed are modules, tensors, arrays, bytes, text, "
+            "numbers, None, and mappings and sequences of these"
         )

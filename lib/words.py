@@ -1,4 +1,4 @@
-"""From the relevance of word pieces to that of words: normalised, averaged over a corpus, ranked, drawn."""
+"""Relevance of words from that of word pieces: normalised, averaged, ranked, compared with roles, drawn."""
 
 import html
 import re
@@ -14,24 +14,24 @@ from transformers import PreTrainedTokenizerBase
 
 Floats = NDArray[np.floating]
 
-_WORD = re.compile(r"\S+")  # what str.split() finds, with its place in the text
-_FOR, _AGAINST = "0, 114, 178", "213, 94, 0"  # blue and vermilion: as dark as each other on a grey print
+_WORD = re.compile(r"\S+")  # the words of str.split(), with their positions
+_FOR, _AGAINST = "0, 114, 178", "213, 94, 0"  # blue and vermilion, equally dark in greyscale
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A text as a tokenizer cut it, and which pieces make up which word.
+    """A tokenized text, and which pieces make up which word.
 
     Attributes
     ----------
     input_ids : list of int, (tokens,)
-        The pieces' numbers, special tokens included, no padding.
+        Ids of the pieces, special tokens included, without padding.
     words : list of str, (words,)
-        The words of the text that fit, as they stand in the text.
+        The words of the text that fit, as they appear in the text.
     pieces : array of int, (links,)
-        Places in ``input_ids``, special tokens left out.
+        Positions in ``input_ids``, special tokens excluded.
     owners : array of int, (links,)
-        For each of these pieces the word that it is a part of.
+        For each of these pieces, the index of the word it belongs to.
     """
 
     input_ids: list[int]
@@ -41,19 +41,19 @@ class Tokens:
 
 
 def tokenize(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Tokens]:
-    """Cut texts into pieces and find each piece's word by its place in the text.
+    """Tokenize texts and assign each piece to its word by its position in the text.
 
-    Words are what white space sets apart in the text itself, whatever the tokenizer's own idea of a word, so
-    an unknown piece keeps its word. Of a text that is too long they are the words all of whose pieces fit.
+    Words are separated by white space in the text itself, whatever the tokenizer considers a word, so unknown
+    pieces keep their words. Of a text that is too long, only the words whose pieces all fit are kept.
 
     Parameters
     ----------
     texts : sequence of str, (texts,)
-        For a text that `lib.texts.cleaning` cleaned the words are ``text.split()``.
+        The words of a text are those of ``text.split()``.
     tokenizer : PreTrainedTokenizerBase
-        A fast one, of any kind: SentencePiece, WordPiece or byte-level.
+        A fast tokenizer of any kind: SentencePiece, WordPiece or byte-level.
     max_length : int
-        The most pieces of a text, special tokens included.
+        Largest number of pieces of a text, special tokens included.
 
     Returns
     -------
@@ -62,10 +62,12 @@ def tokenize(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_lengt
     Raises
     ------
     ValueError
-        If the tokenizer does not say where in the text a piece stands.
+        If the tokenizer is not a fast one and gives no offsets.
     """
     if not tokenizer.is_fast:
-        raise ValueError(f"tokenizer is a {type(tokenizer).__name__} without offsets; a fast one is wanted")
+        raise ValueError(
+            f"tokenizer is a {type(tokenizer).__name__} without offsets: a fast tokenizer is required"
+        )
     encodings = tokenizer(list(texts), truncation=True, max_length=max_length).encodings
     return [_tokens(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
 
@@ -76,15 +78,15 @@ def to_words(tokens: Tokens, relevance: ArrayLike) -> tuple[list[str], Floats]:
     Parameters
     ----------
     tokens : Tokens
-        Of one text.
+        One text.
     relevance : array, (..., tokens)
-        Of its pieces, padding on the right allowed; a row a seed, for instance.
+        Relevance of its pieces, for example one row per seed; padding on the right is ignored.
 
     Returns
     -------
     list of str, (words,)
     array, (..., words)
-        A word that the tokenizer made no piece of (one of control characters only) gets 0: no model saw it.
+        0 for a word without pieces (control characters only), which no model saw.
 
     Raises
     ------
@@ -95,7 +97,7 @@ def to_words(tokens: Tokens, relevance: ArrayLike) -> tuple[list[str], Floats]:
     if relevance.shape[-1] < len(tokens.input_ids):
         raise ValueError(f"{relevance.shape[-1]} relevances for a text of {len(tokens.input_ids)} pieces")
     sums = np.zeros((*relevance.shape[:-1], len(tokens.words)), dtype=np.result_type(relevance, np.float32))
-    np.add.at(sums, (..., tokens.owners), relevance[..., tokens.pieces])
+    np.add.at(sums, (..., tokens.owners), relevance[..., tokens.pieces])  # type: ignore[arg-type]  # stubs lack "..."
     parts = np.bincount(tokens.owners, minlength=len(tokens.words))  # (words,)
     return tokens.words, sums / np.maximum(parts, 1)
 
@@ -103,26 +105,26 @@ def to_words(tokens: Tokens, relevance: ArrayLike) -> tuple[list[str], Floats]:
 def texts_to_words(
     tokens: Sequence[Tokens], relevance: Sequence[ArrayLike]
 ) -> tuple[list[list[str]], list[Floats]]:
-    """Do as ``to_words`` for every text of a data set: (texts,) words and (texts,) relevances."""
+    """Apply `to_words` to every text of a data set: (texts,) words and (texts,) relevances."""
     pairs = [to_words(text, row) for text, row in zip(tokens, relevance, strict=True)]
     return [words for words, _ in pairs], [values for _, values in pairs]
 
 
 def normalise(relevance: ArrayLike, predicted: ArrayLike) -> Floats:
-    """Bring a text's word relevances to paper 1's scale: they sum to +1 (class 0) or -1 (class 1).
+    """Scale a text's word relevances as in paper 1, to sum to +1 (class 0) or -1 (class 1).
 
     Parameters
     ----------
     relevance : array, (..., words)
-        For the predicted class, of one text.
+        Relevance of one text's words to the predicted class.
     predicted : int or array, (...)
         The predicted class, 0 or 1.
 
     Returns
     -------
     array, (..., words)
-        0 for the least relevant word. Words that are all equally relevant (a single word, for one) single out
-        none and share the sum equally.
+        0 for the least relevant word. If all words are equally relevant (a single word, for example), they
+        share the sum equally.
 
     Raises
     ------
@@ -131,11 +133,11 @@ def normalise(relevance: ArrayLike, predicted: ArrayLike) -> Floats:
 
     Notes
     -----
-    Paper 1's code takes more steps: the first token gets the row's minimum; min-max; negated for
-    class 1; the sign against the prediction set to 0; min-max again, of the magnitudes; divided by the sum.
-    Special tokens go before words are compared, min-max undoes the scale and the origin of an earlier
-    min-max, and after it no sign is left that could contradict: what remains is one min-max over the words,
-    the sum, and the sign. The tests hold this against all the steps.
+    Paper 1's code takes more steps: set the first token to the row's minimum; min-max; negate for class 1;
+    set values that contradict the prediction to 0; min-max the magnitudes; divide by their sum. These reduce
+    to one min-max over the words, the sum and the sign, because special tokens are dropped before words are
+    compared, min-max cancels the scale and offset of an earlier min-max, and no value contradicts the
+    prediction after it. The tests compare this function with the full sequence of steps.
     """
     relevance, predicted = np.asarray(relevance), np.asarray(predicted)
     if not np.isfinite(relevance).all():
@@ -160,14 +162,14 @@ def mean_relevance(
     ----------
     words : sequence of sequences of str, (texts,) of (words,)
     relevance : sequence of arrays, (texts,) of (words,)
-        As ``normalise`` gives it.
+        From `normalise`.
     min_count : int
-        Rarer words are left out; 100 in paper 1.
+        Words with fewer appearances are left out; 100 in paper 1.
 
     Returns
     -------
     DataFrame
-        One row a word, in alphabetical order: ``relevance`` (the mean) and ``count``.
+        One row per word, in alphabetical order: ``relevance`` (the mean) and ``count``.
     """
     appearances = pd.DataFrame(
         {
@@ -185,21 +187,21 @@ def discriminant_words(
     frozen: Sequence[ArrayLike],
     min_count: int = 100,
 ) -> pd.DataFrame:
-    """Rank words by how much more they weigh for the fine-tuned model than for the frozen one (paper 1, 3.2).
+    """Rank words by how much more they matter to the fine-tuned model than to the frozen one (paper 1, 3.2).
 
     Parameters
     ----------
     words : sequence of sequences of str, (texts,) of (words,)
-        Of the test texts.
+        Words of the test texts.
     fine_tuned, frozen : sequence of arrays, (texts,) of (words,)
-        Each model's relevance of them, as ``normalise`` gives it.
+        Relevance of these words to each model, from `normalise`.
     min_count : int
-        Rarer words are left out; 100 in paper 1.
+        Words with fewer appearances are left out; 100 in paper 1.
 
     Returns
     -------
     DataFrame
-        One row a word, the most fine-tuned first: ``count``, the means ``fine_tuned`` and ``frozen``
+        One row per word, by descending difference: ``count``, the means ``fine_tuned`` and ``frozen``
         (positive for class 0) and ``difference``, abs(fine_tuned) - abs(frozen). ``head(10)`` and
         ``tail(10)`` are the paper's two lists.
     """
@@ -211,27 +213,27 @@ def discriminant_words(
 
 
 def heatmap_html(words: Sequence[str], relevance: ArrayLike, title: str = "") -> str:
-    """Draw a text with its words' relevances as an HTML fragment, everything in it escaped.
+    """Draw a text with its words' relevances as an HTML fragment; words and title are escaped.
 
-    The darker a word, the more it weighs, so it reads in grey too; a negative relevance is dotted below.
+    More relevant words are darker, also in greyscale; negative relevance is underlined with dots.
 
     Parameters
     ----------
     words : sequence of str, (words,)
     relevance : array, (words,)
-        Shown relative to the text's largest magnitude; the value itself is the word's tooltip.
+        Shown relative to the text's largest magnitude; a word's tooltip gives the value.
     title : str
-        Stands before the text in bold.
+        Shown in bold before the text.
 
     Raises
     ------
     ValueError
-        If there are not as many relevances as words, or one is not finite.
+        If the numbers of relevances and words differ, or a relevance is not finite.
     """
     relevance = np.asarray(relevance, dtype=float)
     if relevance.shape != (len(words),) or not np.isfinite(relevance).all():
         raise ValueError(
-            f"relevance of shape {relevance.shape}: {len(words)} finite numbers are wanted, one a word"
+            f"relevance of shape {relevance.shape}: {len(words)} finite numbers are required, one per word"
         )
     largest = np.abs(relevance).max(initial=0) or 1.0
     spans = [_span(word, value, abs(value) / largest) for word, value in zip(words, relevance, strict=True)]
@@ -240,61 +242,21 @@ def heatmap_html(words: Sequence[str], relevance: ArrayLike, title: str = "") ->
     return f'<p style="{style}">{heading}{" ".join(spans)}</p>'
 
 
-def _span(word: str, value: float, share: float) -> str:
-    colour = _AGAINST if value < 0 else _FOR
-    line = "; border-bottom: 2px dotted black" if value < 0 else ""
-    # Never quite the full colour: black letters stay readable on it.
-    style = f"background: rgba({colour}, {0.75 * share:.2f}); padding: 0.1em{line}"
-    return f'<span style="{style}" title="{value:+.4f}">{html.escape(word)}</span>'
-
-
-def _tokens(text: str, encoding: Encoding) -> Tokens:
-    spans = np.array([match.span() for match in _WORD.finditer(text)], dtype=np.int64).reshape(-1, 2)
-    # What was cut off a text stays with its encoding: a word with a piece in there does not fit.
-    cut = {word for part in encoding.overflowing for _, word in _links(part, spans)}
-    kept = [word for word in range(len(spans)) if word not in cut]
-    place = {word: place for place, word in enumerate(kept)}
-    links = [(piece, place[word]) for piece, word in _links(encoding, spans) if word in place]
-    pieces, owners = np.array(links, dtype=np.int64).reshape(-1, 2).T
-    return Tokens(encoding.ids, [text[slice(*spans[word])] for word in kept], pieces, owners)
-
-
-def _links(encoding: Encoding, spans: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return every pair of a piece (its place) and a word that it is a part of.
-
-    A piece belongs to each word that it overlaps; one of white space only (a SentencePiece "▁" that stands
-    alone) to the word that follows.
-    """
-    begins, ends = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2).T
-    first = np.searchsorted(
-        spans[:, 1], begins, side="right"
-    )  # the first word that ends after the piece begins
-    last = (
-        np.searchsorted(spans[:, 0], ends, side="left") - 1
-    )  # the last word that begins before the piece ends
-    return [
-        (piece, word)
-        for piece, special in enumerate(encoding.special_tokens_mask)
-        if not special
-        for word in range(first[piece], max(first[piece], last[piece]) + 1)
-    ]
-
-
 def majority_roles(words: Sequence[Sequence[str]], roles: Sequence[Sequence[str]]) -> pd.Series:
-    """Return the role that each lower-cased word of a generated corpus plays most often.
+    """Return the most frequent role of each lower-cased word of a generated corpus.
 
     ``majority_roles(words, roles)[table.index[:10]].value_counts()`` counts the true cues and the planted
-    artifacts among the first ten words of ``discriminant_words``.
+    artifacts among the first ten words of `discriminant_words`.
 
     Parameters
     ----------
     words, roles : sequence of sequences of str, (texts,) of (words,)
-        A text may have more roles than words, where it was cut.
+        A truncated text has more roles than words.
 
     Returns
     -------
     Series
-        One role a word; of two that are as frequent, the first in alphabetical order.
+        One role per word; ties go to the first role in alphabetical order.
     """
     plays = [
         (word.lower(), role)
@@ -306,25 +268,25 @@ def majority_roles(words: Sequence[Sequence[str]], roles: Sequence[Sequence[str]
 
 
 def role_agreement(
-    relevance: Sequence[ArrayLike], roles: Sequence[Sequence[str]], wanted: Collection[str]
+    relevance: Sequence[Floats], roles: Sequence[Sequence[str]], wanted: Collection[str]
 ) -> pd.DataFrame:
-    """Score, text by text, how well relevance finds the words that play a role.
+    """Score how well relevance finds the words with given roles, text by text.
 
     Parameters
     ----------
     relevance : sequence of arrays, (texts,) of (words,)
-        Higher for a more relevant word, whatever the predicted class: as ``to_words`` gives it.
+        From `to_words`: higher for more relevant words, whatever the predicted class.
     roles : sequence of sequences of str, (texts,) of (words,)
-        A text may have more roles than words, where it was cut.
+        A truncated text has more roles than words.
     wanted : collection of str
-        The roles to be found, such as ``{"cue"}``.
+        The roles to find, such as ``{"cue"}``.
 
     Returns
     -------
     DataFrame
-        One row a text: ``average_precision``, ``roc_auc`` and ``share``, the share of words that play such a
-        role, which is about what chance gives for average precision (0.5 for ROC-AUC). NaN where no word
-        plays one, or every word does: ``mean()`` leaves such texts out.
+        One row per text: ``average_precision``, ``roc_auc`` and ``share``, the share of words with such a
+        role, which is about the average precision expected by chance (0.5 for ROC-AUC). NaN if no word or
+        every word has such a role: ``mean()`` skips these texts.
     """
     rows = []
     for values, text_roles in zip(relevance, roles, strict=True):
@@ -340,16 +302,53 @@ def role_agreement(
     return pd.DataFrame(rows)
 
 
-def cue_auc(relevance: Sequence[ArrayLike], roles: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """Return how well each model's relevance finds the true cues, the mean over texts of ROC-AUC: (seeds,).
+def cue_auc(relevance: Sequence[Floats], roles: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """Return how well each model's relevance finds the true cues, as mean ROC-AUC over texts: (seeds,).
 
     Parameters
     ----------
     relevance : sequence of arrays, (texts,) of (seeds, words)
     roles : sequence of sequences of str, (texts,) of (words,)
-        As in `role_agreement`; of texts beyond those explained none is looked at.
+        As in `role_agreement`; roles of texts beyond the explained ones are ignored.
     """
     models = range(len(relevance[0]))
     by_model = ([text[model] for text in relevance] for model in models)
     scores = (role_agreement(texts, roles[: len(texts)], {"cue"}) for texts in by_model)
     return np.array([score["roc_auc"].mean() for score in scores])
+
+
+def _span(word: str, value: float, share: float) -> str:
+    colour = _AGAINST if value < 0 else _FOR
+    line = "; border-bottom: 2px dotted black" if value < 0 else ""
+    # At most 75 % opaque: black letters stay readable.
+    style = f"background: rgba({colour}, {0.75 * share:.2f}); padding: 0.1em{line}"
+    return f'<span style="{style}" title="{value:+.4f}">{html.escape(word)}</span>'
+
+
+def _tokens(text: str, encoding: Encoding) -> Tokens:
+    spans = np.array([match.span() for match in _WORD.finditer(text)], dtype=np.int64).reshape(-1, 2)
+    # `overflowing` holds what was truncated: a word with a piece there does not fit.
+    cut = {word for part in encoding.overflowing for _, word in _links(part, spans)}
+    kept = [word for word in range(len(spans)) if word not in cut]
+    place = {word: place for place, word in enumerate(kept)}
+    links = [(piece, place[word]) for piece, word in _links(encoding, spans) if word in place]
+    pieces, owners = np.array(links, dtype=np.int64).reshape(-1, 2).T
+    return Tokens(encoding.ids, [text[slice(*spans[word])] for word in kept], pieces, owners)
+
+
+def _links(encoding: Encoding, spans: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return all pairs of a piece (its position) and a word that it belongs to.
+
+    A piece belongs to each word that it overlaps; a piece of white space only (a lone SentencePiece "▁")
+    belongs to the following word.
+    """
+    begins, ends = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2).T
+    # From the first word that ends after the piece begins to the last that begins before it ends.
+    first = np.searchsorted(spans[:, 1], begins, side="right")
+    last = np.searchsorted(spans[:, 0], ends, side="left") - 1
+    return [
+        (piece, word)
+        for piece, special in enumerate(encoding.special_tokens_mask)
+        if not special
+        for word in range(first[piece], max(first[piece], last[piece]) + 1)
+    ]

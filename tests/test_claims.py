@@ -1,12 +1,19 @@
-"""A verdict follows from the interval and the region alone."""
+"""A verdict follows from the interval and the region alone; claims and published values are complete."""
 
+import math
+
+import pandas as pd
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from lib import claims
-from lib.claims import Claim, Interval, Region, judge
+from lib.claims import Claim, Region, judge
+from lib.intervals import Interval
 
-CLAIM = Claim(section="1", statement="s", published="p", quantity="q", region=Region(above=-0.02, below=0.02))
+CLAIM = Claim(
+    name="n", section="1", statement="s", published="p", quantity="q", region=Region(above=-0.02, below=0.02)
+)
 
 
 @pytest.mark.parametrize(
@@ -21,12 +28,14 @@ CLAIM = Claim(section="1", statement="s", published="p", quantity="q", region=Re
     ],
 )
 def test_the_three_verdicts(low, high, verdict):
-    assert judge(CLAIM, Interval((low + high) / 2, low, high)).verdict == verdict
+    judged = judge(CLAIM, Interval((low + high) / 2, low, high))
+    assert judged.verdict == verdict
+    assert (judged.estimate, judged.low, judged.high) == ((low + high) / 2, low, high)
 
 
-def test_without_a_measurement_there_must_be_a_reason():
+def test_without_a_measurement_a_reason_is_required():
     assert judge(CLAIM, None, "too small").verdict == claims.NOT_TESTABLE
-    with pytest.raises(ValueError, match="a reason is wanted"):
+    with pytest.raises(ValueError, match="claim 'n' has no measurement: a reason is required"):
         judge(CLAIM, None)
 
 
@@ -36,19 +45,39 @@ def test_a_region_that_decides_nothing_is_refused(bounds):
         Region(**bounds)
 
 
-def test_an_interval_must_hold_its_estimate():
-    with pytest.raises(ValueError, match="does not hold"):
-        Interval(2.0, 0.0, 1.0)
-    with pytest.raises(ValueError, match="does not hold"):
-        Interval(float("nan"), float("nan"), float("nan"))
-
-
 @pytest.mark.parametrize("paper", [1, 2, 3])
 def test_every_claim_of_the_papers_is_complete(paper):
     loaded = claims.load_claims(paper)
     assert len(loaded) >= 5
+    assert all(claim.name == name for name, claim in loaded.items())
     assert all(claim.statement and claim.published and claim.quantity for claim in loaded.values())
     assert claims.published(paper)
+
+
+def test_a_margin_sets_the_regions_given_by_it_and_no_others():
+    default, wide = claims.load_claims(2), claims.load_claims(2, margin=2)
+    assert default["signal_same_frozen"].region == Region(above=0.8, below=1.25)
+    assert wide["signal_same_frozen"].region == Region(above=0.5, below=2)
+    assert default["noise_not_reduced_by_quantising"].region == Region(above=0.8)
+    assert wide["noise_not_reduced_by_quantising"].region == Region(above=0.5)
+    changed = {name for name in default if default[name] != wide[name]}
+    assert changed == {"signal_same_quantised", "signal_same_frozen", "noise_not_reduced_by_quantising"}
+
+
+@pytest.mark.parametrize("margin", [1, 0.8, -2.0, math.inf, math.nan])
+def test_a_margin_that_allows_no_difference_or_every_difference_is_refused(margin):
+    with pytest.raises(ValueError, match=r"margin = .*: allowed are finite factors above 1"):
+        claims.load_claims(2, margin=margin)
+
+
+def test_a_claim_without_the_margin_it_needs_is_refused(tmp_path, monkeypatch):
+    fields = {"section": "1", "statement": "s", "published": "p", "quantity": "q"}
+    document = {"claims": {"same": fields | {"region": {"within_factor": "margin"}}}}
+    (tmp_path / "paper9.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    monkeypatch.setattr(claims, "_PUBLISHED", tmp_path)
+    with pytest.raises(ValueError, match=r"^claim 'same' needs a margin: [^\n]*$"):
+        claims.load_claims(9)
+    assert claims.load_claims(9, margin=1.5)["same"].region == Region(above=1 / 1.5, below=1.5)
 
 
 def test_published_values_that_the_paper_prints_twice_agree():
@@ -59,10 +88,43 @@ def test_published_values_that_the_paper_prints_twice_agree():
         assert table_1["frozen"]["test"] == table_3["frozen"]
 
 
-def test_the_closing_table_and_its_count():
+def test_the_published_tables_have_seven_trials_everywhere():
+    values = claims.published(3)
+    for name in ("perplexity", "train_seconds", "test_seconds"):
+        assert {len(column) for model in values[name].values() for column in model.values()} == {7}
+    for printed in (values["completions"], values["answers"]):
+        assert set(printed) <= set(values["models"])
+    answers = [column for model in values["answers"].values() for bits in model.values() for column in bits]
+    prompts = [prompt for model in values["completions"].values() for prompt in model.values()]
+    completions = [column for prompt in prompts for column in prompt.values()]
+    assert {len(column) for column in answers + completions} == {7}
+
+
+def test_the_closing_table_and_its_counts():
     verdicts = [judge(CLAIM, Interval(0.0, -0.01, 0.01)), judge(CLAIM, None, "too small")]
     table = claims.verdict_table(verdicts)
     assert table["verdict"].tolist() == [claims.REPRODUCED, claims.NOT_TESTABLE]
     assert table["measured here"].tolist() == ["0 [-0.01, 0.01]", "—"]
-    counted = claims.count_verdicts(verdicts)
-    assert counted == "1 reproduced, 0 not reproduced, 1 not testable at this scale"
+    assert claims.count_verdicts(verdicts) == "1 reproduced, 0 not reproduced, 1 not testable at this scale"
+
+
+def test_the_csv_table_keeps_every_digit(tmp_path):
+    third = 1 / 3
+    verdicts = [judge(CLAIM, Interval(third, -third, 0.5)), judge(CLAIM, None, "too small")]
+    claims.verdict_csv_table(verdicts).to_csv(tmp_path / "verdicts.csv", index=False)
+    first, second = pd.read_csv(tmp_path / "verdicts.csv").to_dict("records")
+    assert first == {
+        "name": "n",
+        "section": 1,
+        "claim": "s",
+        "published": "p",
+        "quantity": "q",
+        "region": "above -0.02 and below 0.02",
+        "estimate": third,
+        "low": -third,
+        "high": 0.5,
+        "verdict": claims.NOT_TESTABLE,
+        "why": "only part of the interval lies above -0.02 and below 0.02",
+    }
+    assert second["why"] == "too small"
+    assert all(math.isnan(second[bound]) for bound in ("estimate", "low", "high"))

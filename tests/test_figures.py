@@ -1,9 +1,10 @@
-"""A figure is saved with its data, and not without labels."""
+"""Figures are saved with their data and need labels; tables of texts are shown as they are, and safely."""
 
 from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -21,7 +22,7 @@ def labelled() -> plt.Figure:
     return figure
 
 
-def test_three_files_and_the_same_svg_each_time(tmp_path):
+def test_a_figure_is_three_files_and_the_same_svg_each_time(tmp_path):
     written = []
     for _ in range(2):
         with matplotlib.rc_context():
@@ -59,7 +60,7 @@ def test_a_figure_without_data_is_refused(tmp_path):
     plt.close("all")
 
 
-def test_series_differ_in_grey():
+def test_series_differ_in_greyscale():
     def luminance(colour: str) -> float:
         red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -68,7 +69,13 @@ def test_series_differ_in_grey():
     assert len(set(figures.MARKERS)) == len(figures.MARKERS) == len(set(map(str, figures.DASHES)))
 
 
+def test_texts_keep_their_tags_and_empty_texts_are_visible():
+    html = figures.as_text(pd.DataFrame({"text": ["<human>", "", np.nan]})).to_html()
+    assert "&lt;human&gt;" in html
+    assert "(nothing)" in html
+
+
 @pytest.mark.parametrize("path", sorted(EXECUTED.glob("*/*.png")), ids=lambda path: path.stem)
-def test_no_committed_figure_is_cut_at_its_edge(path):
+def test_no_committed_figure_is_cut_off_at_its_edges(path):
     pixels = plt.imread(path)[..., :3]  # (height, width, colours), 1 is white
     assert pixels[[0, -1]].min() == pixels[:, [0, -1]].min() == 1

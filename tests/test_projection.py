@@ -1,3 +1,5 @@
+"""PCA, multi-scale t-SNE and its scores against literal transcriptions and cases worked by hand."""
+
 from collections.abc import Callable
 
 import numpy as np
@@ -23,7 +25,7 @@ def two_clusters(
 # PCA
 
 
-def test_explained_variance_of_a_hand_worked_case() -> None:
+def test_explained_variance_by_hand() -> None:
     # Two orthogonal directions with variances 9 : 1, nothing in the third.
     points = np.array([[3, 0, 0], [-3, 0, 0], [0, 1, 0], [0, -1, 0]] * 2, dtype=float)
     cumulative = projection.explained_variance(points)
@@ -45,7 +47,7 @@ def test_explained_variance_equals_the_eigenvalues_of_the_covariance(rng: np.ran
     )
 
 
-def test_explained_variance_ignores_where_the_cloud_lies_and_how_large_it_is(
+def test_explained_variance_ignores_location_and_scale(
     rng: np.random.Generator,
 ) -> None:
     points = rng.normal(size=(30, 5)) * [5, 4, 3, 2, 1]
@@ -58,7 +60,7 @@ def test_explained_variance_ignores_where_the_cloud_lies_and_how_large_it_is(
 
 
 def multiscale_similarities(points: np.ndarray, scales: list[float]) -> np.ndarray:
-    """de Bodt et al. 2020 literally: mean over scales of normalised similarities, then symmetrised."""
+    """Literal transcription of de Bodt et al. 2020: normalised similarities, averaged and symmetrised."""
     n = len(points)
     squared = cdist(points, points, "sqeuclidean")
     mean = np.zeros((n, n))
@@ -66,7 +68,7 @@ def multiscale_similarities(points: np.ndarray, scales: list[float]) -> np.ndarr
         for i in range(n):
             others = np.arange(n) != i
             low, high = 1e-12, 1e12
-            for _ in range(200):  # bisect for the precision with entropy log(scale)
+            for _ in range(200):  # bisect for the precision at which the entropy is log(scale)
                 precision = np.sqrt(low * high)
                 weight = np.exp(-precision * (squared[i, others] - squared[i, others].min()))
                 weight /= weight.sum()
@@ -76,7 +78,7 @@ def multiscale_similarities(points: np.ndarray, scales: list[float]) -> np.ndarr
     return (mean + mean.T) / (2 * n)
 
 
-def test_affinities_are_de_bodts_definition_and_the_mixture_is_not(rng: np.random.Generator) -> None:
+def test_affinities_follow_de_bodts_definition_and_the_mixture_does_not(rng: np.random.Generator) -> None:
     points, _ = two_clusters(rng)
     scales = projection.perplexities(len(points))
     definition = multiscale_similarities(points, scales)
@@ -86,7 +88,9 @@ def test_affinities_are_de_bodts_definition_and_the_mixture_is_not(rng: np.rando
     assert total_variation > 0.05
 
 
-def test_affinities_hold_in_many_dimensions_where_the_plain_search_gives_up(rng: np.random.Generator) -> None:
+def test_affinities_are_correct_in_many_dimensions_where_the_plain_search_fails(
+    rng: np.random.Generator,
+) -> None:
     points = rng.normal(size=(80, 768))  # all distances are nearly equal
     scales = projection.perplexities(len(points))
     definition = multiscale_similarities(points, scales)
@@ -103,13 +107,13 @@ def test_affinities_hold_in_many_dimensions_where_the_plain_search_gives_up(rng:
         (400, [2, 4, 8, 16, 32, 64, 128, 133]),  # de Bodt: up to 256
     ],
 )
-def test_perplexities_are_powers_of_two_up_to_what_all_neighbours_allow(
+def test_perplexities_are_powers_of_two_up_to_a_third_of_the_neighbours(
     texts: int, expected: list[float]
 ) -> None:
     assert projection.perplexities(texts) == pytest.approx(expected)
 
 
-def test_tsne_keeps_two_clusters_apart_and_is_the_same_every_time(rng: np.random.Generator) -> None:
+def test_tsne_separates_two_clusters_and_is_deterministic(rng: np.random.Generator) -> None:
     points, labels = two_clusters(rng, texts=100, gap=12.0)
     picture = projection.multiscale_tsne(points, seed=3)
     assert picture.shape == (100, 2)
@@ -122,17 +126,17 @@ def test_tsne_keeps_two_clusters_apart_and_is_the_same_every_time(rng: np.random
     assert score.trustworthiness > shuffled.trustworthiness + 0.2
 
 
-def test_tsne_stands_equal_embeddings(rng: np.random.Generator) -> None:
+def test_tsne_accepts_equal_embeddings(rng: np.random.Generator) -> None:
     points, _ = two_clusters(rng, texts=30)
     points[10:20] = points[0]
     assert np.isfinite(projection.multiscale_tsne(points)).all()
 
 
-# How far to trust a picture
+# How far to trust a projection
 
 
 def slow_preservation(high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """Lee et al. 2015 literally, with sets of neighbours."""
+    """Literal transcription of Lee et al. 2015, with sets of neighbours."""
     n = len(high)
 
     def nearest(points: np.ndarray, i: int, k: int) -> set[int]:
@@ -150,15 +154,15 @@ def slow_preservation(high: np.ndarray, low: np.ndarray) -> np.ndarray:
 def test_preservation_equals_its_definition(rng: np.random.Generator) -> None:
     high, low = rng.normal(size=(20, 5)), rng.normal(size=(20, 2))
     low[:, 0] += high[:, 0]
-    high[5] = high[7]  # equally far from everything: ties
+    high[5] = high[7]  # equally far from all other points: ties
     preservation = projection.neighbourhood_preservation(high, low)
     np.testing.assert_allclose(preservation, slow_preservation(high, low))
     by_hand = sum(r / k for k, r in enumerate(preservation, 1)) / sum(1 / k for k in range(1, 19))
     assert projection.preservation_auc(preservation) == pytest.approx(by_hand)
 
 
-def test_preservation_of_a_hand_worked_case() -> None:
-    # Points 0, 1, 3, 7 on a line; in the picture the last two have changed places: 0, 1, 7, 3.
+def test_preservation_by_hand() -> None:
+    # Points 0, 1, 3, 7 on a line; in the picture the last two are swapped: 0, 1, 7, 3.
     # Nearest before: 1, 0, 1, 2; after: 1, 0, 3, 1. In common 2 of 4:
     # Q(1) = 2/4, R(1) = (3 * 2/4 - 1) / 2 = 1/4.
     # Two nearest before: {1,2} {0,2} {1,0} {2,1}; after: {1,3} {0,3} {3,1} {1,0}. In common 4 of 8:
@@ -168,7 +172,7 @@ def test_preservation_of_a_hand_worked_case() -> None:
     assert projection.preservation_auc([0.25, -0.5]) == pytest.approx((0.25 - 0.5 / 2) / 1.5)
 
 
-def test_an_identical_picture_scores_one_and_a_random_one_about_nothing(rng: np.random.Generator) -> None:
+def test_an_identical_picture_scores_one_and_a_random_one_scores_at_chance(rng: np.random.Generator) -> None:
     points = rng.normal(size=(300, 4))
     same = projection.trust(points, 5 * points + 1)
     assert same.auc == pytest.approx(1)
@@ -179,7 +183,7 @@ def test_an_identical_picture_scores_one_and_a_random_one_about_nothing(rng: np.
     assert random.trustworthiness == pytest.approx(0.5, abs=0.05)
 
 
-def test_preservation_does_not_depend_on_the_block(
+def test_preservation_does_not_depend_on_the_block_size(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     high, low = rng.normal(size=(50, 5)), rng.normal(size=(50, 2))
@@ -201,12 +205,12 @@ def test_preservation_does_not_depend_on_the_block(
     ],
 )
 @pytest.mark.parametrize("function", [projection.explained_variance, projection.multiscale_tsne])
-def test_bad_embeddings_get_one_clear_line(function: Callable, points: np.ndarray, message: str) -> None:
+def test_bad_embeddings_are_refused(function: Callable, points: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         function(points)
 
 
-def test_bad_parameters_get_one_clear_line(rng: np.random.Generator) -> None:
+def test_bad_parameters_are_refused(rng: np.random.Generator) -> None:
     points = rng.normal(size=(20, 3))
     with pytest.raises(ValueError, match="share = 1\\.5"):
         projection.components_needed([0.5, 1.0], 1.5)

@@ -1,3 +1,5 @@
+"""What repeats among trials, exact tests against enumeration, and variance shares of known designs."""
+
 from itertools import combinations, product
 
 import numpy as np
@@ -8,27 +10,20 @@ from lib import repeatability
 from lib.claims import published
 
 
-def test_sd_interval_of_seven_values_is_as_wide_as_the_docstring_says():
-    interval = repeatability.sd_interval([1, 2, 3, 4, 5, 6, 7])
-    # chi-squared of 6 degrees of freedom: 1.237 and 14.449 (tables)
-    assert interval.estimate == pytest.approx(np.sqrt(28 / 6))
-    assert interval.low / interval.estimate == pytest.approx(np.sqrt(6 / 14.449), rel=1e-3)
-    assert interval.high / interval.estimate == pytest.approx(np.sqrt(6 / 1.237), rel=1e-3)
+def test_bitwise_distinguishes_the_last_bit():
+    value = np.array([0.1, 0.2])
+    results = [{"losses": value}, {"losses": value.copy()}, {"losses": np.nextafter(value, 1)}]
+    assert repeatability.bitwise(results, ["losses"]) == {"losses": 2}
 
 
-def test_sd_interval_holds_the_true_value_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    inside = [(i := repeatability.sd_interval(rng.normal(0, 2, 7))).low < 2 < i.high for _ in range(2_000)]
-    assert 0.935 < np.mean(inside) < 0.965
+def test_different_texts_are_counted_per_prompt():
+    assert repeatability.different_texts([["a", "x"], ["a", "y"]]) == [0.5, 1.0]
 
 
-def test_ratio_of_sds_holds_the_true_value_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    inside = []
-    for _ in range(2_000):
-        interval = repeatability.sd_ratio_interval(rng.normal(0, 3, 7), rng.normal(0, 2, 7))
-        inside.append(interval.low < 1.5 < interval.high)
-    assert 0.935 < np.mean(inside) < 0.965
+def test_agreement_by_hand():
+    unanimous, pairwise = repeatability.agreement([["a", "b", "c"], ["a", "b", "d"], ["a", "x", "d"]])
+    assert unanimous == pytest.approx(1 / 3)
+    assert pairwise == pytest.approx((2 / 3 + 1 / 3 + 2 / 3) / 3)
 
 
 def test_permutation_p_is_the_share_of_splits_as_far_apart():
@@ -54,7 +49,7 @@ def test_seven_pairs_of_one_sign_give_two_in_128():
     assert repeatability.sign_flip_p([1, 2, 3, 4, 5, 6, 7]) == pytest.approx(2 / 128)
 
 
-def test_two_values_have_no_spread_to_test():
+def test_two_values_give_no_test_of_spread():
     assert np.isnan(repeatability.brown_forsythe_p([1.0, 2.0], [1.0, 5.0]))
     assert repeatability.brown_forsythe_p([1.0, 2.0, 3.0], [1.0, 5.0, 9.0]) > 0.05
 
@@ -75,7 +70,7 @@ def test_holm_corrects_each_column_of_p_values_and_nothing_else():
     assert corrected["mean"].to_list() == [1.0, 2.0]
 
 
-def test_two_groups_are_compared_first_less_second():
+def test_two_groups_are_compared_first_minus_second():
     first, second = [2.0, 4.0, 6.0], [1.0, 2.0, 3.0]
     compared = repeatability.compare(first, second, paired=True, confidence=0.95)
     assert compared["difference"] == 2
@@ -110,9 +105,11 @@ def test_variance_shares_find_a_known_source_in_noise():
     assert shares.loc["a", "low"] > shares.loc["b", "high"]
 
 
-def test_a_design_with_a_hole_is_refused():
+def test_an_incomplete_design_is_refused():
     with pytest.raises(ValueError, match="7 runs: a full design"):
         repeatability.variance_shares(_design(2, (1, 1, 1)).iloc[1:], ["a", "b", "c"], "y")
+    with pytest.raises(ValueError, match="at least two are required of each factor"):
+        repeatability.variance_shares(_design(1, (1, 1, 1)), ["a", "b", "c"], "y")
 
 
 def test_the_published_perplexities_lie_on_the_grids_of_16_bit_floats():
@@ -126,15 +123,3 @@ def test_random_values_lie_on_no_grid():
     rng = np.random.default_rng(0)
     found = [repeatability.coarsest_grid(rng.uniform(8, 9, 7).round(3).tolist(), 3) for _ in range(200)]
     assert sum(k is not None for k in found) < 10
-
-
-def test_the_published_tables_are_whole():
-    values = published(3)
-    for name in ("perplexity", "train_seconds", "test_seconds"):
-        assert {len(column) for model in values[name].values() for column in model.values()} == {7}
-    for printed in (values["completions"], values["answers"]):
-        assert set(printed) <= set(values["models"])
-    answers = [column for model in values["answers"].values() for bits in model.values() for column in bits]
-    prompts = [prompt for model in values["completions"].values() for prompt in model.values()]
-    completions = [column for prompt in prompts for column in prompt.values()]
-    assert {len(column) for column in answers + completions} == {7}

@@ -1,21 +1,21 @@
-"""Seeds give the same streams, and fingerprints tell what is the same to the bit."""
+"""Seeds repeat their streams, and fingerprints are equal for contents that are equal to the bit."""
 
 import numpy as np
 import pytest
 import torch
 
-from lib.seeding import derive, fingerprint, generator, seed_everything
+from lib.seeding import derive, fingerprint, generator, seed_everything, set_deterministic
 
 
 def test_a_seed_repeats_every_stream():
     drawn = []
     for _ in range(2):
         seed_everything(7)
-        drawn.append((torch.rand(3).tolist(), np.random.rand(3).tolist()))  # noqa: NPY002 - libraries draw from it
+        drawn.append((torch.rand(3).tolist(), np.random.rand(3).tolist()))  # noqa: NPY002 - libraries use it
     assert drawn[0] == drawn[1]
 
 
-def test_streams_for_other_purposes_differ():
+def test_streams_for_different_purposes_differ():
     seeds = {derive(seed, name) for seed in range(50) for name in ("order", "dropout", 1, 2)}
     assert len(seeds) == 200
     assert derive(3, "order") == 972772717  # the same on every machine
@@ -25,7 +25,7 @@ def test_streams_for_other_purposes_differ():
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.08  # 3.5 standard errors
 
 
-def test_fingerprints_tell_every_difference():
+def test_fingerprints_distinguish_every_difference():
     tensor = torch.arange(4.0)
     things = [
         tensor,
@@ -50,7 +50,7 @@ def test_fingerprints_tell_every_difference():
     assert len({fingerprint(thing) for thing in things}) == len(things)
 
 
-def test_fingerprints_of_the_same_content_agree():
+def test_fingerprints_of_equal_contents_agree():
     assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": (2,), "a": 1})
     assert fingerprint(torch.arange(6.0)[::2]) == fingerprint(torch.tensor([0.0, 2.0, 4.0]))
     linear = torch.nn.Linear(2, 2)
@@ -58,6 +58,16 @@ def test_fingerprints_of_the_same_content_agree():
     assert fingerprint(torch.tensor([1.0], dtype=torch.bfloat16)) != fingerprint(torch.tensor([1.0]).half())
 
 
-def test_what_has_no_fingerprint_is_refused():
+def test_a_fingerprint_of_an_unknown_type_is_refused():
     with pytest.raises(TypeError, match="fingerprint of object"):
         fingerprint(object())
+
+
+def test_determinism_is_switched_on_and_off():
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        for on in (True, False):
+            set_deterministic(on)
+            assert torch.are_deterministic_algorithms_enabled() == on
+    finally:
+        set_deterministic(before)

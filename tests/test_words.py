@@ -1,3 +1,5 @@
+"""From pieces to words, paper 1's normalisation and ranking, the words' true roles, and heat maps."""
+
 import re
 import sys
 from html.parser import HTMLParser
@@ -12,7 +14,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from lib import words
 from lib.words import Tokens
 
-# Words and letters that no tokenizer below has seen, and text that looks like markup or like a special token.
+# Words and letters unknown to the tokenizers below, and text that looks like markup or a special token.
 STRANGE = "L' ❤❤ d' aujourd'hui œuvre日本 <URL> <script>alert(1)</script> </s> [SEP] ! 🎬🎬 fin"
 
 
@@ -53,7 +55,7 @@ def test_a_word_has_the_pieces_it_would_have_alone(tokenizer: PreTrainedTokenize
         assert found == tokenizer(alone, add_special_tokens=False)["input_ids"]
 
 
-def test_a_lone_sentencepiece_space_belongs_to_the_word_that_follows() -> None:
+def test_a_lone_sentencepiece_space_belongs_to_the_following_word() -> None:
     tokenizer = TOKENIZERS["sentencepiece"]
     tokens = cut("la 日本 mer", tokenizer)
     pieces = tokenizer.convert_ids_to_tokens(tokens.input_ids)
@@ -61,7 +63,7 @@ def test_a_lone_sentencepiece_space_belongs_to_the_word_that_follows() -> None:
     assert [pieces[piece] for piece in tokens.pieces[tokens.owners == 1]] == ["▁", "<unk>"]
 
 
-def test_relevance_of_a_word_is_the_mean_over_its_pieces_and_specials_are_dropped() -> None:
+def test_relevance_of_a_word_is_the_mean_over_its_pieces_and_special_tokens_are_dropped() -> None:
     tokenizer = TOKENIZERS["wordpiece"]
     pieces = tokenizer.tokenize("étoiles d'ennuyeuse")
     tokens = cut("étoiles d'ennuyeuse", tokenizer)
@@ -73,7 +75,7 @@ def test_relevance_of_a_word_is_the_mean_over_its_pieces_and_specials_are_droppe
     np.testing.assert_allclose(means, by_hand)
 
 
-def test_rows_of_seeds_and_padding_on_the_right() -> None:
+def test_rows_of_seeds_are_independent_and_right_padding_is_ignored() -> None:
     rng = np.random.default_rng(0)
     tokens = cut(CORPUS[2], TOKENIZERS["byte-level"])
     relevance = rng.normal(size=(3, len(tokens.input_ids) + 7)).astype(np.float32)
@@ -84,27 +86,27 @@ def test_rows_of_seeds_and_padding_on_the_right() -> None:
 
 
 @any_tokenizer
-def test_of_a_cut_text_the_words_that_fit_are_kept(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_truncated_text_keeps_the_words_that_fit(tokenizer: PreTrainedTokenizerBase) -> None:
     text = CORPUS[1]
     whole = cut(text, tokenizer)
     for max_length in range(2, len(whole.input_ids) + 1):
         tokens = cut(text, tokenizer, max_length)
         assert len(tokens.input_ids) <= max_length
-        room = max_length - 1  # the last place is the closing special token's
+        room = max_length - 1  # the last position is the closing special token's
         last_piece = [whole.pieces[whole.owners == word].max() for word in range(len(whole.words))]
         fitting = [word for word, piece in zip(whole.words, last_piece, strict=True) if piece < room]
         assert tokens.words == (whole.words if max_length == len(whole.input_ids) else fitting)
         assert set(tokens.owners) == set(range(len(tokens.words)))
 
 
-def test_a_word_without_pieces_keeps_its_place_with_relevance_0() -> None:
+def test_a_word_without_pieces_keeps_its_position_with_relevance_0() -> None:
     tokens = cut("la \u0007\u0007 mer", TOKENIZERS["wordpiece"])  # BERT removes control characters
     found, means = words.to_words(tokens, np.full(len(tokens.input_ids), 2.0))
     assert found == ["la", "\u0007\u0007", "mer"]
     np.testing.assert_array_equal(means, [2, 0, 2])
 
 
-def test_a_piece_over_two_words_belongs_to_both() -> None:
+def test_a_piece_spanning_several_words_belongs_to_each() -> None:
     tokenizer = Tokenizer(models.WordLevel({"pomme de terre": 0, " cuite": 1}))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("pomme de terre| cuite"), "isolated")
     tokens = cut("pomme de terre cuite", PreTrainedTokenizerFast(tokenizer_object=tokenizer))
@@ -112,7 +114,7 @@ def test_a_piece_over_two_words_belongs_to_both() -> None:
     assert (found, means.tolist()) == (["pomme", "de", "terre", "cuite"], [3, 3, 3, 5])
 
 
-def test_texts_of_any_white_space_and_of_none() -> None:
+def test_words_of_texts_with_any_white_space_and_of_empty_texts() -> None:
     spaces = "".join(c for c in map(chr, range(sys.maxunicode + 1)) if c.isspace())
     text = f" la{spaces}mer "
     assert cut(text, TOKENIZERS["byte-level"]).words == text.split() == ["la", "mer"]
@@ -123,7 +125,7 @@ def test_texts_of_any_white_space_and_of_none() -> None:
         assert words.normalise(means, 0).shape == (0,)
 
 
-def test_a_data_set_is_its_texts_one_at_a_time() -> None:
+def test_a_data_set_gives_what_its_texts_give_one_by_one() -> None:
     tokens = words.tokenize(CORPUS, TOKENIZERS["sentencepiece"], 30)
     rng = np.random.default_rng(0)
     relevance = [rng.random(len(text.input_ids)) for text in tokens]
@@ -150,7 +152,7 @@ def test_too_few_relevances_and_slow_tokenizers_are_refused() -> None:
 
 
 def normalised_step_by_step(row: np.ndarray, word_of: list[int | None], predicted: int) -> np.ndarray:
-    """Paper 1's code, step by step: ``row`` is one text's relevance of pieces, special tokens included."""
+    """Paper 1's code, step by step; ``row`` is one text's relevance of pieces, special tokens included."""
     row = row.copy()
     row[0] = row.min()
     row = (row - row.min()) / (row.max() - row.min())
@@ -196,12 +198,12 @@ def test_normalise_by_hand() -> None:
     np.testing.assert_allclose(rows, [[0, -0.2, -0.8], [1 / 3, 1 / 3, 1 / 3]])
 
 
-def test_normalise_of_texts_that_single_out_no_word() -> None:
+def test_equally_relevant_words_share_the_sum() -> None:
     np.testing.assert_array_equal(words.normalise([0.3], 1), [-1])
     np.testing.assert_array_equal(words.normalise([0.0, 0.0, 0.0, 0.0], 0), [0.25] * 4)
 
 
-def test_normalise_refuses_what_it_cannot_scale() -> None:
+def test_normalise_refuses_nan_and_unknown_classes() -> None:
     with pytest.raises(ValueError, match="1 relevances of the text are not finite"):
         words.normalise([1.0, np.nan], 0)
     with pytest.raises(ValueError, match="predicted = 2: allowed are the classes 0 and 1"):
@@ -227,11 +229,70 @@ def test_discriminant_words_by_hand() -> None:
     assert words.discriminant_words([], [], []).empty
 
 
+# Relevance and the true roles of words
+
+
+def test_majority_roles_by_hand() -> None:
+    texts = [["Plat", "du", "jour"], ["plat", "et", "plat"], ["du", "pain"]]
+    roles = [["topic", "filler", "topic", "cut"], ["cue", "filler", "cue"], ["filler", "topic"]]
+    found = words.majority_roles(texts, roles)
+    assert found.to_dict() == {
+        "plat": "cue",
+        "du": "filler",
+        "jour": "topic",
+        "et": "filler",
+        "pain": "topic",
+    }
+    top = found[["plat", "pain", "jour"]].value_counts()
+    assert top.to_dict() == {"topic": 2, "cue": 1}
+
+
+def test_majority_roles_of_a_tie_do_not_depend_on_the_order_of_the_texts() -> None:
+    texts, roles = [["plat"], ["plat"]], [["topic"], ["cue"]]
+    assert words.majority_roles(texts, roles)["plat"] == "cue"
+    assert words.majority_roles(texts, roles[::-1])["plat"] == "cue"
+
+
+def test_role_agreement_by_hand() -> None:
+    # Ranked: cue, filler, cue, filler. Precision at the two cues: 1/1 and 2/3.
+    # Pairs (cue, filler) in the right order: 3 of 4.
+    scores = words.role_agreement(
+        [np.array([0.9, 0.1, 0.5, 0.7])], [["cue", "filler", "cue", "filler"]], {"cue"}
+    ).iloc[0]
+    assert scores["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
+    assert scores["roc_auc"] == 0.75
+    assert scores["share"] == 0.5
+
+
+def test_role_agreement_is_nan_without_contrast_and_ignores_roles_of_truncated_words() -> None:
+    relevance = [np.array([1.0, 0.0]), np.array([1.0, 2.0]), np.array([1.0]), np.zeros(0)]
+    roles = [["cue", "filler", "cue"], ["filler", "filler"], ["cue"], []]
+    table = words.role_agreement(relevance, roles, {"cue"})
+    assert table["roc_auc"].isna().tolist() == [False, True, True, True]
+    assert table.mean()["roc_auc"] == 1
+
+
+def test_random_relevance_scores_at_chance() -> None:
+    rng = np.random.default_rng(0)
+    roles = [["cue"] * 5 + ["artifact"] * 5 + ["filler"] * 190] * 60
+    table = words.role_agreement([rng.random(200) for _ in roles], roles, {"cue", "artifact"})
+    means = table.mean()
+    assert means["roc_auc"] == pytest.approx(0.5, abs=0.03)
+    assert means["share"] == pytest.approx(0.05)
+    assert means["average_precision"] == pytest.approx(0.05, abs=0.03)
+
+
+def test_cue_auc_is_one_score_per_model() -> None:
+    relevance = [np.array([[0.9, 0.1, 0.5, 0.7], [0.9, 0.1, 0.8, 0.7]]), np.array([[1.0, 0.0], [0.0, 1.0]])]
+    roles = [["cue", "filler", "cue", "filler"], ["cue", "filler"], ["cue", "topic"]]
+    np.testing.assert_allclose(words.cue_auc(relevance, roles), [(0.75 + 1) / 2, (1 + 0) / 2])
+
+
 # Heat map
 
 
 class Reader(HTMLParser):
-    """What a browser would show, and the tags that it would obey."""
+    """What a browser would show, and the tags it would interpret."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -251,7 +312,7 @@ def read(fragment: str) -> Reader:
     return reader
 
 
-def test_heat_map_shows_the_text_and_obeys_none_of_it() -> None:
+def test_heat_map_shows_the_text_and_interprets_none_of_it() -> None:
     texts = [*STRANGE.split(), "\"onmouseover='x'", "&amp;", "<img/src=x>"]
     page = read(words.heatmap_html(texts, np.linspace(-1, 1, len(texts)), title="<b>Avis</b> n° 1"))
     assert page.text == "<b>Avis</b> n° 1 " + " ".join(texts)
@@ -259,7 +320,7 @@ def test_heat_map_shows_the_text_and_obeys_none_of_it() -> None:
     assert {name for name, _ in page.attributes} == {"style", "title"}
 
 
-def test_heat_map_is_darkest_at_the_largest_magnitude_and_marks_the_sign_without_colour() -> None:
+def test_heat_map_is_darkest_at_the_largest_magnitude_and_marks_signs_without_colour() -> None:
     styles = re.findall(r'<span style="([^"]+)"', words.heatmap_html(["a", "b", "c"], [0.5, -1.0, 0.0]))
     assert [float(re.search(r"([\d.]+)\)", style)[1]) for style in styles] == [0.38, 0.75, 0]
     assert ["dotted" in style for style in styles] == [False, True, False]
@@ -278,7 +339,7 @@ def test_heat_map_letters_stay_readable(rgb: str) -> None:
 
 def test_heat_map_refuses_a_wrong_number_of_relevances() -> None:
     assert read(words.heatmap_html([], [])).text == ""
-    with pytest.raises(ValueError, match="2 finite numbers are wanted"):
+    with pytest.raises(ValueError, match="2 finite numbers are required"):
         words.heatmap_html(["a", "b"], [1.0])
-    with pytest.raises(ValueError, match="2 finite numbers are wanted"):
+    with pytest.raises(ValueError, match="2 finite numbers are required"):
         words.heatmap_html(["a", "b"], [1.0, np.inf])
