@@ -1,11 +1,12 @@
-"""Each notebook's parameters: which there are, of what type, in what range, and which must fit each other.
+"""Each notebook's parameters: their names, types and ranges, and which must agree with each other.
 
-The notebook's parameters cell holds the defaults and papermill injects others: these models hold none.
+The notebook's parameters cell holds the defaults and papermill injects others; these models hold none.
 """
 
 import difflib
 import re
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,6 +22,7 @@ from pydantic import (
 )
 
 from lib.errors import InputError
+from lib.recipes import TrainingRecipe
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,11 +32,11 @@ _PLAIN_TYPES = (bool, int, float, str, list, tuple, dict, set, type(None))
 
 
 class SettingsError(InputError):
-    """A notebook's parameters are wrong: a line for each, with its name, its value and what is allowed."""
+    """Parameters of a notebook are wrong: one line for each, with its name, its value and what is allowed."""
 
 
 def _from_root(path: object) -> object:
-    """Take a relative path from the project's root, wherever the notebook was started."""
+    """Resolve a relative path against the project's root, wherever the notebook was started."""
     return PROJECT_ROOT / Path(path).expanduser() if isinstance(path, str) and path else path
 
 
@@ -47,7 +49,7 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class NotebookSettings(BaseModel):
-    """What every notebook has: where runs are kept and how they are run."""
+    """The parameters that every notebook has: where runs are kept and how they are carried out."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -56,29 +58,32 @@ class NotebookSettings(BaseModel):
     deterministic: bool
     engine: Literal["local", "ray"]
     workers: Count
+    min_finished: Fraction
     cache_dir: ProjectPath
     figure_dir: ProjectPath
 
     @classmethod
     def from_namespace(cls, namespace: Mapping[str, Any]) -> Self:
-        """Read the parameters out of a notebook's ``globals()``.
+        """Read the parameters from a notebook's ``globals()``.
 
-        Every plain value (number, text, list ...) of the namespace is taken for a parameter, so that a name
-        that nobody knows is an error here, where papermill only warns.
+        Every plain value (number, text, list ...) defined before this class was imported is taken for a
+        parameter. So an unknown name is an error here, where papermill only warns; and the cell can be
+        executed again, whatever later cells have defined.
 
         Parameters
         ----------
         namespace : mapping
-            ``globals()`` of the notebook, after its parameters cell and before it defined anything else.
+            ``globals()`` of the notebook, in the order of definition.
 
         Raises
         ------
         SettingsError
             With one line for each unknown name, missing name, wrong type or value out of range.
         """
+        before = takewhile(lambda item: item[1] is not cls, namespace.items())
         given = {
             name: value
-            for name, value in namespace.items()
+            for name, value in before
             if isinstance(value, _PLAIN_TYPES) and not name.startswith("_") and name not in _KERNEL_NAMES
         }
         try:
@@ -92,7 +97,7 @@ class NotebookSettings(BaseModel):
 
     @classmethod
     def _line(cls, problem: dict[str, Any]) -> str:
-        """Say one of pydantic's problems in one line: the name, the value and what is allowed."""
+        """Describe one of pydantic's problems in one line: the name, the value and what is allowed."""
         name, value = ".".join(map(str, problem["loc"])), problem["input"]
         if problem["type"] == "extra_forbidden":
             close = difflib.get_close_matches(name, cls.model_fields, n=1)
@@ -101,7 +106,7 @@ class NotebookSettings(BaseModel):
         if problem["type"] == "missing":
             return f"{name}: the parameter is missing from the notebook"
         message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        if not name:  # two parameters that do not fit each other, which the message names
+        if not name:  # two parameters that contradict each other, which the message names
             return message
         if isinstance(value, str) and is_number(value):
             message += " (this is text: YAML reads 2e-4 as text, write 2.0e-4 without quotes)"
@@ -115,14 +120,14 @@ class NotebookSettings(BaseModel):
 
     @property
     def torch_device(self) -> torch.device:
-        """The device that ``auto`` stands for on this machine."""
+        """The device that ``auto`` means on this machine."""
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device)
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is one that Python reads as a number."""
+    """Whether Python reads a text as a number."""
     try:
         float(text)
     except ValueError:
@@ -131,7 +136,7 @@ def is_number(text: str) -> bool:
 
 
 def distinct(text: str, allowed: Callable[[str], bool], hint: str) -> str:
-    """Return a list of words in one text, once each is seen to be allowed and none to be there twice."""
+    """Return a text of words once it is clear that each is allowed and none occurs twice."""
     words = text.split()
     for word in words:
         if not allowed(word) or words.count(word) > 1:
@@ -140,7 +145,7 @@ def distinct(text: str, allowed: Callable[[str], bool], hint: str) -> str:
 
 
 class FinetuningSurface(NotebookSettings):
-    """Notebook 2: fine-tuning surface and the stability of explanations."""
+    """Notebook 2: fine-tuning surface and stability of explanations."""
 
     seeds: Annotated[int, Field(ge=3)]
     data_seed: Seed
@@ -171,13 +176,12 @@ class FinetuningSurface(NotebookSettings):
     equivalence_margin: Annotated[float, Field(gt=1, le=10)]
     resamples: Annotated[int, Field(ge=100)]
     permutations: Annotated[int, Field(ge=20)]
-    min_finished: Fraction
 
     @field_validator("quantizations")
     @classmethod
     def _known_formats(cls, text: str) -> str:
         if not text.split():
-            raise ValueError("at least one is wanted: nf4, fp4, fp8")
+            raise ValueError("at least one is required: nf4, fp4, fp8")
         return distinct(text, lambda word: word in ("nf4", "fp4", "fp8"), "nf4, fp4, fp8")
 
     @field_validator("methods")
@@ -195,9 +199,6 @@ class FinetuningSurface(NotebookSettings):
 
     @model_validator(mode="after")
     def _must_fit_each_other(self) -> Self:
-        if self.ensemble_size > 1 and self.workers > 1:
-            together, alone = f"ensemble_size = {self.ensemble_size}", f"workers = {self.workers}"
-            raise ValueError(f"{together}, {alone}: seeds side by side share a process; allowed: workers = 1")
         most = min(self.seeds, self.number_of_frozen_seeds)
         for name in ("curve_seeds", "method_seeds"):
             value = getattr(self, name)
@@ -209,6 +210,26 @@ class FinetuningSurface(NotebookSettings):
     def number_of_frozen_seeds(self) -> int:
         """How many heads are trained on the frozen encoder."""
         return self.frozen_seeds or self.seeds
+
+    @property
+    def fine_tuning(self) -> TrainingRecipe:
+        """How all weights, or the layers above the lowest k, are fine-tuned."""
+        return TrainingRecipe(self.epochs, self.learning_rate, self.batch_size)
+
+    @property
+    def few_weights(self) -> TrainingRecipe:
+        """How biases and low-rank adapters are trained, which need a higher rate."""
+        return TrainingRecipe(self.epochs, self.curve_learning_rate, self.batch_size)
+
+    @property
+    def head(self) -> TrainingRecipe:
+        """How a head is trained on the frozen encoder."""
+        return TrainingRecipe(self.head_epochs, self.head_learning_rate, self.head_batch_size)
+
+    @property
+    def formats(self) -> list[str]:
+        """The formats to which models are quantised after training."""
+        return self.quantizations.split()
 
 
 class FinetunedVsFrozen(NotebookSettings):
@@ -245,13 +266,12 @@ class FinetunedVsFrozen(NotebookSettings):
     artifact_rates: str
     artifact_seeds: Annotated[int, Field(ge=2)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
-    min_finished: Fraction
 
     @field_validator("artifact_rates")
     @classmethod
     def _must_be_shares(cls, text: str) -> str:
         if not text.split():
-            raise ValueError("at least one is wanted, with blanks between: 0 0.5 1")
+            raise ValueError("at least one is required, with blanks between: 0 0.5 1")
         return distinct(text, lambda word: is_number(word) and 0 <= float(word) <= 1, "numbers from 0 to 1")
 
     @model_validator(mode="after")
@@ -266,15 +286,23 @@ class FinetunedVsFrozen(NotebookSettings):
 
     @property
     def rates(self) -> list[float]:
-        """The artifact's rates as numbers, in rising order."""
+        """The artifact's rates as numbers, in ascending order."""
         return sorted(float(word) for word in self.artifact_rates.split())
 
     @property
-    def heads(self) -> dict[str, list[float]]:
-        """How each task's frozen head is trained: epochs, learning rate, batch size."""
+    def fine_tuning(self) -> TrainingRecipe:
+        """How a model is fine-tuned, on either task."""
+        return TrainingRecipe(self.epochs, self.learning_rate, self.batch_size)
+
+    @property
+    def heads(self) -> dict[str, TrainingRecipe]:
+        """How the frozen head of each task is trained; the paper does so differently for each."""
+        epochs = self.head_epochs
         return {
-            self.dataset: [self.head_epochs, self.head_learning_rate, self.head_batch_size],
-            self.other_dataset: [self.head_epochs, self.other_head_learning_rate, self.other_head_batch_size],
+            self.dataset: TrainingRecipe(epochs, self.head_learning_rate, self.head_batch_size),
+            self.other_dataset: TrainingRecipe(
+                epochs, self.other_head_learning_rate, self.other_head_batch_size
+            ),
         }
 
 
@@ -305,11 +333,10 @@ class QloraRepeatability(NotebookSettings):
     labelled: Text
     label_texts: Annotated[int, Field(ge=50)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
-    min_finished: Fraction
 
     @property
     def models(self) -> dict[str, str]:
-        """The four models by the names that the paper's tables give them."""
+        """The four models, by the names of the paper's tables."""
         return {
             "GPT-NeoX": self.neox,
             "Llama": self.llama,
@@ -319,7 +346,7 @@ class QloraRepeatability(NotebookSettings):
 
     @property
     def compute_type(self) -> str:
-        """The type that ``auto`` stands for: 16 bits where the device has them, float32 on a CPU."""
+        """The type that ``auto`` means: 16 bits where the device supports them, float32 on a CPU."""
         if self.compute != "auto":
             return self.compute
         if self.torch_device.type == "cpu":

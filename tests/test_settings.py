@@ -53,7 +53,7 @@ def test_the_notebooks_own_defaults_are_right():
         ("confidence", 95, "less than 1"),
         ("min_finished", 1.5, "less than or equal to 1"),
         ("artifact_rates", "0 2", "numbers from 0 to 1"),
-        ("artifact_rates", "", "at least one is wanted"),
+        ("artifact_rates", "", "at least one is required"),
         ("artifact_rates", "0,1", "numbers from 0 to 1"),
         ("cache_dir", 3, "Path"),
         ("deterministic", "yes", "valid boolean"),
@@ -77,6 +77,15 @@ def test_every_wrong_parameter_is_told_at_once():
 def test_a_missing_parameter_is_named():
     with pytest.raises(SettingsError, match="epochs: the parameter is missing"):
         FinetunedVsFrozen.from_namespace({name: value for name, value in RIGHT.items() if name != "epochs"})
+
+
+def test_what_a_notebook_defines_later_is_not_a_parameter():
+    namespace = RIGHT | {"FinetunedVsFrozen": FinetunedVsFrozen}
+    first = FinetunedVsFrozen.from_namespace(namespace)
+    later = namespace | {"count": 3, "title": "words", "rows": {}}
+    assert FinetunedVsFrozen.from_namespace(later) == first
+    with pytest.raises(SettingsError, match="sedes = 3: no such parameter"):
+        FinetunedVsFrozen.from_namespace(RIGHT | {"sedes": 3, "FinetunedVsFrozen": FinetunedVsFrozen})
 
 
 def test_relative_paths_start_at_the_projects_root_and_imports_are_no_parameters(monkeypatch, tmp_path):

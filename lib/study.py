@@ -1,0 +1,147 @@
+"""A study: what a notebook holds while it reproduces one paper."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+
+from lib import claims, figures
+from lib.claims import Verdict
+from lib.intervals import Interval
+from lib.runs import Record, Run, refusal, rests_on, sweep
+from lib.settings import NotebookSettings
+
+
+class Study:
+    """One paper's claims, how its runs are carried out, where results go, and the ledger of verdicts.
+
+    Every cell that uses it can be executed again, and in another order: records are found by what decides
+    them, figures overwrite themselves, and verdicts are kept by the claim's name.
+
+    Parameters
+    ----------
+    paper : int
+        1, 2 or 3.
+    settings : NotebookSettings
+        The notebook's parameters.
+    margin : float, optional
+        The factor within which two quantities count as equal, for claims that need one (paper 2).
+
+    Attributes
+    ----------
+    claims : dict of str to Claim
+        In the paper's order.
+    published : dict
+        The paper's published values.
+    """
+
+    def __init__(self, paper: int, settings: NotebookSettings, *, margin: float | None = None) -> None:
+        self.paper, self.settings = paper, settings
+        self.claims = claims.load_claims(paper, margin=margin)
+        self.published = claims.published(paper)
+        self._ledger: dict[str, Verdict] = {}
+        self._refusal = ""
+        figures.use_style()
+        pd.set_option("display.max_colwidth", None)
+
+    def sweep(
+        self, runs: Sequence[Run], *, together: int = 1, workers: int | None = None, **inputs: Any
+    ) -> list[Record]:
+        """Return one record per run, in their order: kept ones are read, the others carried out now.
+
+        Parameters
+        ----------
+        runs : sequence of Run
+            Each is called as ``run.carry_out(**inputs)``.
+        together : int
+            How many seeds are carried out as one computation.
+        workers : int, optional
+            How many runs at a time; the settings' number if not given.
+        **inputs
+            What all runs share, such as a corpus. A record is identified by their fingerprints too.
+
+        Raises
+        ------
+        ValueError, TypeError, RecordNotKeptError
+            As `lib.runs.sweep`.
+        """
+        settings = self.settings
+        return sweep(
+            runs,
+            inputs,
+            name=f"paper{self.paper}",
+            cache_dir=settings.cache_dir,
+            engine=settings.engine,
+            workers=settings.workers if workers is None else workers,
+            device=settings.torch_device.type,
+            deterministic=settings.deterministic,
+            together=together,
+        )
+
+    def rest_on(self, *sweeps: Sequence[Record]) -> str:
+        """Let all verdicts rest on these records, and say how many of them are done.
+
+        If fewer than the settings' ``min_finished`` are, every verdict from here on is "not testable".
+        """
+        records = [record for records in sweeps for record in records]
+        self._refusal = refusal(records, self.settings.min_finished) or ""
+        return rests_on(records)
+
+    def judge(self, name: str, measured: Interval | None, reason: str = "") -> Verdict:
+        """Judge a claim by a measurement, and enter the verdict into the ledger.
+
+        Parameters
+        ----------
+        name : str
+            The claim's name in ``lib/published/paper*.yaml``.
+        measured : Interval or None
+            What was measured; None if this scale cannot measure it.
+        reason : str
+            Why there is no measurement; required then.
+
+        Raises
+        ------
+        KeyError
+            For a claim that the paper does not make.
+        ValueError
+            Without a measurement and a reason.
+        """
+        if name not in self.claims:
+            raise KeyError(
+                f"claim {name!r}: paper {self.paper} makes no such claim; {', '.join(self.claims)}"
+            )
+        measured = None if self._refusal else measured
+        self._ledger[name] = claims.judge(self.claims[name], measured, self._refusal or reason)
+        return self._ledger[name]
+
+    def table(self, *names: str) -> Styler:
+        """Return the verdicts on some claims as a table for reading; without names, on all of them."""
+        chosen = [self._ledger[name] for name in names] if names else self._verdicts()
+        return figures.as_text(claims.verdict_table(chosen)).hide()
+
+    def verdicts(self) -> Styler:
+        """Return the closing table, in the paper's order, and save ``verdicts.csv`` beside the figures."""
+        folder = self.settings.figure_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        claims.verdict_csv_table(self._verdicts()).to_csv(folder / "verdicts.csv", index=False)
+        return self.table()
+
+    def count(self) -> str:
+        """Return how many verdicts there are of each kind, in one line."""
+        return claims.count_verdicts(self._verdicts())
+
+    def save(self, figure: Figure, data: pd.DataFrame, name: str) -> None:
+        """Save a figure and the data behind it as ``name.svg``, ``name.png`` and ``name.csv``.
+
+        Raises
+        ------
+        ValueError
+            As `lib.figures.save`: without data, or with an axis that has no label.
+        """
+        figures.save(figure, data, self.settings.figure_dir, name)
+
+    def _verdicts(self) -> list[Verdict]:
+        """Return the verdicts so far, in the paper's order."""
+        return [self._ledger[name] for name in self.claims if name in self._ledger]
