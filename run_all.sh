@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up if needed, then execute the notebooks headlessly (tools/execute.py) or run the tests (tools/check.py).
+# Set up if needed, then execute the notebooks headlessly (tools/execute.py) or run the checks (tools/check.py).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -7,17 +7,17 @@ usage() {
   cat <<'EOF'
 Usage: ./run_all.sh [options]
 
-Executes every notebook with papermill into notebooks/executed/<profile>/, writes an HTML of each, and ends with a
-table: notebook, seconds, verdicts, where to look. A failing notebook is kept with its traceback and does not stop
-the others; the exit status is then 1. The first call makes .venv from requirements.txt, unless the active Python
-has all that is needed.
+Executes every notebook with papermill into notebooks/executed/<profile>/, writes each as HTML too, and ends with a
+table: notebook, seconds, verdicts, output. A notebook that fails is kept with its traceback and does not stop the
+others; the exit status is then 1. The first call makes .venv from requirements.lock, unless the active Python has
+everything already.
 
   --profile NAME    smoke (CI), demo (the default), gpu or paper: the parameters of params/NAME/
-  --only N          notebook N alone (1, 2 or 3); may be given again
-  -p NAME VALUE     a parameter passed on to papermill, for every notebook that has it; may be given again
-  --tests           ruff, shellcheck, the unit tests and the smoke profile instead
+  --only N          only notebook N (1, 2 or 3); repeatable
+  -p NAME VALUE     set a parameter in every notebook that has it; repeatable
+  --tests           run ruff, shellcheck, mypy, the unit tests and the smoke profile instead
   --setup-only      set up and stop
-  --help            this text
+  --help            show this text
 
 Examples:
   ./run_all.sh --only 1 -p first_seed 100
@@ -49,10 +49,10 @@ if ! "$python" tools/environment.py --quiet "${needed[@]}"; then
     echo "Setting up .venv (once) ..." >&2
     python3 -m venv .venv
     pip() { .venv/bin/pip install --quiet --disable-pip-version-check "$@"; }
-    # torch first: what comes after then finds its need of torch met and pulls no other build
+    pip --no-deps --require-hashes -r requirements.lock
+    # torch comes last: all it depends on is installed by then, except what a CUDA build brings along
     pip "$(grep '^torch==' requirements.txt)"
-    for file in "${needed[@]}"; do pip -r "$file"; done
-    pip --no-deps --editable .
+    pip --no-deps --no-build-isolation --editable .
     "$python" tools/environment.py "${needed[@]}"
   fi
 fi

@@ -1,4 +1,4 @@
-"""Every check that a change must pass: style, shell, the notebooks at the smoke profile, unit tests."""
+"""Run every check that a change must pass: style, shell, types, the smoke profile, unit tests."""
 
 import os
 import subprocess
@@ -12,14 +12,15 @@ CHECKS = (
     [sys.executable, "-m", "ruff", "check", "."],
     [sys.executable, "-m", "ruff", "format", "--check", "."],
     [str(BIN / "shellcheck"), "run_all.sh", ".ci/run"],
+    [sys.executable, "-m", "mypy"],
     [sys.executable, "tools/execute.py", "--profile", "smoke"],
     [sys.executable, "-m", "pytest"],
 )
 
 
 def main() -> int:
-    """Run all checks, also after one failed; return the exit status."""
-    # Hub look-ups would only wait for a time-out: every check works without a network.
+    """Run all checks, even after a failure; return the exit status."""
+    # No check needs the network; without this, Hub look-ups wait for a time-out where there is none.
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     failed = []
     for command in CHECKS:

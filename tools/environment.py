@@ -1,8 +1,8 @@
-"""Say whether this Python has what requirements files pin; runs before anything is installed.
+"""Check that this Python has the versions that requirements files pin; runs before anything is installed.
 
     python tools/environment.py [--quiet] requirements.txt ...
 
-Exit status 0 if so, 1 if not. ``--quiet`` prints nothing.
+The exit status is 0 if it has, 1 if not. ``--quiet`` prints nothing.
 """
 
 import sys
@@ -14,17 +14,17 @@ OLDEST_PYTHON = (3, 11)
 
 
 def missing(files: list[str]) -> list[str]:
-    """Return a line for everything that is wrong: an old Python, a package absent or of another version."""
+    """Return one line per problem: Python too old, a package missing or at another version."""
     if sys.version_info < OLDEST_PYTHON:
-        return [f"Python {sys.version.split()[0]}: {'.'.join(map(str, OLDEST_PYTHON))} or newer is wanted"]
+        return [f"Python {sys.version.split()[0]}: {'.'.join(map(str, OLDEST_PYTHON))} or newer is required"]
     lines = []
     pinned = [line for file in files for line in (ROOT / file).read_text(encoding="utf-8").splitlines()]
     for line in pinned:
-        name, _, wanted = line.partition("==")
+        name, _, required = line.partition("==")
         if line and line[0] not in "#-":
             found = _version(name)
-            if found is None or found.partition("+")[0] != wanted:  # 2.13.0+cpu is a build of 2.13.0
-                lines.append(f"{name}: {wanted} is wanted, {found or 'none'} is installed")
+            if found is None or found.partition("+")[0] != required:  # 2.13.0+cpu is a build of 2.13.0
+                lines.append(f"{name}: {required} is required, {found or 'none'} is installed")
     if not _installed_from_here():
         lines.append(f"finetuning-companion: not installed from {ROOT}")
     return lines
@@ -38,7 +38,7 @@ def _version(name: str) -> str | None:
 
 
 def _installed_from_here() -> bool:
-    """Tell whether notebooks, wherever they are started, import this checkout's ``lib``."""
+    """Tell whether ``lib`` is imported from this checkout, wherever a notebook is started."""
     try:
         origin = metadata.distribution("finetuning-companion").read_text("direct_url.json")
     except metadata.PackageNotFoundError:

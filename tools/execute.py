@@ -1,4 +1,4 @@
-"""Execute the notebooks with papermill, write an HTML of each, and end with a table of what came out."""
+"""Execute the notebooks with papermill, export each to HTML, and print a table of the outcomes."""
 
 import argparse
 import ast
@@ -22,7 +22,7 @@ PROFILES = sorted(folder.name for folder in (ROOT / "params").iterdir() if folde
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one notebook: its verdicts counted, or its error in one line."""
+    """One executed notebook: the count of its verdicts, or its error in one line."""
 
     notebook: str
     seconds: float
@@ -32,7 +32,7 @@ class Outcome:
 
 
 def main(arguments: list[str]) -> int:
-    """Execute what the command line asks for; return the exit status."""
+    """Execute the notebooks chosen on the command line; return the exit status."""
     chosen = _parse(arguments)
     notebooks = [path for path in NOTEBOOKS if not chosen.only or int(path.name[0]) in chosen.only]
     overrides = {name: _value(value) for name, value in chosen.p}
@@ -58,7 +58,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _value(text: str) -> bool | int | float | str | list | None:
-    """Read a parameter as Python would write it (3, 2e-4, True, [1, 2]); anything else is text."""
+    """Parse a parameter as a Python literal (3, 2e-4, True, [1, 2]); anything else is text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -70,7 +70,7 @@ def _names(notebook: Path) -> set[str]:
 
 
 def _parameters(notebook: Path, profile: str, overrides: dict[str, Any]) -> dict[str, Any]:
-    """Read the profile's parameters of a notebook, and let the command line's have the last word."""
+    """Read a notebook's parameters from its profile; those from the command line take precedence."""
     path = ROOT / "params" / profile / f"{notebook.stem}.yaml"
     given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     known = _names(notebook)
@@ -104,10 +104,10 @@ def _execute(notebook: Path, profile: str, parameters: dict[str, Any]) -> Outcom
             cwd=ROOT,
             progress_bar=sys.stderr.isatty(),
             kernel_name="python3",
-            # The kernel warns at every start that it talks over TCP, which here stays on this machine.
+            # Otherwise the kernel warns at every start that it uses TCP, which never leaves this machine.
             extra_arguments=["--IPKernelApp.log_level=40"],
         )
-    except Exception as problem:  # a notebook that fails, in whatever way, must not stop the others
+    except Exception as problem:  # no failure of one notebook may stop the others
         error = f"{getattr(problem, 'ename', type(problem).__name__)}: {getattr(problem, 'evalue', problem)}"
     page = executed
     if executed.is_file():
@@ -118,12 +118,12 @@ def _execute(notebook: Path, profile: str, parameters: dict[str, Any]) -> Outcom
 
 
 def _strip_machine(executed: Path) -> None:
-    """Take this machine's paths out of what papermill noted: an executed notebook is shown to others."""
+    """Make the paths that papermill recorded relative: executed notebooks are published."""
     notebook = nbformat.read(executed, as_version=4)
-    noted = notebook.metadata.get("papermill", {})
+    recorded = notebook.metadata.get("papermill", {})
     for name in ("input_path", "output_path"):
-        if name in noted:
-            noted[name] = os.path.relpath(noted[name], ROOT)
+        if name in recorded:
+            recorded[name] = os.path.relpath(recorded[name], ROOT)
     nbformat.write(notebook, executed)
 
 
@@ -135,7 +135,7 @@ def _write_html(executed: Path) -> Path:
 
 
 def _verdicts(executed: Path) -> str:
-    """Return the last line that the notebook's cell tagged `verdicts` printed: its verdicts, counted."""
+    """Return the last line printed by the cell tagged ``verdicts``: the count of verdicts."""
     for cell in reversed(nbformat.read(executed, as_version=4).cells):
         if "verdicts" in cell.metadata.get("tags", []):
             text = "".join(output.get("text", "") for output in cell.outputs)
