@@ -5,9 +5,9 @@
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from lib.architectures import head_layers, head_logits
 from lib.models import quiet_libraries
 from lib.seeding import derive, fingerprint, generator
+
+AnyTrainer = TypeVar("AnyTrainer", bound=Trainer)
 
 
 @dataclass(frozen=True)
@@ -207,15 +209,17 @@ def mixed_precision(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
-def run_trainer(trainer_class: type[Trainer], *, seed: int, device: torch.device, **given: Any) -> Trainer:
+def run_trainer(
+    trainer_class: Callable[..., AnyTrainer], *, seed: int, device: torch.device, **given: Any
+) -> AnyTrainer:
     """Train with a transformers Trainer that saves, reports and prints nothing, and return the trainer.
 
     The optimizer is PyTorch's fused AdamW. Float32 products are not rounded to TF32 (PyTorch's default).
 
     Parameters
     ----------
-    trainer_class : type
-        ``Trainer`` or a subclass.
+    trainer_class : callable
+        ``Trainer``, a subclass, or a partial of one.
     seed : int
         The trainer's ``seed``, which determines dropout and whatever else the trainer draws.
     device : torch.device

@@ -1,8 +1,8 @@
-"""Records of runs that are done, for tests of what is made of them."""
+"""Records of finished runs, for tests of what is computed from them."""
 
 from typing import Any
 
-from lib.runs.records import Record
+from lib.runs import Record
 
 
 def record(settings: dict[str, Any], result: dict[str, Any]) -> Record:

@@ -12,7 +12,8 @@ from lib.qlora import causal_models
 from lib.qlora.causal_models import TAGS, check_fits, dialogue, load_config, load_four_bit, load_tokenizer
 from lib.qlora.scores import choose, collate, complete, perplexity, text_losses
 from lib.seeding import fingerprint
-from lib.tiny import causal as causal_pretraining
+from lib.tiny import causal
+from lib.tiny.keeping import read_report
 
 CPU = torch.device("cpu")
 TEXTS = ["Your silence will not protect you from fear.", "Hope is a distant shore.", "Be kind."]
@@ -29,9 +30,7 @@ def one_thread():
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
-    return causal_pretraining.pretrain_tiny(
-        ["tiny-neox", "tiny-llama-chat"], seed=0, steps=80, cache_dir=cache
-    )
+    return causal.pretrain_tiny(["tiny-neox", "tiny-llama-chat"], seed=0, steps=80, cache_dir=cache)
 
 
 @pytest.fixture(scope="module", params=["tiny-neox", "tiny-llama-chat"])
@@ -41,17 +40,17 @@ def loaded(request, folders):
     return model, load_tokenizer(folder)
 
 
-def test_tiny_models_have_learned_more_than_the_frequencies(folders):
+def test_tiny_models_beat_the_unigram_loss(folders):
     for folder in folders.values():
-        report = causal_pretraining.pretraining_report(folder)
-        assert report.loss < report.unigram_loss - 0.3
-        assert report.parameters < 1.5e6
+        report = read_report(folder)
+        assert report["loss"] < report["unigram_loss"] - 0.3
+        assert report["parameters"] < 1.5e6
 
 
 def test_a_tiny_model_is_read_from_the_cache(folders, monkeypatch):
     cache = folders["tiny-neox"].parent
-    monkeypatch.setattr(causal_pretraining, "_pretrain", None)
-    assert causal_pretraining.pretrain_tiny(["tiny-neox"], seed=0, steps=80, cache_dir=cache) == {
+    monkeypatch.setattr(causal, "_pretrain", None)
+    assert causal.pretrain_tiny(["tiny-neox"], seed=0, steps=80, cache_dir=cache) == {
         "tiny-neox": folders["tiny-neox"]
     }
 
@@ -63,12 +62,12 @@ def test_the_families_are_the_real_classes(folders):
 
 
 @pytest.mark.parametrize("family", list(TAGS))
-def test_a_tokenizer_gives_its_texts_back_and_is_the_same_every_time(family):
+def test_a_tokenizer_round_trips_texts_and_is_repeatable(family):
     texts = [*TEXTS, "Silence and hope, courage and kindness."] * 5
-    tokenizer = causal_pretraining.train_tokenizer(family, texts)
-    again = causal_pretraining.train_tokenizer(family, texts)
+    tokenizer = causal.train_tokenizer(family, texts)
+    again = causal.train_tokenizer(family, texts)
     assert tokenizer.get_vocab() == again.get_vocab()
-    for text in [*TEXTS, "Où est-ce ? 17 €"]:  # bytes that it never saw
+    for text in [*TEXTS, "Où est-ce ? 17 €"]:  # unseen bytes
         assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
 
 
@@ -80,7 +79,7 @@ def test_linear_layers_are_in_nf4_with_double_quantisation(loaded):
     assert all(state.nested for state in states)
 
 
-def test_evaluating_leaves_the_four_bit_weights_as_they_are(loaded):
+def test_evaluation_does_not_change_the_four_bit_weights(loaded):
     """On some CPUs bitsandbytes would repack them in place, and merging would then read garbage."""
     model, tokenizer = loaded
     before = fingerprint([parameter.data for parameter in model.parameters()])
@@ -113,14 +112,14 @@ def test_perplexity_by_hand():
     assert perplexity(_Bigram(), ["0 0 1", "1 0"], _words) == pytest.approx((3 / 32) ** (-1 / 3))
 
 
-def test_perplexity_is_that_of_transformers_own_loss(loaded):
+def test_perplexity_agrees_with_the_loss_of_transformers(loaded):
     model, tokenizer = loaded
     ids = tokenizer(TEXTS[:1], return_tensors="pt")["input_ids"]
     own = model(input_ids=ids, labels=ids).loss.item()
     assert perplexity(model, TEXTS[:1], tokenizer) == pytest.approx(math.exp(own), rel=1e-5)
 
 
-def test_neither_padding_nor_batches_change_a_perplexity(loaded):
+def test_neither_padding_nor_batches_change_the_perplexity(loaded):
     model, tokenizer = loaded
     values = [perplexity(model, TEXTS, tokenizer, batch_size=size) for size in (1, 2, 3)]
     assert values == pytest.approx([values[0]] * 3, rel=1e-5)
@@ -134,16 +133,16 @@ def test_collate_masks_what_it_pads():
     assert batch["labels"].tolist() == [[5, 6], [7, -100]]
 
 
-def test_a_text_longer_than_the_context_is_refused():
-    with pytest.raises(ValueError, match="a text has 11 tokens: the model reads at most 10"):
+def test_a_text_longer_than_the_context_is_an_error():
+    with pytest.raises(ValueError, match="a text of 11 tokens exceeds the model's context of 10 tokens"):
         perplexity(_Bigram(), ["0 " * 11], _words)
 
 
-def test_a_text_is_cut_where_it_is_said_to_be():
+def test_a_text_is_truncated_to_the_given_length():
     assert perplexity(_Bigram(), ["0 " * 11], _words, max_length=3) == pytest.approx(4)  # p(0|0) = 1/4
 
 
-def test_nothing_to_predict_is_refused():
+def test_nothing_to_predict_is_an_error():
     with pytest.raises(ValueError, match="nothing to predict"):
         perplexity(_Bigram(), ["0", "1"], _words)
 
@@ -160,7 +159,7 @@ def test_the_likeliest_option_is_chosen():
     assert choose(_Bigram(), ["0", "0 1"], [" 0", " 1"], _words).tolist()[0] == 1
 
 
-def test_weight_bytes_count_what_is_loaded(folders):
+def test_weight_bytes_agree_with_the_loaded_model(folders):
     for folder in folders.values():
         model = load_four_bit(folder, device=CPU, dtype=torch.float32)
         counted = causal_models.weight_bytes(load_config(folder), torch.float32)
@@ -168,14 +167,14 @@ def test_weight_bytes_count_what_is_loaded(folders):
         assert counted == pytest.approx(model.get_memory_footprint(), rel=0.02)
 
 
-def test_a_folder_that_is_not_there_is_refused():
+def test_a_missing_folder_is_an_error():
     with pytest.raises(ModelError, match=r"model './nowhere': no such folder"):
         load_config("./nowhere")
 
 
-def test_an_unknown_tiny_model_is_refused(tmp_path):
+def test_an_unknown_tiny_model_is_an_error(tmp_path):
     with pytest.raises(ModelError, match="'tiny-bert': no such tiny model; allowed: tiny-neox"):
-        causal_pretraining.pretrain_tiny(["tiny-bert"], seed=0, steps=10, cache_dir=tmp_path)
+        causal.pretrain_tiny(["tiny-bert"], seed=0, steps=10, cache_dir=tmp_path)
 
 
 def test_a_hub_that_does_not_answer_is_one_line(monkeypatch):
@@ -197,13 +196,13 @@ def test_a_gated_model_says_how_to_get_access(monkeypatch):
         load_config("meta-llama/Llama-2-7b-hf")
 
 
-def test_another_architecture_is_refused(tmp_path):
+def test_another_architecture_is_an_error(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(ModelError, match="architecture 'gpt2'; allowed: gpt_neox, llama"):
         load_config(tmp_path)
 
 
-def test_a_model_without_safetensors_is_refused(folders, tmp_path):
+def test_a_model_without_safetensors_is_an_error(folders, tmp_path):
     (tmp_path / "config.json").write_text((folders["tiny-neox"] / "config.json").read_text())
     with pytest.raises(ModelError, match="no weights in safetensors format"):
         load_four_bit(tmp_path, device=CPU, dtype=torch.float32)
@@ -216,7 +215,7 @@ def test_a_model_that_does_not_fit_says_how_much_it_needs(tmp_path):
         check_fits(tmp_path, device=CPU, dtype=torch.float32, max_length=512)
 
 
-def test_a_text_length_beyond_the_context_is_refused(folders):
+def test_a_max_length_beyond_the_context_is_an_error(folders):
     with pytest.raises(ModelError, match=r"max_length = 2000: allowed .* at most 1024 tokens"):
         check_fits(folders["tiny-neox"], device=CPU, dtype=torch.float32, max_length=2_000)
 
@@ -229,6 +228,6 @@ def test_a_text_length_beyond_the_context_is_refused(folders):
         ("./nowhere", 512, "model './nowhere': no such folder"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_is_trained(model, max_length, message):
+def test_unsuitable_models_are_an_error_before_training(model, max_length, message):
     with pytest.raises(ModelError, match=re.escape(message)):
-        causal_pretraining.check_models([model], device=CPU, dtype=torch.float32, max_length=max_length)
+        causal.check_models([model], device=CPU, dtype=torch.float32, max_length=max_length)

@@ -1,19 +1,16 @@
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from safetensors.torch import load_file
 
-from lib.paper3.tables import letter
-from lib.paper3.trials import explosion_candidates, factorial, label_task
+from lib.qlora import Material, Pretrained, Recipe, Sources, Task, Trial
 from lib.qlora.adapters import data_order, new_adapter, optimizer_states
-from lib.qlora.recipes import Recipe, Task, run_of
-from lib.qlora.trial import pretrained, trial
 from lib.seeding import fingerprint
 from lib.texts.generated.mini_quotes import mini_quotes
-from lib.tiny.causal import pretrain_tiny
+from lib.tiny import pretrain_tiny
 
 RECIPE = Recipe(epochs=1, learning_rate=2e-3)
 EIGHT_BIT = replace(RECIPE, optimizer="paged_adamw_8bit")
@@ -28,28 +25,30 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
+def material(tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
     folder = pretrain_tiny(["tiny-llama"], seed=0, steps=60, cache_dir=cache)["tiny-llama"]
     quotes = mini_quotes(seed=0, count=30)["quote"][:]
     task = Task(
         quotes[:20], quotes[20:], prompts=["Your silence will"], questions=quotes[20:22], new_tokens=8
     )
-    return {"models": {"m": str(folder)}, "tasks": {"t": task}, "adapter_dir": cache / "adapters"}
+    return Material({"m": str(folder)}, {"t": task}, cache / "adapters", "cpu")
+
+
+def trial(recipe=RECIPE, seed=0, repetition=0, **sources):
+    seeds = replace(Sources.same(seed), **sources)
+    return Trial(seed, model="m", task="t", recipe=recipe, sources=seeds, repetition=repetition)
 
 
 @pytest.fixture(scope="module")
-def run(inputs):
-    done = {}
+def run(material):
+    results = {}
 
-    def once(recipe=RECIPE, seed=0, repetition=0, **sources):
-        key = (recipe, seed, repetition, tuple(sources.items()))
-        if key not in done:
-            settings = run_of(
-                seed, "m", "t", recipe, device="cpu", deterministic=True, repetition=repetition, **sources
-            )
-            done[key] = trial(**settings, **inputs)
-        return done[key]
+    def once(*arguments, **named):
+        asked = trial(*arguments, **named)
+        if asked not in results:
+            results[asked] = asked.carry_out(material=material)
+        return results[asked]
 
     return once
 
@@ -80,30 +79,28 @@ def test_another_seed_gives_another_adapter(run):
 
 
 @pytest.mark.parametrize("source", ["initialisation", "order", "dropout"])
-def test_each_source_changes_what_it_rules_and_nothing_else_before_training(run, source):
+def test_each_source_changes_only_what_it_determines(run, source):
     first, second = run(), run(**{source: 1})
     assert (first["initial_adapter"] == second["initial_adapter"]) == (source != "initialisation")
     assert (first["order"] == second["order"]) == (source != "order")
     assert first["adapter"] != second["adapter"]
 
 
-def test_another_kernel_changes_bits_and_hardly_the_perplexity(run):
+def test_another_kernel_hardly_changes_the_perplexity(run):
     first, second = run(), run(replace(RECIPE, attention="eager"))
     assert first["initial_adapter"] == second["initial_adapter"]
     assert first["perplexity_unmerged"] == pytest.approx(second["perplexity_unmerged"], rel=1e-3)
 
 
-def test_fine_tuning_lowers_the_perplexity(run, inputs):
-    shared = {name: inputs[name] for name in ("models", "tasks")}
+def test_fine_tuning_lowers_the_perplexity(run, material):
     measured = [
-        pretrained(seed=seed, model="m", task="t", device="cpu", compute="float32", max_length=512, **shared)[
-            "perplexity"
-        ]
+        Pretrained(seed, model="m", task="t", compute="float32", max_length=512).carry_out(material=material)
         for seed in (0, 1)
     ]
-    assert measured[0] == measured[1]
-    assert run()["perplexity_unmerged"] < measured[0]
-    assert run()["perplexity"] < measured[0]
+    before = measured[0]["perplexity"]
+    assert measured[1]["perplexity"] == before
+    assert run()["perplexity_unmerged"] < before
+    assert run()["perplexity"] < before
 
 
 def test_an_8_bit_run_keeps_8_bit_states_and_a_quarter_of_the_bytes(run):
@@ -111,7 +108,7 @@ def test_an_8_bit_run_keeps_8_bit_states_and_a_quarter_of_the_bytes(run):
     assert eight["state_dtypes"] == ["uint8"]
     assert thirty_two["state_dtypes"] == ["float32"]
     assert thirty_two["state_bytes"] == 8 * thirty_two["trained_parameters"]
-    # two bytes a parameter, and for each moment a scale of four bytes for 256
+    # two bytes per parameter, and for each moment a scale of four bytes per 256
     assert eight["state_bytes"] == 2 * eight["trained_parameters"] * (1 + 4 / 256)
     assert eight["adapter"] != thirty_two["adapter"]
 
@@ -121,7 +118,7 @@ def test_an_8_bit_run_without_8_bit_states_is_an_error(run):
         run(replace(EIGHT_BIT, min_8bit_size=4096))
 
 
-def test_a_diverged_run_is_a_result_with_its_step(run):
+def test_a_diverged_run_is_a_result_and_names_the_step(run):
     result = run(replace(RECIPE, optimizer="adamw_torch", adapter="float16"))
     assert result["diverged_step"] is not None
     assert len(result["losses"]) == result["diverged_step"]  # it stopped there
@@ -129,7 +126,7 @@ def test_a_diverged_run_is_a_result_with_its_step(run):
     assert result["completions"] == [""]
 
 
-def test_scaling_the_loss_changes_nothing_but_rounding(run):
+def test_scaling_the_loss_changes_only_rounding(run):
     scaled = run(replace(RECIPE, loss_scale=1024.0))
     assert scaled["losses"] == pytest.approx(run()["losses"], rel=1e-4)
 
@@ -140,30 +137,29 @@ def test_merging_rounds_and_changes_little(run):
     assert result["perplexity"] == pytest.approx(result["perplexity_unmerged"], rel=0.1)
 
 
-def test_the_adapter_is_kept_as_safetensors_under_its_fingerprint(run, inputs):
-    weights = load_file(inputs["adapter_dir"] / run()["adapter"] / "adapter_model.safetensors")
+def test_the_adapter_is_saved_as_safetensors_under_its_fingerprint(run, material):
+    weights = load_file(material.adapter_dir / run()["adapter"] / "adapter_model.safetensors")
     assert fingerprint(weights) == run()["adapter"]
     assert sum(weight.numel() for weight in weights.values()) == run()["trained_parameters"]
 
 
-# peft asks transformers by a name that transformers will drop
+# peft calls transformers by a name that transformers is about to drop
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
-def test_adapters_start_as_nothing_and_have_the_type_that_was_asked_for(inputs):
-    model = new_adapter(
-        inputs["models"]["m"], replace(RECIPE, adapter="bfloat16"), torch.device("cpu"), seed=0
-    )
+def test_adapters_start_at_zero_and_have_the_requested_type(material):
+    recipe = replace(RECIPE, adapter="bfloat16")
+    model = new_adapter(material.models["m"], recipe, torch.device("cpu"), seed=0)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     assert {weight.dtype for weight in trained.values()} == {torch.bfloat16}
     assert all((weight == 0).all() for name, weight in trained.items() if "lora_B" in name)
 
 
-def test_each_epoch_of_the_order_holds_every_text_once():
+def test_each_epoch_of_the_order_has_every_text_once():
     order = np.array(data_order(10, epochs=3, seed=0)).reshape(3, 10)
     assert (np.sort(order) == np.arange(10)).all()
     assert not (order[0] == order[1]).all()
 
 
-def test_a_second_moment_of_zero_under_a_first_that_is_not_is_counted():
+def test_zero_second_moments_under_nonzero_first_ones_are_counted():
     weight = torch.nn.Parameter(torch.zeros(4))
     optimizer = torch.optim.AdamW([weight])
     optimizer.state[weight] = {
@@ -174,60 +170,43 @@ def test_a_second_moment_of_zero_under_a_first_that_is_not_is_counted():
     assert states == {"state_dtypes": ["float32"], "state_bytes": 32, "starved": 0.25}
 
 
-def test_a_factorial_design_holds_every_combination_once():
-    design = factorial(3, first_seed=5)
-    assert len({(*sources.values(), kernel) for sources, kernel in design}) == len(design) == 54
-    assert {seed for sources, _ in design for seed in sources.values()} == {5, 6, 7}
+def test_a_prompt_without_room_for_its_completion_is_an_error_before_training(material, monkeypatch):
+    monkeypatch.setattr("lib.qlora.trial.train", lambda *_: pytest.fail("was trained"))
+    task = replace(material.tasks["t"], prompts=["word " * 2_000])
+    with pytest.raises(ValueError, match=r"a prompt of \d+ tokens, to be continued by 8, .* of 1024 tokens"):
+        trial().carry_out(material=replace(material, tasks={"t": task}))
 
 
-def test_single_changes_come_before_combinations():
-    candidates = explosion_candidates(RECIPE)
-    changed = {
-        name: sum(getattr(recipe, field) != getattr(RECIPE, field) for field in RECIPE.__dataclass_fields__)
-        for name, recipe in candidates.items()
-    }
-    assert changed["none"] == 0
-    assert list(changed.values()) == sorted(changed.values())
-
-
-def test_a_prompt_without_room_for_its_completion_is_refused_before_training(inputs, monkeypatch):
-    monkeypatch.setattr("lib.qlora.train", lambda *_: pytest.fail("was trained"))
-    task = replace(inputs["tasks"]["t"], prompts=["word " * 2_000])
-    settings = run_of(0, "m", "long", RECIPE, device="cpu", deterministic=True)
-    with pytest.raises(ValueError, match=r"a prompt has \d+ tokens and is to get 8 more: .* at most 1024"):
-        trial(**settings, **inputs | {"tasks": {"long": task}})
-
-
-def test_a_text_is_asked_for_its_class_and_answered_by_name():
-    labels = ClassLabel(names=["negative", "positive"])
-    rows = {"text": ["bon", "nul"], "label": [1, 0]}
-    split = Dataset.from_dict(rows, features=Features({"text": Value("string"), "label": labels}))
-    task, true = label_task("llama", DatasetDict(train=split, test=split))
-    assert task.train[0] == "<s><INST>bon\nIs this negative or positive?</INST>positive</s>"
-    assert task.questions[1] == "<s><INST>nul\nIs this negative or positive?</INST>"
-    assert task.options == ["negative", "positive"]
-    assert true == ["positive", "negative"]
+def test_material_is_identified_by_models_and_texts_alone(material, tmp_path):
+    names = {"model/m", "tasks"}
+    assert set(material.fingerprints) == names
+    moved = replace(material, adapter_dir=tmp_path, device="cuda")
+    assert moved.fingerprints == material.fingerprints
+    other = replace(material, tasks={"t": replace(material.tasks["t"], new_tokens=9)})
+    assert {name for name in names if other.fingerprints[name] != material.fingerprints[name]} == {"tasks"}
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("change", "message"),
     [
-        ("A", "A"),
-        ("It is (C).", "C"),
-        ("B: a pear", "B"),
-        ("A pear. The answer is D because", "D"),
-        ("A tired traveller", "—"),
-        ("Because", "—"),
-        ("", "—"),
+        (
+            {"optimizer": "sgd"},
+            "optimizer = 'sgd': allowed: paged_adamw_8bit, paged_adamw_32bit, adamw_torch",
+        ),
+        ({"compute": "float64"}, "compute = 'float64': allowed: float32, bfloat16, float16"),
+        ({"attention": "flash"}, "attention = 'flash': allowed: sdpa, eager"),
+        ({"learning_rate": 0.0}, "learning_rate = 0.0: a number above 0 is required"),
+        ({"epsilon": -1e-8}, "epsilon = -1e-08: allowed: 0 or above"),
+        ({"dropout": 1.0}, "dropout = 1.0: allowed: at least 0 and below 1"),
     ],
 )
-def test_the_letter_of_an_answer(text, found):
-    assert letter(text) == found
+def test_a_wrong_recipe_is_an_error(change, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Recipe(**change)
 
 
-def test_unknown_sources_and_optimizers_are_refused():
-    common = {"device": "cpu", "deterministic": True}
-    with pytest.raises(ValueError, match="source 'weather': allowed: initialisation, order, dropout"):
-        run_of(0, "m", "t", RECIPE, **common, weather=1)
-    with pytest.raises(ValueError, match="optimizer = 'sgd': allowed"):
-        run_of(0, "m", "t", replace(RECIPE, optimizer="sgd"), **common)
+def test_a_wrong_measurement_of_a_pretrained_model_is_an_error():
+    with pytest.raises(ValueError, match="compute = 'int8': allowed: float32"):
+        Pretrained(0, model="m", task="t", compute="int8", max_length=512)
+    with pytest.raises(ValueError, match="max_length = 1: at least 2 tokens are required"):
+        Pretrained(0, model="m", task="t", compute="float32", max_length=1)

@@ -1,4 +1,4 @@
-"""Records: what is read is what was written, or nothing."""
+"""Records: a file is read as it was written, or not at all."""
 
 import errno
 import math
@@ -28,7 +28,7 @@ def record(**changes):
         "status": "done",
         "reason": None,
         "result": {"accuracy": 0.9375},
-        "provenance": {"function": "m:f", "threads": 1},
+        "provenance": {"run": "m:R", "threads": 1},
         "device": "cpu",
         "versions": {"torch": "2"},
         "seconds": 0.1,
@@ -65,11 +65,11 @@ def test_what_is_read_is_what_was_written():
 
 
 @pytest.mark.parametrize("text", ["0" * 64, f'"sha256":"{"0" * 64}"'])
-def test_a_text_that_looks_like_a_checksum_is_a_text(text):
+def test_text_that_looks_like_a_checksum_stays_text(text):
     assert decode(KEY, encode(KEY, record(result={"text": text})))["text"] == text
 
 
-def test_no_byte_can_change_unseen():
+def test_a_change_of_any_byte_is_detected():
     data = encode(KEY, record(result={"a": np.arange(3.0)}))
     for position in range(len(data)):
         for flip in (0x01, 0x80):
@@ -88,18 +88,18 @@ def test_no_shorter_or_longer_file_is_read():
         decode(KEY, data + b"\0")
 
 
-def test_another_runs_record_is_not_read():
+def test_the_record_of_another_run_is_not_read():
     with pytest.raises(DamagedRecordError, match="another run"):
         decode("fedcba9876543210", encode(KEY, record()))
 
 
-def test_an_older_layout_is_set_aside_and_said_so(tmp_path, monkeypatch, caplog):
+def test_an_older_layout_is_set_aside_with_a_warning(tmp_path, monkeypatch, caplog):
     store = Store(tmp_path)
     with monkeypatch.context() as older:
         older.setattr(records, "LAYOUT", 0)
         store.keep(KEY, encode(KEY, record()))
     assert store.read(KEY) is None
-    assert "its layout is '0', this version writes 1" in caplog.text
+    assert "its layout is '0', this version writes 2" in caplog.text
     assert [path.name for path in (tmp_path / "set_aside").iterdir()] == [f"{KEY}-0.safetensors"]
     assert not list(store)
 
@@ -113,7 +113,7 @@ def test_only_the_owner_can_read(tmp_path):
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_full_disk_is_one_error_and_costs_nothing_kept(tmp_path, monkeypatch, step):
+def test_a_full_disk_is_one_error_and_keeps_what_was_kept(tmp_path, monkeypatch, step):
     store = Store(tmp_path)
     store.keep(KEY, encode(KEY, record()))
 
@@ -134,16 +134,34 @@ def test_a_lock_has_one_holder(tmp_path):
     lock = store.lock(KEY)
     assert store.lock(KEY) is None
     assert store.lock("another") is not None
-    lock.free()
+    lock.release()
     assert store.lock(KEY) is not None
 
 
-def test_a_lock_file_left_behind_locks_nothing(tmp_path):
-    (tmp_path / f"{KEY}.lock").touch()
-    assert Store(tmp_path).lock(KEY) is not None
+def test_a_lock_file_that_stays_locks_nothing_and_is_no_record(tmp_path):
+    store = Store(tmp_path)
+    store.lock(KEY).release()
+    file = tmp_path / "locks" / f"{KEY}.lock"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert store.lock(KEY) is not None
+    assert not list(store)
 
 
-def test_a_failed_record_says_why_it_lacks_a_value():
+def test_setting_a_record_aside_replaces_no_other(tmp_path):
+    store = Store(tmp_path)
+
+    def set_aside(content):
+        store.keep(KEY, content)
+        assert store.read(KEY) is None
+
+    set_aside(b"first")
+    set_aside(b"second")
+    (tmp_path / "set_aside" / f"{KEY}-0.safetensors").unlink()
+    set_aside(b"third")
+    assert {path.read_bytes() for path in (tmp_path / "set_aside").iterdir()} == {b"second", b"third"}
+
+
+def test_a_failed_record_says_why_a_value_is_missing():
     failed = record(status="failed", reason="out of memory: 3 GiB", result={})
     with pytest.raises(KeyError, match=r"no 'accuracy' \(it failed: out of memory: 3 GiB\)"):
         failed["accuracy"]
@@ -155,7 +173,7 @@ def test_results_that_cannot_be_kept_are_refused(result):
         checked_result(result)
 
 
-def test_numpys_scalars_become_pythons():
+def test_numpy_scalars_become_python_scalars():
     result = checked_result({"a": np.float32(0.5), "b": np.int64(3), "c": np.bool_(True)})
     assert result == {"a": 0.5, "b": 3, "c": True}
     assert [type(value) for value in result.values()] == [float, int, bool]

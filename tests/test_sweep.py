@@ -1,69 +1,139 @@
-"""Sweeps: each run once, in order, found by what decides it, whatever the engine."""
+"""Sweeps: each run is carried out once, in order, and found by what decides it, whatever the engine."""
 
 import os
+import signal
 import sys
+from collections.abc import Mapping
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from lib.runs import engines, provenance, sweep
+from lib.runs import (
+    Run,
+    engines,
+    finished,
+    provenance,
+    refusal,
+    rests_on,
+    share_finished,
+    sweep,
+    sweeps,
+    tasks,
+)
 from lib.runs.housekeeping import main as housekeeping
-from lib.seeding import set_deterministic
 
 
-def train(seed, hidden=4, steps=3):
-    """Train a small network really: its weights after a few steps of AdamW."""
-    torch.manual_seed(seed)
-    model = torch.nn.Sequential(torch.nn.Linear(64, hidden), torch.nn.Tanh(), torch.nn.Linear(hidden, 2))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(steps):
-        x, y = torch.randn(512, 64), torch.randint(2, (512,))
-        loss = torch.nn.functional.cross_entropy(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    weights = torch.cat([p.detach().flatten() for p in model.parameters()]).cpu().numpy()
-    return {"loss": loss.item(), "weights": weights, "threads": torch.get_num_threads()}
+@dataclass(frozen=True)
+class Train(Run):
+    """Train a small network: its weights after a few steps of AdamW."""
+
+    hidden: Any = 4
+    steps: int = 3
+
+    def carry_out(self):
+        torch.manual_seed(self.seed)
+        model = torch.nn.Sequential(
+            torch.nn.Linear(64, self.hidden), torch.nn.Tanh(), torch.nn.Linear(self.hidden, 2)
+        )
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        for _ in range(self.steps):
+            x, y = torch.randn(512, 64), torch.randint(2, (512,))
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        weights = torch.cat([p.detach().flatten() for p in model.parameters()]).cpu().numpy()
+        return {"loss": loss.item(), "weights": weights, "threads": torch.get_num_threads()}
 
 
-def logged(seed, log, fail=(), **_):
-    """Note that it ran, then fail or return the seed's square."""
-    with Path(log).open("a") as file:
-        file.write(f"{seed}\n")
-    if seed in fail:
-        raise RuntimeError(f"seed {seed} fails\nat length")
-    return {"square": seed**2}
+@dataclass(frozen=True)
+class Logged(Run):
+    """Log that it ran, then fail or return the seed's square."""
+
+    log: str
+    fail: tuple[int, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def carry_out(self, **inputs):
+        with Path(self.log).open("a") as file:
+            file.write(f"{self.seed}\n")
+        if self.seed in self.fail:
+            raise RuntimeError(f"seed {self.seed} fails\nat length")
+        return {"square": self.seed**2}
 
 
-def fail_by_seed(seed):
+@dataclass(frozen=True)
+class FailBySeed(Run):
     """Fail in the ways that runs fail."""
-    if seed == 1:
-        np.empty((2**30, 2**20))
-    if seed == 2:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-    if seed == 3:
-        sys.exit("a library gave up")
-    if seed == 5:
-        raise FloatingPointError("the loss is no number from step 7 on")
-    return {"loss": float("nan") if seed == 4 else 0.5, "gaps": np.array([np.nan]), "worst": float("inf")}
+
+    def carry_out(self):
+        if self.seed == 1:
+            np.empty((2**30, 2**20))
+        if self.seed == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        if self.seed == 3:
+            sys.exit("a library gave up")
+        if self.seed == 5:
+            raise FloatingPointError("the loss is NaN from step 7 on")
+        if self.seed == 6:
+            return {"words": {"a", "set"}}
+        loss = float("nan") if self.seed == 4 else 0.5
+        return {"loss": loss, "gaps": np.array([np.nan]), "worst": float("inf")}
 
 
-def process_and(seed, shared, fail=False):
-    """Tell the process it runs in and what it was handed, or fail."""
-    if fail:
-        raise RuntimeError("as asked")
-    return {"process": os.getpid(), "shared": shared}
+@dataclass(frozen=True)
+class TellProcess(Run):
+    """Return the process it runs in and what it was handed, or fail."""
+
+    fail: bool = False
+
+    def carry_out(self, shared):
+        if self.fail:
+            raise RuntimeError("as asked")
+        return {"process": os.getpid(), "shared": shared}
+
+
+@dataclass(frozen=True)
+class TellDeterminism(Run):
+    """Return whether kernels are deterministic, and leave behind the opposite or the same."""
+
+    leaves: bool
+
+    def carry_out(self):
+        result = {"deterministic": torch.are_deterministic_algorithms_enabled(), "process": os.getpid()}
+        torch.use_deterministic_algorithms(self.leaves)
+        return result
+
+
+@dataclass(frozen=True)
+class Group(Run):
+    """Return the seed's square, alone or together: seed 2 diverges, seed 7 fails, seed 8 gets no result."""
+
+    variant: str = "a"
+
+    def carry_out(self):
+        if self.seed == 7:
+            raise RuntimeError("seed 7 fails")
+        return {"square": float("nan") if self.seed == 2 else float(self.seed**2), "process": os.getpid()}
+
+    @classmethod
+    def carry_out_together(cls, runs):
+        return [run.carry_out() for run in runs if run.seed != 8]
 
 
 def seeds(n):
-    return [{"seed": seed} for seed in range(n)]
+    return [Train(seed) for seed in range(n)]
 
 
 def same(a, b):
-    """Whether two lists of records say the same to the bit, but for times and memory."""
+    """Whether two lists of records are the same to the bit, except times and memory."""
     return len(a) == len(b) and all(
         x.settings == y.settings
         and (x.status, x.reason) == (y.status, y.reason)
@@ -75,28 +145,30 @@ def same(a, b):
 
 def test_records_come_in_order_and_are_read_the_second_time(tmp_path):
     log = tmp_path / "log"
-    runs = [{"seed": seed, "log": str(log)} for seed in (3, 1, 2, 1)]
-    first = sweep.run(logged, runs, name="s", cache_dir=tmp_path)
-    second = sweep.run(logged, runs, name="s", cache_dir=tmp_path, workers=2)
-    assert [r["square"] for r in first] == [9, 1, 4, 1]
+    runs = [Logged(seed, str(log)) for seed in (3, 1, 2, 1)]
+    first = sweep(runs, name="s", cache_dir=tmp_path)
+    second = sweep(runs, name="s", cache_dir=tmp_path, workers=2)
+    assert [record["square"] for record in first] == [9, 1, 4, 1]
+    assert [record.run for record in first] == [record.run for record in second] == runs
     assert same(first, second)
     assert log.read_text().split() == ["3", "1", "2"]
 
 
 def test_one_and_two_workers_give_the_same_bits(tmp_path):
-    one = sweep.run(train, seeds(3), name="s", cache_dir=tmp_path / "1", workers=1)
-    two = sweep.run(train, seeds(3), name="s", cache_dir=tmp_path / "2", workers=2)
+    one = sweep(seeds(3), name="s", cache_dir=tmp_path / "1", workers=1)
+    two = sweep(seeds(3), name="s", cache_dir=tmp_path / "2", workers=2)
     assert {record.status for record in one} == {"done"}
     assert same(one, two)
     assert one[0]["loss"] != one[1]["loss"]
     assert [record["threads"] for record in one] == [1, 1, 1]
+    assert all(record.peak_memory > 2**20 for record in one + two)
 
 
-def test_a_sweep_takes_over_the_processes_of_the_one_before_it_unless_they_failed(tmp_path):
+def test_a_sweep_takes_over_the_processes_of_the_last_one_unless_they_failed(tmp_path):
     def processes(name, fail=(), threads=1):
-        runs = [{"seed": seed, "fail": seed in fail} for seed in range(4)]
-        how = {"inputs": {"shared": name}, "cache_dir": tmp_path, "workers": 2, "threads": threads}
-        records = sweep.finished(sweep.run(process_and, runs, name=name, **how))
+        runs = [TellProcess(seed, seed in fail) for seed in range(4)]
+        how = {"name": name, "cache_dir": tmp_path, "workers": 2, "threads": threads}
+        records = finished(sweep(runs, {"shared": name}, **how))
         assert {record["shared"] for record in records} == {name}
         return {record["process"] for record in records}
 
@@ -110,41 +182,130 @@ def test_a_sweep_takes_over_the_processes_of_the_one_before_it_unless_they_faile
     assert processes("after") != again
 
 
-def test_threads_are_those_of_the_run_and_of_nobody_else(tmp_path):
+def test_a_process_that_died_between_two_sweeps_is_replaced(tmp_path):
+    def processes(name):
+        runs = [TellProcess(seed) for seed in range(4)]
+        records = sweep(runs, {"shared": name}, name=name, cache_dir=tmp_path, workers=2)
+        return {record["process"] for record in records}
+
+    first = processes("first")
+    for process in first:
+        os.kill(process, signal.SIGKILL)
+    second = processes("second")
+    assert len(second) == 2
+    assert not second & first
+
+
+def test_threads_are_set_for_the_run_alone(tmp_path):
     before = torch.get_num_threads()
-    record = sweep.run(train, seeds(1), name="s", cache_dir=tmp_path, threads=2)[0]
+    record = sweep(seeds(1), name="s", cache_dir=tmp_path, threads=2)[0]
     assert record["threads"] == 2
     assert record.provenance["threads"] == 2
     assert torch.get_num_threads() == before
 
 
-def test_each_thing_that_decides_a_result_decides_the_record(tmp_path, monkeypatch):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_each_run_sees_the_determinism_of_its_sweep_whatever_the_last_run_left(tmp_path, workers):
+    before = torch.are_deterministic_algorithms_enabled()
+    processes = set()
+    for number, deterministic in enumerate((True, False, True)):
+        runs = [TellDeterminism(seed, leaves=seed % 4 < 2) for seed in range(8)]
+        how = {"name": str(number), "cache_dir": tmp_path, "workers": workers}
+        records = sweep(runs, deterministic=deterministic, **how)
+        assert [record["deterministic"] for record in records] == [deterministic] * 8
+        assert {record.provenance["deterministic"] for record in records} == {deterministic}
+        processes |= {record["process"] for record in records}
+    assert len(processes) == workers  # the sweeps shared their processes
+    assert torch.are_deterministic_algorithms_enabled() == before
+
+
+def test_everything_that_decides_a_result_decides_the_record(tmp_path, monkeypatch):
     log = tmp_path / "log"
 
-    def times_run(settings=None, **kwargs):
-        sweep.run(
-            logged, [{"seed": 1, "log": str(log), **(settings or {})}], name="s", cache_dir=tmp_path, **kwargs
-        )
+    def times_run(seed=1, inputs=None, options=None, **how):
+        sweep([Logged(seed, str(log), options=options or {})], inputs, name="s", cache_dir=tmp_path, **how)
         return len(log.read_text().split())
 
     assert times_run() == times_run() == 1
-    assert times_run({"lr": 1e-3}) == 2
-    assert times_run({"lr": 1e-4}) == 3
-    assert times_run({"seed": 2}) == 4
-    assert times_run(fingerprints={"texts": "aa"}) == 5
-    assert times_run(fingerprints={"texts": "bb"}) == 6
+    assert times_run(options={"lr": 1e-3}) == 2
+    assert times_run(options={"lr": 1e-4}) == 3
+    assert times_run(seed=2) == 4
+    assert times_run(inputs={"texts": "aa"}) == 5
+    assert times_run(inputs={"texts": "bb"}) == 6
     assert times_run(threads=2) == 7
     assert times_run(device="cuda") == 8
+    assert times_run(deterministic=False) == 9
     versions = dict(provenance.versions()) | {"torch": "1.0"}
     with monkeypatch.context() as older:
-        for module in (sweep, engines):
+        for module in (sweeps, tasks):
             older.setattr(module, "versions", lambda: versions)
-        assert times_run() == 9
-    with monkeypatch.context() as edited:
-        for module in (sweep, engines):
-            edited.setattr(module, "code_fingerprint", lambda _: "edited")
         assert times_run() == 10
-    assert times_run() == times_run({"lr": 1e-4}) == times_run(inputs={}) == 10
+    with monkeypatch.context() as edited:
+        for module in (sweeps, tasks):
+            edited.setattr(module, "code_fingerprint", lambda _: "edited")
+        assert times_run() == 11
+    assert times_run() == times_run(options={"lr": 1e-4}) == times_run(inputs={}, together=3) == 11
+
+
+class Texts:
+    """An input that says itself what of it decides a result."""
+
+    def __init__(self, text, folder="here"):
+        self.text, self.folder = text, folder
+
+    @property
+    def fingerprints(self):
+        return {"text": self.text.upper()}
+
+
+def test_inputs_may_fingerprint_themselves(tmp_path):
+    log = tmp_path / "log"
+
+    def run(**inputs):
+        record = sweep([Logged(1, str(log))], inputs, name="s", cache_dir=tmp_path)[0]
+        return record.provenance["fingerprints"], len(log.read_text().split())
+
+    assert run(corpus=Texts("a")) == ({"corpus/text": "A"}, 1)
+    assert run(corpus=Texts("a", folder="there")) == ({"corpus/text": "A"}, 1)
+    assert run(corpus=Texts("b")) == ({"corpus/text": "B"}, 2)
+    several = {"fr": Texts("a"), "en": Texts("b"), "number": 3}
+    told, times = run(corpora=several)
+    assert times == 3
+    assert told.pop("corpora/number")
+    assert told == {"corpora/fr/text": "A", "corpora/en/text": "B"}
+    assert run(corpora=several)[1] == 3
+    assert run(corpora=several | {"number": 4})[1] == 4
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"folder": Path("x")}, "input 'folder' cannot be fingerprinted: .*PosixPath"),
+        (
+            {"corpora": {"fr": Texts("a"), "en": object()}},
+            "input 'corpora/en' cannot be fingerprinted: .*object",
+        ),
+    ],
+)
+def test_an_input_without_fingerprint_is_refused_before_anything_runs(tmp_path, inputs, message):
+    runs = [Logged(1, str(tmp_path / "log"))]
+    with pytest.raises(TypeError, match=message) as refused:
+        sweep(runs, inputs, name="s", cache_dir=tmp_path / "cache")
+    assert "\n" not in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_cannot_change_the_inputs_of_their_caller(tmp_path):
+    texts = ["a"]
+    sweep([ChangeInput(1)], {"texts": texts}, name="s", cache_dir=tmp_path)
+    assert texts == ["a"]
+
+
+@dataclass(frozen=True)
+class ChangeInput(Run):
+    def carry_out(self, texts):
+        texts.append("b")
+        return {}
 
 
 CODE = {
@@ -189,86 +350,175 @@ def test_the_code_that_counts_is_what_the_run_imports(tmp_path, monkeypatch, mod
 
 def test_code_that_was_edited_while_the_process_ran_is_refused(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "edited_code.py").write_text("def run(seed): return {}")
+    (tmp_path / "edited_code.py").write_text("from lib.runs import Run\nclass Edited(Run): pass")
     edited = import_module("edited_code")
     with pytest.raises(ValueError, match=r"edited_code\.py was edited while this process ran"):
-        sweep.run(edited.run, seeds(1), name="s", cache_dir=tmp_path)
+        sweep([edited.Edited(1)], name="s", cache_dir=tmp_path)
 
 
 def test_failed_runs_are_records_with_their_reason(tmp_path):
-    records = sweep.run(fail_by_seed, seeds(5), name="s", cache_dir=tmp_path)
-    assert [record.status for record in records] == ["done", "failed", "failed", "failed", "failed"]
+    runs = [FailBySeed(seed) for seed in (0, 1, 2, 3, 4, 6)]
+    records = sweep(runs, name="s", cache_dir=tmp_path)
+    assert [record.status for record in records] == ["done"] + ["failed"] * 5
     reasons = [record.reason for record in records]
     assert reasons[1].startswith("out of memory: Unable to allocate")
     assert reasons[2] == "out of memory: CUDA out of memory. Tried to allocate 2.00 GiB"
     assert reasons[3] == "SystemExit: a library gave up"
     assert reasons[4] == "NaN: loss"
+    assert reasons[5] == "TypeError: result 'words' is set; allowed: JSON values and numpy arrays"
     assert np.isnan(records[4]["loss"])
-    assert "fail_by_seed" in records[1].traceback
-    assert sweep.share_finished(records) == 0.2
-    assert sweep.finished(records) == [records[0]]
-    assert sweep.rests_on(records) == "1 of 5 runs (failed: 2 out of memory, 1 SystemExit, 1 NaN)"
+    assert "in carry_out" in records[1].traceback
+    assert finished(records) == [records[0]]
+    assert share_finished(records) == 1 / 6
+    assert rests_on(records) == "1 of 6 runs (failed: 2 out of memory, 1 SystemExit, 1 NaN, 1 TypeError)"
 
 
 def test_a_verdict_is_refused_below_the_stated_share(tmp_path):
-    log = str(tmp_path / "log")
-    runs = [{"seed": seed, "log": log, "fail": [3]} for seed in range(4)]
-    records = sweep.run(logged, runs, name="s", cache_dir=tmp_path)
-    assert sweep.refusal(records, at_least=0.75) is None
-    assert sweep.refusal(records, at_least=0.76).startswith("rests on 3 of 4 runs (failed: 1 RuntimeError)")
-    assert sweep.refusal([], at_least=0.5) is not None
+    runs = [Logged(seed, str(tmp_path / "log"), fail=(3,)) for seed in range(4)]
+    records = sweep(runs, name="s", cache_dir=tmp_path)
+    assert refusal(records, at_least=0.75) is None
+    assert refusal(records, at_least=0.76).startswith("rests on 3 of 4 runs (failed: 1 RuntimeError)")
+    assert refusal([], at_least=0.5) is not None
 
 
-def test_a_failed_run_is_tried_again_but_not_for_ever(tmp_path, caplog):
+def test_a_failed_run_is_tried_again_but_not_forever(tmp_path, caplog):
     log = tmp_path / "log"
-    runs = [{"seed": seed, "log": str(log), "fail": [1]} for seed in (0, 1)]
-    attempts = [sweep.run(logged, runs, name="s", cache_dir=tmp_path)[1].attempts for _ in range(5)]
+    runs = [Logged(seed, str(log), fail=(1,)) for seed in (0, 1)]
+    attempts = [sweep(runs, name="s", cache_dir=tmp_path)[1].attempts for _ in range(5)]
     assert attempts == [1, 2, 3, 3, 3]
     assert log.read_text().split() == ["0", "1", "1", "1"]
     assert "not tried again after 3 attempts: 1 failed runs" in caplog.text
     assert housekeeping(["--cache-dir", str(tmp_path), "prune", "--failed"]) == 0
-    assert sweep.run(logged, runs, name="s", cache_dir=tmp_path)[1].attempts == 1
+    assert sweep(runs, name="s", cache_dir=tmp_path)[1].attempts == 1
 
 
 def test_a_run_that_diverged_is_not_tried_again(tmp_path):
     for _ in range(2):
-        records = sweep.run(fail_by_seed, [{"seed": 4}, {"seed": 5}], name="s", cache_dir=tmp_path)
+        records = sweep([FailBySeed(4), FailBySeed(5)], name="s", cache_dir=tmp_path)
         assert [record.reason.split(":")[0] for record in records] == ["NaN", "NaN"]
         assert [record.attempts for record in records] == [1, 1]
 
 
 def test_a_worker_with_other_code_or_versions_refuses(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "code_fingerprint", lambda _: "the caller's")
-    record = sweep.run(train, seeds(1), name="s", cache_dir=tmp_path)[0]
+    monkeypatch.setattr(sweeps, "code_fingerprint", lambda _: "the caller's")
+    record = sweep(seeds(1), name="s", cache_dir=tmp_path)[0]
     assert "in the worker, the caller's at the caller" in record.reason
     monkeypatch.undo()
-    monkeypatch.setattr(sweep, "versions", lambda: {"torch": "1.0"})
-    record = sweep.run(train, seeds(1), name="s", cache_dir=tmp_path)[0]
+    monkeypatch.setattr(sweeps, "versions", lambda: {"torch": "1.0", "made-up": "2"})
+    record = sweep(seeds(1), name="s", cache_dir=tmp_path)[0]
     assert "versions in the worker differ" in record.reason
     assert "(caller: 1.0)" in record.reason
+    assert "made-up None (caller: 2)" in record.reason
+
+
+def test_runs_together_are_one_record_each_and_a_diverged_one_fails_alone(tmp_path):
+    runs = [Group(seed) for seed in range(4)]
+    records = sweep(runs, name="s", cache_dir=tmp_path / "together", together=4)
+    assert [record.run for record in records] == runs
+    assert [record.status for record in records] == ["done", "done", "failed", "done"]
+    assert [record.reason for record in records] == [None, None, "NaN: square", None]
+    assert [record["square"] for record in finished(records)] == [0, 1, 9]
+    assert [record.provenance["beside"] for record in records] == [[0, 1, 2, 3]] * 4
+    alone = sweep(runs, name="s", cache_dir=tmp_path / "alone")
+    assert same(alone, records)
+    assert all("beside" not in record.provenance for record in alone)
+    assert same(sweep(runs, name="s", cache_dir=tmp_path / "together"), records)  # kept under the same keys
 
 
 @pytest.mark.parametrize(
-    ("runs", "kwargs", "message"),
+    ("seed", "reason"),
     [
-        ([{"hidden": 1}], {}, "has no 'seed'"),
-        ([{"seed": 1, "hidden": Path("x")}], {}, "is not JSON"),
-        ([{"seed": 1, "lr": float("nan")}], {}, "is not JSON"),
-        ([{"seed": 1}], {"engine": "spark"}, "engine is 'spark'; allowed: 'local', 'ray'"),
-        ([{"seed": 1}], {"device": "auto"}, "device is 'auto'; allowed: 'cpu', 'cuda'"),
-        ([{"seed": 1}], {"workers": 0}, "workers is 0; allowed: 1 or more"),
-        ([{"seed": 1}], {"name": "../../etc"}, "name is '../../etc'"),
+        (7, "RuntimeError: seed 7 fails"),
+        (8, "ValueError: carry_out_together gave 1 results for 2 runs"),
     ],
 )
-def test_what_cannot_be_run_is_refused_before_anything_runs(tmp_path, runs, kwargs, message):
+def test_a_group_that_fails_fails_each_of_its_runs(tmp_path, seed, reason):
+    runs = [Group(seed), Group(0), Group(1), Group(3)]
+    records = sweep(runs, name="s", cache_dir=tmp_path, together=2)
+    assert [record.reason for record in records] == [reason, reason, None, None]
+    assert [record.provenance["beside"] for record in records] == [[seed, 0], [seed, 0], [1, 3], [1, 3]]
+    assert all("carry_out_together" in record.traceback for record in records[:2])
+
+
+def test_a_run_that_cannot_be_carried_out_together_says_so(tmp_path):
+    records = sweep(seeds(2), name="s", cache_dir=tmp_path, together=2)
+    assert {record.reason for record in records} == {"NotImplementedError: Train has no carry_out_together"}
+
+
+def test_groups_differ_only_in_seeds_and_are_spread_over_workers(tmp_path):
+    runs = [Group(seed, variant) for seed in (0, 1, 3) for variant in "ab"]
+    records = sweep(runs, name="s", cache_dir=tmp_path, workers=2, together=2)
+    assert [record["square"] for record in records] == [0, 0, 1, 1, 9, 9]
+    assert [record.provenance.get("beside") for record in records] == [[0, 1]] * 4 + [None] * 2
+    for variant in "ab":
+        assert len({r["process"] for r in records if r.run.variant == variant and r.run.seed < 2}) == 1
+
+
+def test_a_group_carries_out_what_is_not_kept_yet(tmp_path):
+    sweep([Group(1)], name="s", cache_dir=tmp_path)
+    records = sweep([Group(0), Group(1), Group(3), Group(4)], name="s", cache_dir=tmp_path, together=3)
+    assert [record.provenance.get("beside") for record in records] == [[0, 3, 4], None, [0, 3, 4], [0, 3, 4]]
+
+
+class Dying(Executor):
+    """An engine whose process dies in every call."""
+
+    def submit(self, function, /, *arguments, **named):
+        future = Future()
+        future.set_exception(BrokenExecutor("it died"))
+        return future
+
+
+def test_a_group_that_loses_its_process_is_tried_again_and_then_fails(tmp_path, caplog):
+    runs = [Group(0), Group(1)]
+    records = sweep(runs, name="s", cache_dir=tmp_path, engine=Dying(), together=2)
+    assert [record.reason for record in records] == ["worker gone: 3 times; it died"] * 2
+    assert [record.attempts for record in records] == [3, 3]
+    assert [record.provenance["beside"] for record in records] == [[0, 1]] * 2
+    assert caplog.text.count("lost its worker") == 6
+
+
+def test_any_executor_is_an_engine_and_is_left_running(tmp_path):
+    here = sweep(seeds(4), name="s", cache_dir=tmp_path / "here")
+    with ThreadPoolExecutor(2) as threads:
+        there = sweep(seeds(4), name="s", cache_dir=tmp_path / "threads", engine=threads, workers=2)
+        assert threads.submit(os.getpid).result() == os.getpid()
+    assert same(here, there)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
+        run = TellProcess(1)
+        how = {"name": "s", "cache_dir": tmp_path / "processes", "engine": processes, "workers": 2}
+        record = sweep([run], {"shared": 3}, **how)[0]
+        assert record["process"] == processes.submit(os.getpid).result() != os.getpid()
+        assert record["shared"] == 3
+
+
+@pytest.mark.parametrize(
+    ("run", "how", "message"),
+    [
+        (Train(1, hidden=Path("x")), {}, "is not JSON"),
+        (Train(1, hidden=float("nan")), {}, "is not JSON"),
+        (Train(1, hidden=torch.zeros(2)), {}, "is not JSON"),
+        (Train(1, hidden=np.float32(1)), {}, "is not JSON"),
+        (Train(1), {"engine": "spark"}, "engine is 'spark'; allowed: 'local', 'ray', a concurrent.*Executor"),
+        (Train(1), {"engine": None}, "engine is None; allowed: 'local', 'ray'"),
+        (Train(1), {"device": "auto"}, "device is 'auto'; allowed: 'cpu', 'cuda'"),
+        (Train(1), {"workers": 0}, "workers is 0; allowed: 1 or more"),
+        (Train(1), {"together": 0}, "together is 0; allowed: 1 or more"),
+        (Train(1), {"name": "../../etc"}, r"name is '\.\./\.\./etc'"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_runs(tmp_path, run, how, message):
     with pytest.raises(ValueError, match=message):
-        sweep.run(train, runs, **({"name": "s", "cache_dir": tmp_path / "cache"} | kwargs))
+        sweep([run], **({"name": "s", "cache_dir": tmp_path / "cache"} | how))
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_function_that_no_worker_can_import_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="can't be imported by a worker"):
-        sweep.run(lambda seed: {}, seeds(1), name="s", cache_dir=tmp_path)
+def test_a_class_that_no_worker_can_import_is_refused(tmp_path):
+    class Local(Run):
+        pass
+
+    with pytest.raises(ValueError, match="cannot be imported by a worker"):
+        sweep([Local(1)], name="s", cache_dir=tmp_path)
 
 
 def test_each_process_sees_one_of_several_gpus(monkeypatch):
@@ -283,37 +533,41 @@ def test_each_process_sees_one_of_several_gpus(monkeypatch):
 
 
 def test_ray_that_is_not_installed_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "find_spec", lambda name: None)
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install -r requirements-ray\.txt"):
-        sweep.run(train, seeds(1), name="s", cache_dir=tmp_path, engine="ray")
+        sweep(seeds(1), name="s", cache_dir=tmp_path, engine="ray")
 
 
 def test_hostile_text_stays_text(tmp_path):
     hostile = "'; rm -rf ~ #<script>alert(1)</script>\0\ud800../../$(id)"
-    runs = [{"seed": 1, "log": str(tmp_path / "log"), hostile: hostile}]
+    runs = [Logged(1, str(tmp_path / "log"), options={hostile: hostile})]
     for _ in range(2):
-        record = sweep.run(logged, runs, name="s", cache_dir=tmp_path / "cache")[0]
-        assert record.settings[hostile] == hostile
+        record = sweep(runs, name="s", cache_dir=tmp_path / "cache")[0]
+        assert record.settings["options"][hostile] == hostile
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "log"]
 
 
-def use_gpu(seed, mebibytes):
+@dataclass(frozen=True)
+class UseGPU(Run):
     """Hold some of the GPU's memory for a moment, and train there."""
-    torch.empty(mebibytes * 2**20, dtype=torch.uint8, device="cuda")
-    set_deterministic(True)
-    with torch.device("cuda"):
-        return train(seed)
+
+    mebibytes: int
+
+    def carry_out(self):
+        torch.empty(self.mebibytes * 2**20, dtype=torch.uint8, device="cuda")
+        with torch.device("cuda"):
+            return Train(self.seed).carry_out()
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_a_gpu_that_is_full_is_a_failed_run_and_its_bits_do_not_depend_on_workers(tmp_path):
-    runs = [{"seed": seed, "mebibytes": 2**30 if seed == 1 else 256} for seed in range(3)]
-    records = sweep.run(use_gpu, runs, name="s", cache_dir=tmp_path / "1", device="cuda")
-    again = sweep.run(use_gpu, runs, name="s", cache_dir=tmp_path / "2", device="cuda", workers=2)
+def test_a_full_gpu_is_a_failed_run_and_bits_do_not_depend_on_workers(tmp_path):
+    runs = [UseGPU(seed, mebibytes=2**30 if seed == 1 else 256) for seed in range(3)]
+    records = sweep(runs, name="s", cache_dir=tmp_path / "1", device="cuda")
+    again = sweep(runs, name="s", cache_dir=tmp_path / "2", device="cuda", workers=2)
     assert [record.status for record in records] == ["done", "failed", "done"]
     assert records[1].reason.startswith("out of memory: CUDA out of memory")
     assert records[0].device == torch.cuda.get_device_name()
     assert 256 * 2**20 <= records[0].peak_memory < 512 * 2**20
-    assert same(finished := sweep.finished(records), sweep.finished(again))
-    assert len(finished) == 2
+    assert same(done := finished(records), finished(again))
+    assert len(done) == 2

@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,43 +15,63 @@ import psutil
 import pytest
 from test_sweep import same
 
-from lib.runs import sweep
+from lib.runs import Run, share_finished, sweep
 from lib.runs.housekeeping import main as housekeeping
 from lib.runs.records import RecordNotKeptError, Store
+from lib.runs.sweeps import ATTEMPTS
 
 RUNS = 30
 SECONDS = 0.03
 
-# The sweeps that are killed run in processes forked from one that has torch loaded, which saves its loading.
+# The sweeps to be killed run in processes forked from one that has loaded torch, which saves loading it.
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["lib.runs.sweep"])
+server.set_forkserver_preload(["lib.runs"])
 
 
-def note_and_wait(seed, log, seconds, size=8):
-    """Note the start in a log that survives, take a while, return some numbers."""
-    with Path(log).open("a") as file:
-        file.write(f"{seed}\n")
-    time.sleep(seconds)
-    return {"square": seed**2, "noise": np.random.default_rng(seed).normal(size=size)}
+@dataclass(frozen=True)
+class NoteAndWait(Run):
+    """Note the start in a log that survives, wait, return some numbers."""
+
+    log: str
+    seconds: float
+    size: int = 8
+
+    def carry_out(self):
+        with Path(self.log).open("a") as file:
+            file.write(f"{self.seed}\n")
+        time.sleep(self.seconds)
+        return {"square": self.seed**2, "noise": np.random.default_rng(self.seed).normal(size=self.size)}
 
 
-def die_the_first_time(seed, folder, deadly=()):
+@dataclass(frozen=True)
+class DieTheFirstTime(Run):
     """Kill the worker's process: seed 1 the first time, `deadly` seeds every time."""
-    if seed in deadly:
-        os.kill(os.getpid(), signal.SIGKILL)
-    if seed == 1 and not (Path(folder) / "died").exists():
-        (Path(folder) / "died").touch()
-        os._exit(3)
-    return {"square": seed**2}
+
+    folder: str
+    deadly: tuple[int, ...] = ()
+
+    def carry_out(self):
+        if self.seed in self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        died = Path(self.folder) / "died"
+        if self.seed == 1 and not died.exists():
+            died.touch()
+            os._exit(3)
+        return {"square": self.seed**2}
 
 
-def note_process_and_stay(seed, folder):
-    (Path(folder) / str(os.getpid())).touch()
-    time.sleep(60)
+@dataclass(frozen=True)
+class NoteProcessAndStay(Run):
+    folder: str
+
+    def carry_out(self):
+        (Path(self.folder) / str(os.getpid())).touch()
+        time.sleep(60)
+        return {}
 
 
 def runs(folder, seconds=SECONDS, n=RUNS):
-    return [{"seed": seed, "log": str(folder / "log"), "seconds": seconds} for seed in range(n)]
+    return [NoteAndWait(seed, str(folder / "log"), seconds) for seed in range(n)]
 
 
 def starts(folder):
@@ -58,14 +79,12 @@ def starts(folder):
     return Counter(log.read_text().split()) if log.exists() else Counter()
 
 
-def sweep_in_a_group(folder, workers, break_at=None, file_size=None):
-    """Sweep as the leader of a process group; `break_at` kills it within the second writing of a record."""
+def sweep_in_a_group(folder, workers, break_at=None):
+    """Sweep as the leader of a process group; `break_at` kills it while it writes its second record."""
     os.setsid()
-    if file_size is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     if break_at is not None:
         kill_at(break_at)
-    sweep.run(note_and_wait, runs(folder), name="s", cache_dir=folder, workers=workers)
+    sweep(runs(folder), name="s", cache_dir=folder, workers=workers)
 
 
 def kill_at(step):
@@ -75,7 +94,7 @@ def kill_at(step):
 
     def deadly(*arguments):
         calls.append(arguments)
-        # a record's own flush is every other one: the folder's follows it
+        # every second flush is of a record; the one after it is of the folder
         if len(calls) == (3 if name == "fsync" else 2):
             if after:
                 original(*arguments)
@@ -92,10 +111,10 @@ def start(function, *arguments):
 
 
 def kill_group(process):
-    """Kill a sweep and its workers at once, as a machine that goes down does."""
+    """Kill a sweep and its workers at once, as when the machine goes down."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:  # it has ended, or has not come as far as to lead a group
+    except ProcessLookupError:  # it has ended, or does not lead a group yet
         process.kill()
     process.join()
 
@@ -103,24 +122,17 @@ def kill_group(process):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
-    return sweep.run(note_and_wait, runs(folder, seconds=0), name="s", cache_dir=folder)
+    return sweep(runs(folder, seconds=0), name="s", cache_dir=folder)
 
 
 def kept_and_starts(folder):
-    """Return the seeds of the runs that are kept, and how often each was started."""
+    """Return the seeds of the kept runs, and how often each run was started."""
     store = Store(folder / "records" / "s")
     return {str(store.read(key).settings["seed"]) for key in store}, starts(folder)
 
 
-def equal_but_for_paths(records, others):
-    return same(
-        [with_settings(record, seed=record.settings["seed"]) for record in records],
-        [with_settings(record, seed=record.settings["seed"]) for record in others],
-    )
-
-
-def with_settings(record, **settings):
-    return type(record)(**(vars(record) | {"settings": settings}))
+def equal_except_paths(records, others):
+    return same(*([replace(r, settings={"seed": r.run.seed}) for r in some] for some in (records, others)))
 
 
 def test_killed_at_ten_random_moments(tmp_path, undisturbed):
@@ -133,10 +145,10 @@ def test_killed_at_ten_random_moments(tmp_path, undisturbed):
         kill_group(process)
         assert all(starts(tmp_path)[seed] == started[seed] for seed in finished)
         finished, started = kept_and_starts(tmp_path)
-    records = sweep.run(note_and_wait, runs(tmp_path), name="s", cache_dir=tmp_path, workers=1)
-    assert equal_but_for_paths(records, undisturbed)
+    records = sweep(runs(tmp_path), name="s", cache_dir=tmp_path, workers=1)
+    assert equal_except_paths(records, undisturbed)
     assert all(starts(tmp_path)[seed] == started[seed] for seed in finished)
-    assert sum(starts(tmp_path).values()) <= RUNS + 12  # a kill costs what was in flight: a run a worker
+    assert sum(starts(tmp_path).values()) <= RUNS + 12  # a kill costs the runs in flight: one per worker
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace", "replace, then"])
@@ -146,8 +158,8 @@ def test_killed_while_a_record_is_written(tmp_path, undisturbed, step):
     assert process.exitcode == -signal.SIGKILL
     finished, _ = kept_and_starts(tmp_path)
     assert len(finished) == (2 if step == "replace, then" else 1)
-    records = sweep.run(note_and_wait, runs(tmp_path, n=3), name="s", cache_dir=tmp_path)
-    assert equal_but_for_paths(records, undisturbed[:3])
+    records = sweep(runs(tmp_path, n=3), name="s", cache_dir=tmp_path)
+    assert equal_except_paths(records, undisturbed[:3])
     assert all(starts(tmp_path)[seed] == 1 for seed in finished)
     assert not list(tmp_path.rglob("*.tmp")) or step == "replace, then"
 
@@ -166,17 +178,16 @@ def test_workers_leave_when_their_sweep_is_killed(tmp_path):
 
 
 def stay_in_a_group(folder):
-    stay = [{"seed": seed, "folder": str(folder)} for seed in (1, 2)]
-    sweep.run(note_process_and_stay, stay, name="s", cache_dir=folder, workers=2)
+    stay = [NoteProcessAndStay(seed, str(folder)) for seed in (1, 2)]
+    sweep(stay, name="s", cache_dir=folder, workers=2)
 
 
 def test_a_worker_that_dies_is_replaced_and_its_run_done_again(tmp_path):
-    some = [{"seed": seed, "folder": str(tmp_path), "deadly": [2]} for seed in range(5)]
-    records = sweep.run(die_the_first_time, some, name="s", cache_dir=tmp_path, workers=2)
+    some = [DieTheFirstTime(seed, str(tmp_path), deadly=(2,)) for seed in range(5)]
+    records = sweep(some, name="s", cache_dir=tmp_path, workers=2)
     assert [record.status for record in records] == ["done", "done", "failed", "done", "done"]
-    assert [record.attempts for record in records] == [1, 2, sweep.ATTEMPTS, 1, 1]
+    assert [record.attempts for record in records] == [1, 2, ATTEMPTS, 1, 1]
     assert records[2].reason.startswith("worker gone: 3 times;")
-    assert "SIGKILL" in records[2].reason
 
 
 def test_two_sweeps_of_the_same_runs_share_them(tmp_path, undisturbed):
@@ -185,9 +196,11 @@ def test_two_sweeps_of_the_same_runs_share_them(tmp_path, undisturbed):
         process.join()
         assert process.exitcode == 0
     assert set(starts(tmp_path).values()) == {1}
-    records = sweep.run(note_and_wait, runs(tmp_path), name="s", cache_dir=tmp_path)
-    assert equal_but_for_paths(records, undisturbed)
-    assert len(list((tmp_path / "records" / "s").iterdir())) == RUNS
+    records = sweep(runs(tmp_path), name="s", cache_dir=tmp_path)
+    assert equal_except_paths(records, undisturbed)
+    folder = tmp_path / "records" / "s"
+    assert len(list(folder.glob("*.safetensors"))) == RUNS
+    assert [path.name for path in folder.iterdir() if path.suffix != ".safetensors"] == ["locks"]
 
 
 def flip(path, other):
@@ -211,14 +224,14 @@ def swap(path, other):
 @pytest.mark.parametrize("damage", [flip, cut, empty, swap])
 def test_damage_of_every_kept_file_in_turn(tmp_path, undisturbed, caplog, damage):
     few = runs(tmp_path, seconds=0, n=6)
-    sweep.run(note_and_wait, few, name="s", cache_dir=tmp_path)
+    sweep(few, name="s", cache_dir=tmp_path)
     store = Store(tmp_path / "records" / "s")
     files = [store.file(key) for key in store]
     for number, path in enumerate(files):
         caplog.clear()
         damage(path, other=files[number - 1])
-        records = sweep.run(note_and_wait, few, name="s", cache_dir=tmp_path)
-        assert equal_but_for_paths(records, undisturbed[:6])
+        records = sweep(few, name="s", cache_dir=tmp_path)
+        assert equal_except_paths(records, undisturbed[:6])
         assert sum(starts(tmp_path).values()) == 6 + number + 1
         assert f"{path.name}: its" in caplog.text or "another run" in caplog.text
         assert "set aside" in caplog.text
@@ -226,13 +239,16 @@ def test_damage_of_every_kept_file_in_turn(tmp_path, undisturbed, caplog, damage
     assert set(starts(tmp_path).values()) == {2}
 
 
+def different_sizes(folder):
+    return [replace(run, size=20_000 if run.seed == 2 else 8) for run in runs(folder, seconds=0, n=4)]
+
+
 def too_large_for_the_disk(folder, connection):
-    """Sweep where files beyond 64 KiB can't be written, and say how it ended."""
+    """Sweep where files beyond 64 KiB cannot be written, and send the error."""
     limit = 64 * 1024
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    sizes = [{**run, "size": 20_000 if run["seed"] == 2 else 8} for run in runs(folder, seconds=0, n=4)]
     try:
-        sweep.run(note_and_wait, sizes, name="s", cache_dir=folder)
+        sweep(different_sizes(folder), name="s", cache_dir=folder)
     except RecordNotKeptError as error:
         connection.send(str(error))
 
@@ -242,9 +258,8 @@ def test_a_full_disk_stops_with_one_error_and_keeps_what_was_done(tmp_path):
     start(too_large_for_the_disk, tmp_path, theirs).join()
     assert "File too large; the 2 records kept there are whole" in ours.recv()
     assert not list(tmp_path.rglob("*.tmp"))
-    sizes = [{**run, "size": 20_000 if run["seed"] == 2 else 8} for run in runs(tmp_path, seconds=0, n=4)]
-    records = sweep.run(note_and_wait, sizes, name="s", cache_dir=tmp_path)
-    assert sweep.share_finished(records) == 1
+    records = sweep(different_sizes(tmp_path), name="s", cache_dir=tmp_path)
+    assert share_finished(records) == 1
     assert starts(tmp_path) == {"0": 1, "1": 1, "2": 2, "3": 1}
 
 
@@ -254,7 +269,7 @@ def test_what_is_kept_can_be_listed_verified_and_pruned(tmp_path, capsys):
         return status, capsys.readouterr().out
 
     for profile, n in (("demo", 3), ("paper", 2)):
-        sweep.run(note_and_wait, runs(tmp_path, 0, n), name="heads", cache_dir=tmp_path / profile)
+        sweep(runs(tmp_path, 0, n), name="heads", cache_dir=tmp_path / profile)
     assert command("verify") == (0, "5 of 5 files are whole records\n")
     listed = command("list")[1].splitlines()
     assert [line.split()[0] for line in listed] == ["done", "3", "2"]
@@ -265,7 +280,7 @@ def test_what_is_kept_can_be_listed_verified_and_pruned(tmp_path, capsys):
     cut(broken, None)
     status, output = command("verify")
     assert status == 1
-    assert f"{broken}: its checksum does not fit" in output or f"{broken}: its header" in output
+    assert f"{broken}: its checksum does not match" in output or f"{broken}: its header" in output
     assert str(old) in command("prune", "--older-than", "30", "--dry-run")[1]
     assert old.exists()
     command("prune", "--older-than", "30")

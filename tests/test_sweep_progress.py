@@ -1,4 +1,4 @@
-"""A sweep's progress: one bar where somebody watches, a line a minute elsewhere."""
+"""Progress of a sweep: one bar where somebody watches, one line per minute elsewhere."""
 
 import sys
 
@@ -21,9 +21,9 @@ def clock(monkeypatch):
     return clock
 
 
-def test_a_log_gets_a_line_a_minute(clock, capsys):
+def test_a_log_gets_one_line_per_minute(clock, capsys):
     shown = progress.Progress("heads", total=3600, kept=600)
-    for ended in range(601, 3601):  # a run a second
+    for ended in range(601, 3601):  # one run per second
         clock.now += 1
         shown.show(ended, running=2, failed=1)
     shown.close()

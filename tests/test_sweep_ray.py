@@ -1,25 +1,32 @@
-"""Sweeps on a real Ray cluster of two nodes, here: the same bits, and a killed worker costs nothing."""
+"""Sweeps on a real Ray cluster of two local nodes: the same bits, and a killed worker loses no run."""
 
 import os
 import signal
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from test_sweep import same, seeds, train
+from test_sweep import same, seeds
 
-from lib.runs import sweep
+from lib.runs import Run, sweep
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
 
 
-def note_node_and_process(seed, folder):
+@dataclass(frozen=True)
+class NoteNodeAndProcess(Run):
     """Note which process runs this; seed 2 takes long enough to be killed, the first time."""
-    first_time = not list(Path(folder).glob(f"{seed}-*"))
-    (Path(folder) / f"{seed}-{os.getpid()}-{ray.get_runtime_context().get_node_id()}").touch()
-    time.sleep(60 if seed == 2 and first_time else 0.2)
-    return {"square": seed**2}
+
+    folder: str
+
+    def carry_out(self):
+        first_time = not list(Path(self.folder).glob(f"{self.seed}-*"))
+        node = ray.get_runtime_context().get_node_id()
+        (Path(self.folder) / f"{self.seed}-{os.getpid()}-{node}").touch()
+        time.sleep(60 if self.seed == 2 and first_time else 0.2)
+        return {"square": self.seed**2}
 
 
 @pytest.fixture
@@ -40,16 +47,16 @@ def kill_process_of(seed, folder):
 
 
 def test_two_nodes_give_the_same_bits_and_a_killed_worker_is_replaced(tmp_path, two_nodes):
-    here = sweep.run(train, seeds(4), name="s", cache_dir=tmp_path / "local")
-    there = sweep.run(train, seeds(4), name="s", cache_dir=tmp_path / "ray", engine="ray", workers=2)
+    here = sweep(seeds(4), name="s", cache_dir=tmp_path / "local")
+    there = sweep(seeds(4), name="s", cache_dir=tmp_path / "ray", engine="ray", workers=2)
     assert same(here, there)
 
     notes = tmp_path / "notes"
     notes.mkdir()
     killer = threading.Thread(target=kill_process_of, args=(2, notes), daemon=True)
     killer.start()
-    runs = [{"seed": seed, "folder": str(notes)} for seed in range(6)]
-    records = sweep.run(note_node_and_process, runs, name="s", cache_dir=tmp_path, engine="ray", workers=2)
+    runs = [NoteNodeAndProcess(seed, str(notes)) for seed in range(6)]
+    records = sweep(runs, name="s", cache_dir=tmp_path, engine="ray", workers=2)
     killer.join()
     assert [record["square"] for record in records] == [0, 1, 4, 9, 16, 25]
     assert [record.attempts for record in records] == [1, 1, 2, 1, 1, 1]
@@ -57,9 +64,9 @@ def test_two_nodes_give_the_same_bits_and_a_killed_worker_is_replaced(tmp_path, 
     assert not ray.is_initialized()
 
     with pytest.raises(ValueError, match="threads is 2; the cluster's machines have at most 1 CPUs"):
-        sweep.run(train, seeds(1), name="t", cache_dir=tmp_path, engine="ray", threads=2)
+        sweep(seeds(1), name="t", cache_dir=tmp_path, engine="ray", threads=2)
     with pytest.raises(ValueError, match="the Ray cluster has 0 GPUs"):
-        sweep.run(train, seeds(1), name="t", cache_dir=tmp_path, engine="ray", device="cuda")
+        sweep(seeds(1), name="t", cache_dir=tmp_path, engine="ray", device="cuda")
 
 
 @pytest.mark.parametrize(

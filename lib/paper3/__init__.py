@@ -1,1 +1,1 @@
-"""Paper 3: its sets of trials, their tables and figures."""
+"""Paper 3: its trials, its tables and its figures."""

@@ -1,4 +1,4 @@
-"""Paper 3's figures, each with every trial as a point or a line of its own, and the data behind it."""
+"""Paper 3's figures, each with one point or line per trial, and the data behind it."""
 
 from collections.abc import Mapping
 
@@ -16,12 +16,12 @@ _BITS = ("32-bit", "8-bit")
 def perplexities(
     here: pd.DataFrame, paper: pd.DataFrame, before: Mapping[str, Mapping[str, float]]
 ) -> tuple[Figure, pd.DataFrame]:
-    """Draw how far every trial ends from its start, ours on the left and the published ones on the right.
+    """Draw how far every trial ends from its start: trials run here on the left, published ones on the right.
 
     Parameters
     ----------
-    here, paper : DataFrame
-        Perplexities: a row a trial, a column a pair of model and bits.
+    here, paper : DataFrame, (trials, models x bits)
+        Perplexities.
     before : mapping
         Perplexity before fine-tuning by "here" or "paper", then by model.
     """
@@ -39,7 +39,13 @@ def perplexities(
 
 
 def merging(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw what each trial lost by merging, the column ``lost`` of a table of trials, in nats per token."""
+    """Draw what each trial lost by merging, in nats per token.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `lib.paper3.tables.frame`.
+    """
     figure, axes = plt.subplots(figsize=(8, 3.6))
     _points(axes, table, "lost")
     axes.axhline(0, color="grey", linestyle=":")
@@ -49,14 +55,14 @@ def merging(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 
 
 def losses(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the loss curve of every trial, averaged over a tenth of its steps (paper 3, Figure 4).
+    """Draw the loss curve of every trial, as a moving mean over a tenth of its steps (paper 3, Figure 4).
 
-    A model's two panels share their axes, so that its optimizers can be compared.
+    A model's two panels share their axes, so its optimizers can be compared.
 
     Parameters
     ----------
     table : DataFrame
-        Of `lib.paper3.tables.frame`: columns ``model``, ``bits``, ``seed`` and ``losses``.
+        Of `lib.paper3.tables.frame`, without failed trials.
     """
     models = table["model"].unique().tolist()
     figure, panels = plt.subplots(2, len(models), figsize=(11, 5), sharex=True, sharey="col", squeeze=False)
@@ -75,12 +81,12 @@ def losses(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 
 
 def variance_shares(shares: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the shares of the variance with their intervals, a panel each.
+    """Draw the shares of the variance by source, with their intervals.
 
     Parameters
     ----------
     shares : DataFrame
-        Of `lib.repeatability.variance_shares`, under one more level of names: a panel each.
+        Results of `lib.repeatability.variance_shares`, concatenated under their names: one panel each.
     """
     names = shares.index.get_level_values(0).unique()
     figure, panels = plt.subplots(1, len(names), figsize=(9, 3.2), sharey=True, squeeze=False)
@@ -95,13 +101,12 @@ def variance_shares(shares: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 
 
 def explosion(outcomes: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw how far each variant ends from the pre-trained model; a run without a number stands at the edge.
+    """Draw how far each variant ends from the pre-trained model; infinite values at the right edge.
 
     Parameters
     ----------
     outcomes : DataFrame
-        Columns ``changed`` (the variant), ``seed``, ``above`` (log-perplexity above the pre-trained, in
-        nats per token; infinite where there is no number) and ``diverged_step``.
+        Of `lib.paper3.tables.explosion_table`.
     """
     figure, axes = plt.subplots(figsize=(8, 5))
     variants = outcomes["changed"].unique().tolist()
@@ -109,9 +114,7 @@ def explosion(outcomes: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     finite = np.isfinite(outcomes["above"])
     edge = outcomes["above"][finite].max() + 0.5
     axes.plot(outcomes["above"][finite], height[finite], "o", color=COLOURS[0], label="a run")
-    axes.plot(
-        [edge] * int((~finite).sum()), height[~finite], "X", color=COLOURS[1], label="no number any more"
-    )
+    axes.plot([edge] * int((~finite).sum()), height[~finite], "X", color=COLOURS[1], label="not finite")
     axes.axvline(0, color="grey", linestyle=":")
     axes.set_yticks(range(len(variants)), variants)
     axes.set(xlabel="log-perplexity above the pre-trained (nats per token)", ylabel="changed")
@@ -121,7 +124,7 @@ def explosion(outcomes: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 
 
 def _points(axes: Axes, long: pd.DataFrame, value: str) -> None:
-    """Draw a column a model and number of bits, a point a trial."""
+    """Draw one column per model and optimizer, one point per trial."""
     models = long["model"].unique().tolist()
     for series, bits in enumerate(_BITS):
         colour, _, marker = LINES[series]

@@ -1,6 +1,6 @@
-"""Sets of QLoRA trials: what each model learns and is asked, designs over seeds, one sweep for them all."""
+"""Paper 3's tasks and trials: what each model learns and is asked, under which recipes and seeds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -8,14 +8,24 @@ from typing import Any
 from datasets import DatasetDict
 
 from lib.qlora.causal_models import dialogue, prompt
-from lib.qlora.recipes import SOURCES, Recipe, Task
-from lib.runs.records import Record
-
-KERNELS = ("sdpa", "eager")
+from lib.qlora.recipes import KERNELS, Recipe, Sources, Task
+from lib.qlora.trial import Material, Trial
+from lib.runs import Record, Run
+from lib.study import Study
 
 
 def quote_task(quotes: DatasetDict, prompts: Sequence[str], *, new_tokens: int) -> Task:
-    """Learn quotes, and complete prompts (paper 3, Tables 1 and 4 to 7)."""
+    """Learn quotes, and complete prompts (paper 3, Tables 1 and 4 to 7).
+
+    Parameters
+    ----------
+    quotes : DatasetDict
+        Splits train and test, column ``quote``.
+    prompts : sequence of str
+        Completed by sampling.
+    new_tokens : int
+        Maximum length of a completion.
+    """
     train, test = (list(quotes[split]["quote"]) for split in ("train", "test"))
     return Task(train, test, prompts=list(prompts), new_tokens=new_tokens)
 
@@ -23,20 +33,20 @@ def quote_task(quotes: DatasetDict, prompts: Sequence[str], *, new_tokens: int) 
 def instruction_task(
     family: str, rows: DatasetDict, instructions: Sequence[str], *, answered: int, new_tokens: int
 ) -> Task:
-    """Learn instructions in a family's tags, and follow them (paper 3, Tables 2, 8 and 9).
+    """Learn instructions in a family's tags, and follow instructions (paper 3, Tables 2, 8 and 9).
 
     Parameters
     ----------
     family : str
         ``gpt_neox`` or ``llama``.
     rows : DatasetDict
-        Splits train and test with the columns ``instruction`` and ``output``.
+        Splits train and test, columns ``instruction`` and ``output``.
     instructions : sequence of str
-        To be followed by sampling.
+        Followed by sampling.
     answered : int
-        How many of the test instructions are to be answered greedily.
+        The first this many test instructions are answered greedily.
     new_tokens : int
-        Length of an answer.
+        Maximum length of an answer.
     """
     train, test = (
         [dialogue(family, row["instruction"], row["output"]) for row in rows[split]]
@@ -55,68 +65,120 @@ def instruction_task(
 
 
 def label_task(family: str, corpus: DatasetDict) -> tuple[Task, list[str]]:
-    """Learn to name a text's class in a family's tags; return the task and the test texts' true names.
+    """Learn to name a text's class in a family's tags; return the task and the test texts' true class names.
 
     Parameters
     ----------
     family : str
         ``gpt_neox`` or ``llama``.
     corpus : DatasetDict
-        Splits train and test with the columns ``text`` and ``label``, the latter with names.
+        Splits train and test, columns ``text`` and ``label``, the latter with class names.
     """
     names = corpus["train"].features["label"].names
 
-    def asked(text: str) -> str:
+    def question(text: str) -> str:
         return f"{text}\nIs this {' or '.join(names)}?"
 
     train, test = (
-        [dialogue(family, asked(row["text"]), names[row["label"]]) for row in corpus[split]]
+        [dialogue(family, question(row["text"]), names[row["label"]]) for row in corpus[split]]
         for split in ("train", "test")
     )
-    questions = [prompt(family, asked(text)) for text in corpus["test"]["text"]]
+    questions = [prompt(family, question(text)) for text in corpus["test"]["text"]]
     task = Task(train, test, questions=questions, options=names, special_tokens=False)
     return task, [names[label] for label in corpus["test"]["label"]]
 
 
-def factorial(levels: int, first_seed: int) -> list[tuple[dict[str, int], str]]:
-    """Cross seeds of initialisation, order and dropout with two kernels: every combination once.
+def trials_of(
+    model: str, task: str, recipes: Iterable[Recipe], seeds: Sequence[int], *, repetition: int = 0
+) -> list[Trial]:
+    """Train one model under each recipe and each seed, every source of randomness having the same seed."""
+    return [
+        Trial(seed, model=model, task=task, recipe=recipe, sources=Sources.same(seed), repetition=repetition)
+        for recipe in recipes
+        for seed in seeds
+    ]
+
+
+def with_both_optimizers(
+    recipes: Mapping[str, Recipe], seeds: Sequence[int], *, repetition: int = 0
+) -> list[Trial]:
+    """Train each model on the task of its own name with the 8-bit and with the 32-bit optimizer.
+
+    Parameters
+    ----------
+    recipes : mapping of str to Recipe
+        By model.
+    seeds : sequence of int
+        One trial per seed, model and optimizer.
+    repetition : int
+        Distinguishes repetitions of the same trials.
+    """
+    trials = []
+    for model, recipe in recipes.items():
+        eight_bit = replace(recipe, optimizer="paged_adamw_8bit")
+        thirty_two_bit = replace(recipe, optimizer="paged_adamw_32bit")
+        trials += trials_of(model, model, [eight_bit, thirty_two_bit], seeds, repetition=repetition)
+    return trials
+
+
+def factorial(model: str, task: str, recipe: Recipe, *, levels: int, first_seed: int) -> list[Trial]:
+    """Cross the seeds of initialisation, order and dropout with two attention kernels: a full design.
+
+    Parameters
+    ----------
+    model, task : str
+        What is trained, and on what.
+    recipe : Recipe
+        Its kernel is replaced.
+    levels : int
+        Seeds of each source: ``first_seed``, ``first_seed + 1``, ...
+    first_seed : int
+        Also the label of every trial.
 
     Returns
     -------
-    list of (dict of str to int, str)
-        The seed of each source and the attention kernel; ``levels ** 3 * 2`` of them.
+    list of Trial, (2 * levels ** 3,)
+        Every combination once.
     """
     seeds = range(first_seed, first_seed + levels)
     return [
-        (dict(zip(SOURCES, combination, strict=True)), kernel)
-        for *combination, kernel in product(seeds, seeds, seeds, KERNELS)
+        Trial(
+            first_seed,
+            model=model,
+            task=task,
+            recipe=replace(recipe, attention=kernel),
+            sources=Sources(initialisation, order, dropout),
+        )
+        for initialisation, order, dropout, kernel in product(seeds, seeds, seeds, KERNELS)
     ]
 
 
 def explosion_candidates(recipe: Recipe) -> dict[str, Recipe]:
-    """Return variants of a recipe, each changed in what might make a training explode.
+    """Return variants of a recipe, by name, each changed in what might make a training explode.
 
-    First one change at a time, then the combinations that the arithmetic of 16-bit floats singles out: in
-    float16, Adam's epsilon of 1e-8 is 0, which matters only to an optimizer that computes in float16.
+    First one change at a time, then the combinations suggested by 16-bit arithmetic: in float16, Adam's
+    epsilon of 1e-8 is 0, which matters only to an optimizer that computes in float16.
     """
-    eight, torch_adam = {"optimizer": "paged_adamw_8bit"}, {"optimizer": "adamw_torch"}
-    half, rate = {"adapter": "float16"}, recipe.learning_rate
+    eight_bit, torch_adam = {"optimizer": "paged_adamw_8bit"}, {"optimizer": "adamw_torch"}
+    half = {"adapter": "float16"}
+    tenfold = {"learning_rate": min(10 * recipe.learning_rate, 1.0)}
+    hundredfold = {"learning_rate": min(100 * recipe.learning_rate, 1.0)}
     changes: dict[str, dict[str, Any]] = {
         "none": {},
-        "8-bit states": eight,
+        "8-bit states": eight_bit,
         "PyTorch's AdamW": torch_adam,
         "adapters bfloat16": {"adapter": "bfloat16"},
         "adapters float16": half,
         "epsilon 0": {"epsilon": 0.0},
         "epsilon 1e-4": {"epsilon": 1e-4},
         "loss scale 1024": {"loss_scale": 1024.0},
-        "learning rate x 0.1": {"learning_rate": 0.1 * rate},
-        "learning rate x 10": {"learning_rate": min(10 * rate, 1.0)},
-        "learning rate x 100": {"learning_rate": min(100 * rate, 1.0)},
-        "8-bit states, epsilon 0": eight | {"epsilon": 0.0},
-        "8-bit states, adapters float16": eight | half,
-        "8-bit states, learning rate x 10": eight | {"learning_rate": min(10 * rate, 1.0)},
-        "8-bit states, learning rate x 100": eight | {"learning_rate": min(100 * rate, 1.0)},
+        "learning rate x 0.1": {"learning_rate": 0.1 * recipe.learning_rate},
+        "learning rate x 10": tenfold,
+        "learning rate x 100": hundredfold,
+        "8-bit states, epsilon 0": eight_bit | {"epsilon": 0.0},
+        "8-bit states, adapters float16": eight_bit | half,
+        "8-bit states, learning rate x 10": eight_bit | tenfold,
+        "8-bit states, learning rate x 100": eight_bit | hundredfold,
         "PyTorch's AdamW, adapters float16": torch_adam | half,
         "PyTorch's AdamW, adapters float16, epsilon 1e-4": torch_adam | half | {"epsilon": 1e-4},
         "PyTorch's AdamW, adapters float16, loss scale 1024": torch_adam | half | {"loss_scale": 1024.0},
@@ -124,9 +186,10 @@ def explosion_candidates(recipe: Recipe) -> dict[str, Recipe]:
     return {name: replace(recipe, **change) for name, change in changes.items()}
 
 
-def in_parts(
-    plan: Mapping[str, Sequence[dict[str, Any]]], sweep: Callable[[list[dict[str, Any]]], Sequence[Record]]
+def sweep_parts(
+    study: Study, plan: Mapping[str, Sequence[Run]], *, material: Material
 ) -> dict[str, list[Record]]:
-    """Do all runs of a plan in one sweep, and return each part's records under its name."""
-    records = iter(sweep([run for part in plan.values() for run in part]))
+    """Carry out a plan in one sweep, which keeps all workers busy, and return the records of each part."""
+    runs = [run for part in plan.values() for run in part]
+    records: Iterator[Record] = iter(study.sweep(runs, material=material))
     return {name: [next(records) for _ in part] for name, part in plan.items()}

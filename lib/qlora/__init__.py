@@ -1,5 +1,7 @@
-"""QLoRA: one trial, its recipe, its adapters and base model, and what the result scores on held-out texts."""
+"""QLoRA trials: low-rank adapters trained on a 4-bit base model, and the result scored on held-out texts."""
 
+from lib.qlora.recipes import Recipe, Sources, Task
 from lib.qlora.scores import perplexity
+from lib.qlora.trial import Material, Pretrained, Trial
 
-__all__ = ["perplexity"]
+__all__ = ["Material", "Pretrained", "Recipe", "Sources", "Task", "Trial", "perplexity"]

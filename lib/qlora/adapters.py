@@ -1,10 +1,12 @@
-"""Low-rank adapters on a 4-bit base: new ones, their training, and how the optimizer kept its moments."""
+"""Low-rank adapters on a 4-bit base: build them, train them, and describe the optimizer's states."""
 
 import math
+import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from bitsandbytes.functional import dequantize_blockwise
 from bitsandbytes.optim import GlobalOptimManager
@@ -20,10 +22,25 @@ from lib.seeding import derive, generator, seed_everything
 
 
 class QloraTrainer(Trainer):
-    """transformers' Trainer, which also keeps each step's loss to the bit and can scale it."""
+    """A Trainer that records each step's exact loss, can scale it, and stops once it is not finite.
+
+    Parameters
+    ----------
+    min_8bit_size : int
+        Below this many elements, an 8-bit optimizer keeps a tensor's states in 32 bits.
+    loss_scale : float
+        Multiplies the loss that is differentiated; the recorded one is unscaled.
+    *arguments, **named
+        Go to the Trainer.
+
+    Attributes
+    ----------
+    losses : list of float, (steps,)
+        In nats per token.
+    """
 
     def __init__(self, *arguments: Any, min_8bit_size: int, loss_scale: float, **named: Any) -> None:
-        self.min_8bit_size, self.loss_scale = min_8bit_size, loss_scale
+        self.loss_scale = loss_scale
         self.losses: list[float] = []
         super().__init__(*arguments, **named)
         kind, options = self.get_optimizer_cls_and_kwargs(self.args)
@@ -32,25 +49,39 @@ class QloraTrainer(Trainer):
         self.optimizer_cls_and_kwargs = kind, options
 
     def compute_loss(self, *arguments: Any, **named: Any) -> torch.Tensor:
-        """Return the step's loss, scaled; keep it as it was."""
-        loss = super().compute_loss(*arguments, **named)
+        """Return the step's loss, scaled; record it unscaled."""
+        loss = cast(torch.Tensor, super().compute_loss(*arguments, **named))  # a tuple only with outputs
         self.losses.append(loss.item())
-        # What follows a loss that is no number is none either.
+        # After a NaN every loss is NaN.
         self.control.should_training_stop |= not math.isfinite(self.losses[-1])
         return loss * self.loss_scale
 
 
-def new_adapter(model: str, how: Recipe, device: torch.device, seed: int) -> PeftModel:
-    """Load the base and put new adapters on it, the seed being set before either is built."""
+def new_adapter(model: str, recipe: Recipe, device: torch.device, seed: int) -> PeftModel:
+    """Load the 4-bit base and add new adapters; the seed is set before either is built.
+
+    Parameters
+    ----------
+    model : str
+        Hub id or folder of the base.
+    recipe : Recipe
+        Determines types, kernel, and the adapters' rank, scaling and dropout.
+    device : torch.device
+        Where the model goes.
+    seed : int
+        Determines the adapters' initial weights.
+    """
     seed_everything(seed)
-    dtype = getattr(torch, how.compute)
-    base = load_four_bit(model, device=device, dtype=dtype, attention=how.attention)
+    dtype = getattr(torch, recipe.compute)
+    base = load_four_bit(model, device=device, dtype=dtype, attention=recipe.attention)
     base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=device.type == "cuda")
-    adapters = LoraConfig(r=how.rank, lora_alpha=how.alpha, lora_dropout=how.dropout, task_type="CAUSAL_LM")
+    adapters = LoraConfig(
+        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, task_type="CAUSAL_LM"
+    )
     adapted = get_peft_model(base, adapters)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data.to(getattr(torch, how.adapter))
+            parameter.data = parameter.data.to(getattr(torch, recipe.adapter))
     return adapted
 
 
@@ -58,51 +89,75 @@ def train(
     adapted: PeftModel,
     encoded: Sequence[Sequence[int]],
     order: Sequence[int],
-    how: Recipe,
+    recipe: Recipe,
     device: torch.device,
     seed: int,
-) -> QloraTrainer:
-    """Train the adapters on the texts in the given order; the trainer returned holds losses and optimizer."""
-    # Automatic mixed precision wants adapters of 32 bits; adapters of 16 bits are trained as they are.
-    mixed = device.type == "cuda" and how.adapter == "float32"
+) -> dict[str, Any]:
+    """Train adapters in place.
+
+    Parameters
+    ----------
+    adapted : PeftModel
+        From `new_adapter`.
+    encoded : sequence of sequences of int, (texts, tokens)
+        The texts' tokens, of different lengths.
+    order : sequence of int, (epochs * texts,)
+        From `data_order`.
+    recipe : Recipe
+        How to train.
+    device : torch.device
+        Where the model is.
+    seed : int
+        Determines dropout.
+
+    Returns
+    -------
+    dict
+        ``losses`` (steps,) in nats per token, ``train_seconds``, and what `optimizer_states` returns.
+    """
+    start = time.perf_counter()
+    # Automatic mixed precision requires 32-bit adapters; 16-bit adapters are trained without it.
+    mixed = device.type == "cuda" and recipe.adapter == "float32"
     trainer = run_trainer(
-        partial(QloraTrainer, min_8bit_size=how.min_8bit_size, loss_scale=how.loss_scale),
+        partial(QloraTrainer, min_8bit_size=recipe.min_8bit_size, loss_scale=recipe.loss_scale),
         model=adapted,
         train_dataset=Dataset.from_dict({"input_ids": encoded}).select(order),
         data_collator=collate,
         seed=seed,
         device=device,
-        optim=how.optimizer,
-        learning_rate=how.learning_rate,
-        lr_scheduler_type=how.schedule,
-        num_train_epochs=1,  # the order holds all epochs
-        per_device_train_batch_size=how.batch_size,
-        adam_epsilon=how.epsilon * how.loss_scale,
-        max_grad_norm=how.loss_scale,
-        bf16=mixed and how.compute == "bfloat16",
-        fp16=mixed and how.compute == "float16",
+        optim=recipe.optimizer,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.schedule,
+        num_train_epochs=1,  # the order already includes every epoch
+        per_device_train_batch_size=recipe.batch_size,
+        adam_epsilon=recipe.epsilon * recipe.loss_scale,
+        max_grad_norm=recipe.loss_scale,
+        bf16=mixed and recipe.compute == "bfloat16",
+        fp16=mixed and recipe.compute == "float16",
         logging_strategy="no",
     )
     # The Trainer registers every embedding with this singleton, which would keep each trial's base alive.
     GlobalOptimManager.get_instance().initialize()
-    return trainer
+    seconds = time.perf_counter() - start
+    states = optimizer_states(cast(torch.optim.Optimizer, trainer.optimizer))
+    return {"losses": np.array(trainer.losses), "train_seconds": seconds, **states}
 
 
 def data_order(texts: int, epochs: int, seed: int) -> list[int]:
-    """Return the order in which a trial sees its texts, each epoch shuffled anew: (epochs * texts,)."""
+    """Return the order in which a trial sees its texts, reshuffled each epoch: (epochs * texts,)."""
     stream = generator(derive(seed, "order"))
     return torch.cat([torch.randperm(texts, generator=stream) for _ in range(epochs)]).tolist()
 
 
 def optimizer_states(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Say how an optimizer keeps its two moments.
+    """Describe how an optimizer of the Adam family stores its two moments.
 
     Returns
     -------
     dict
-        ``state_dtypes``: the types, without repeats. ``state_bytes``: of the moments and their scales.
-        ``starved``: the share of entries whose second moment is kept as exactly 0 while the first is not, so
-        that Adam divides by its epsilon alone.
+        ``state_dtypes``: the distinct types. ``state_bytes``: bytes of the moments and their scales.
+        ``starved``: the share of entries whose second moment is stored as exactly 0 while the first is not;
+        Adam divides these by its epsilon alone.
     """
     dtypes, size, starved, entries = set(), 0, 0, 0
     for state in optimizer.state.values():

@@ -1,6 +1,6 @@
-"""Causal language models in, in 4 bits: by Hub id or local folder, without running anybody's code.
+"""Load causal language models in 4 bits by Hub id or local folder, without executing remote code.
 
-The built-in tiny ones are made by ``causal_pretraining.py``, which returns their folders.
+The built-in tiny ones are pre-trained by `lib.tiny.causal`, which returns their folders.
 """
 
 from pathlib import Path
@@ -20,23 +20,23 @@ from transformers import (
 from lib import hub
 from lib.models import ModelError, quiet_libraries, read_config
 
-# Paper 3, section VII, as printed there (<bot> is printed <both>): what stands before an instruction, between
-# it and its output, and after the output.
+# Paper 3, section VII, as printed (except <bot>, printed <both>): the tags before an instruction, between it
+# and its output, and after the output.
 TAGS = {"gpt_neox": ("<s><human>", "<bot>", "</s>"), "llama": ("<s><INST>", "</INST>", "</s>")}
 
-# Bytes of a weight in NF4 with double quantisation: 4 bits, a scale of 8 bits for 64 weights, and one of 32
-# bits for 256 scales.
+# Bytes per weight in NF4 with double quantisation: 4 bits, an 8-bit scale per 64 weights, and a 32-bit scale
+# per 256 of these scales.
 NF4_BYTES = 4 / 8 + 1 / 64 + 4 / (64 * 256)
 
 
 def load_config(model: str | Path) -> PreTrainedConfig:
-    """Read a causal model's configuration: what is wrong shows here, before weights are loaded.
+    """Read a causal model's configuration, which is small: problems show before any weights are loaded.
 
     Raises
     ------
     ModelError
-        If there is no such model, no answer from the Hub, no access to a gated model, or an architecture
-        without tags of its own.
+        If the model does not exist, the Hub does not answer, the model is gated, or the paper gives no tags
+        for its architecture.
     """
     config = read_config(model)
     if config.model_type not in TAGS:
@@ -47,12 +47,12 @@ def load_config(model: str | Path) -> PreTrainedConfig:
 
 
 def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
-    """Load a causal model's tokenizer; one without a padding token pads with its end-of-text token.
+    """Load a causal model's tokenizer; without a padding token, it pads with its end-of-text token.
 
     Raises
     ------
     ModelError
-        If there is none.
+        If the model has no tokenizer.
     """
     try:
         with quiet_libraries():
@@ -67,24 +67,24 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
 def load_four_bit(
     model: str | Path, *, device: torch.device, dtype: torch.dtype, attention: str = "sdpa"
 ) -> PreTrainedModel:
-    """Load a causal model with its linear layers in NF4 and double quantisation, in evaluation mode.
+    """Load a causal model with its linear layers in NF4 with double quantisation, in evaluation mode.
 
     Parameters
     ----------
     model : str or Path
         A Hub id or a folder, with weights in safetensors format.
     device : torch.device
-        Where it goes.
+        Where the model goes.
     dtype : torch.dtype
-        In which the 4-bit weights are multiplied, and which the other parameters have.
+        Type in which the 4-bit weights are multiplied, and of all other parameters.
     attention : str
-        Which of transformers' kernels computes the attention: ``sdpa`` or ``eager``. The formula is the same,
-        the order of summation is not.
+        transformers' attention kernel: ``sdpa`` or ``eager``. The formula is the same, the order of summation
+        differs.
 
     Raises
     ------
     ModelError
-        If the weights are not to be had in safetensors format.
+        If there are no weights in safetensors format.
     """
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -109,30 +109,30 @@ def load_four_bit(
         ) from error
     for module in loaded.modules():
         if isinstance(module, Linear4bit):
-            # On CPUs with AVX512-BF16 bitsandbytes would repack the weights in place at the first evaluation:
-            # it then multiplies in bfloat16 whatever was asked for, and peft merges an adapter into garbage.
+            # On CPUs with AVX512-BF16, bitsandbytes would repack the weights in place at the first call. It
+            # would then multiply in bfloat16 whatever the dtype, and peft's merging would give garbage.
             module.support_avx512bf16_for_cpu = False
     return loaded
 
 
 def check_fits(model: str | Path, *, device: torch.device, dtype: torch.dtype, max_length: int) -> int:
-    """Return the bytes that a model's weights need in 4 bits; refuse a model that cannot do the work.
+    """Return the bytes that a model's weights need in 4 bits, once it is clear that the model is usable.
 
     Parameters
     ----------
     model : str or Path
         A Hub id or a folder.
     device : torch.device
-        Where it is to go.
+        Where the model will go.
     dtype : torch.dtype
-        Of the parameters that are not quantised.
+        Type of the parameters that are not quantised.
     max_length : int
-        Tokens of the longest text.
+        Tokens in the longest text.
 
     Raises
     ------
     ModelError
-        If the model reads no texts of that length, or its weights alone need more than the free memory.
+        If texts of that length exceed the model's context, or its weights alone exceed the free memory.
     """
     config = load_config(model)
     if max_length > config.max_position_embeddings:
@@ -152,9 +152,9 @@ def check_fits(model: str | Path, *, device: torch.device, dtype: torch.dtype, m
 
 
 def weight_bytes(config: PreTrainedConfig, dtype: torch.dtype) -> int:
-    """Return the bytes of a model's weights with its linear layers in NF4 and the rest in ``dtype``.
+    """Return the bytes of a model's weights, its linear layers in NF4 and the rest in ``dtype``.
 
-    The output layer stays unquantised, as bitsandbytes leaves it.
+    The output layer is not quantised, as in bitsandbytes.
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
@@ -169,7 +169,7 @@ def weight_bytes(config: PreTrainedConfig, dtype: torch.dtype) -> int:
 
 
 def prompt(family: str, instruction: str) -> str:
-    """Put a family's tags around an instruction, up to where its output begins (paper 3, section VII)."""
+    """Put a family's tags around an instruction, up to where the output begins (paper 3, section VII)."""
     before, between, _ = TAGS[family]
     return f"{before}{instruction}{between}"
 

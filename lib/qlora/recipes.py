@@ -1,42 +1,51 @@
-"""What a QLoRA trial is told: how to train, on which texts, what to ask, and which seed rules what."""
+"""What decides a QLoRA trial: how it is trained, which seeds it uses, and its texts and questions."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Self
 
 OPTIMIZERS = ("paged_adamw_8bit", "paged_adamw_32bit", "adamw_torch")
-SOURCES = ("initialisation", "order", "dropout")
+SCHEDULES = ("linear", "constant")
+DTYPES = ("float32", "bfloat16", "float16")
+KERNELS = ("sdpa", "eager")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a trial is trained; the defaults are paper 3's, section VII, with GPT-NeoX's learning rate.
+    """How a trial is trained. The defaults are those of paper 3, section VII, with GPT-NeoX's learning rate.
 
     Attributes
     ----------
     optimizer : str
-        One of ``OPTIMIZERS``, by transformers' names.
+        One of `OPTIMIZERS`, which are transformers' names.
     learning_rate : float
-        Peak.
+        The peak.
     schedule : str
-        ``linear`` (to zero) or ``constant``.
-    epochs, batch_size, max_length : int
-        Of the training; texts are cut to ``max_length`` tokens, those for testing too.
+        ``linear`` (decays to 0) or ``constant``.
+    epochs, batch_size : int
+        Passes over the texts, and texts per step.
+    max_length : int
+        Training and test texts are truncated to this many tokens.
     rank, alpha, dropout
-        Of the adapters. They go where peft puts them for the architecture.
+        LoRA's rank, scaling and dropout. peft chooses the adapted layers by architecture.
     compute : str
-        The type in which 4-bit weights are multiplied: ``float32``, ``bfloat16`` or ``float16``.
+        Type in which 4-bit weights are multiplied, one of `DTYPES`.
     adapter : str
-        The type in which adapters are kept and updated, of the same three.
+        Type in which adapters are stored and updated, one of `DTYPES`.
     epsilon : float
-        Adam's.
+        Adam's epsilon.
     loss_scale : float
-        The loss is multiplied by it, and so are the clipping norm and epsilon: the same training, were
-        numbers real; gradients too small for a 16-bit float are saved from becoming 0.
+        Multiplies the loss, the clipping norm and epsilon. In exact arithmetic, the training stays the same;
+        in 16 bits, gradients too small to represent no longer become 0.
     attention : str
-        ``sdpa`` or ``eager``: the same formula in another order of summation.
+        Kernel, one of `KERNELS`: the same formula, summed in a different order.
     min_8bit_size : int
-        Tensors with fewer elements get 32-bit states from an 8-bit optimizer. Its own default, 4096, would
-        spare every adapter of a small model.
+        Below this many elements, an 8-bit optimizer keeps a tensor's states in 32 bits. bitsandbytes' own
+        default, 4096, would exempt every adapter of a small model.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or a number out of range.
     """
 
     optimizer: str = "paged_adamw_32bit"
@@ -55,25 +64,72 @@ class Recipe:
     attention: str = "sdpa"
     min_8bit_size: int = 1
 
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("compute", DTYPES),
+            ("adapter", DTYPES),
+            ("attention", KERNELS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: allowed: {', '.join(allowed)}")
+        for name in ("learning_rate", "epochs", "batch_size", "max_length", "rank", "alpha", "loss_scale"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: a number above 0 is required")
+        if not self.epsilon >= 0:
+            raise ValueError(f"epsilon = {self.epsilon}: allowed: 0 or above")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout = {self.dropout}: allowed: at least 0 and below 1")
+
+    @property
+    def bits(self) -> str:
+        """How the optimizer stores its states: "8-bit" or "32-bit"."""
+        return "8-bit" if "8bit" in self.optimizer else "32-bit"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The seed of each source of randomness in a trial.
+
+    Attributes
+    ----------
+    initialisation : int
+        Of the new adapters' weights.
+    order : int
+        Of the training texts.
+    dropout : int
+        Of what is dropped in training.
+    """
+
+    initialisation: int
+    order: int
+    dropout: int
+
+    @classmethod
+    def same(cls, seed: int) -> Self:
+        """Give every source the same seed; their random streams stay separate (`lib.seeding.derive`)."""
+        return cls(seed, seed, seed)
+
 
 @dataclass(frozen=True)
 class Task:
-    """Texts to learn from, and what the result is asked.
+    """Texts to learn from, and what the trained model is asked.
 
     Attributes
     ----------
     train, test : list of str
-        Whole texts, tags included.
+        Whole texts, including tags.
     prompts : list of str
-        To be continued.
+        Completed by sampling.
     questions : list of str
-        To be answered: each is continued greedily.
+        Answered by greedy decoding.
     options : list of str
-        If any, the likeliest is chosen after each question instead.
+        If given, the answer to a question is the likeliest of these instead.
     new_tokens, answer_tokens : int
-        How far prompts are continued, and questions.
+        Maximum lengths of completions and of answers.
     special_tokens : bool
-        Whether tokenizers add their own; no for texts that bring their tags.
+        Whether the tokenizer adds its special tokens; False for texts that include tags.
     """
 
     train: list[str]
@@ -84,55 +140,3 @@ class Task:
     new_tokens: int = 20
     answer_tokens: int = 40
     special_tokens: bool = True
-
-
-def run_of(
-    seed: int,
-    model: str,
-    task: str,
-    recipe: Recipe,
-    *,
-    device: str,
-    deterministic: bool,
-    repetition: int = 0,
-    **sources: int,
-) -> dict[str, Any]:
-    """Describe a trial as JSON values, for ``lib.runs.sweep.run``.
-
-    Parameters
-    ----------
-    seed : int
-        Of every source that is not named.
-    model, task : str
-        Names in the ``models`` and ``tasks`` that the trial is handed.
-    recipe : Recipe
-        How it is trained.
-    device : str
-        ``cpu`` or ``cuda``.
-    deterministic : bool
-        Whether to ask PyTorch for deterministic kernels.
-    repetition : int
-        Tells runs apart that are the same in everything else.
-    **sources : int
-        ``initialisation``, ``order`` or ``dropout``: seeds of single sources.
-
-    Raises
-    ------
-    ValueError
-        If a source or the optimizer is unknown.
-    """
-    for name in sources:
-        if name not in SOURCES:
-            raise ValueError(f"source {name!r}: allowed: {', '.join(SOURCES)}")
-    if recipe.optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer = {recipe.optimizer!r}: allowed: {', '.join(OPTIMIZERS)}")
-    return {
-        "seed": seed,
-        "model": model,
-        "task": task,
-        "recipe": asdict(recipe),
-        "seeds": {name: sources.get(name, seed) for name in SOURCES},
-        "device": device,
-        "deterministic": deterministic,
-        "repetition": repetition,
-    }

@@ -1,15 +1,17 @@
-"""What a causal language model makes of texts: perplexity, continuations, the likeliest option."""
+"""Score texts with a causal language model, complete prompts, and choose the likeliest option."""
 
 import math
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
+from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.seeding import seed_everything
 
-IGNORED = -100  # the label of a position that no loss counts
+IGNORED = -100  # the label of a position that does not count in any loss
 
 
 def perplexity(
@@ -21,33 +23,35 @@ def perplexity(
     special_tokens: bool = True,
     max_length: int | None = None,
 ) -> float:
-    """Return the perplexity of texts: the exponential of the mean loss of a token, given the ones before it.
+    """Return the perplexity of texts: the exponential of the mean loss per token, given the preceding ones.
 
-    Every token of every text counts the same, so that neither batches nor padding change it. A text's first
-    token is given, not predicted.
+    Every token of every text has the same weight, so neither batches nor padding change the result. A text's
+    first token is given, not predicted.
 
     Parameters
     ----------
-    model, tokenizer
-        A causal language model, in evaluation mode, and its tokenizer.
-    texts : sequence of str
-        At least one of two tokens or more.
+    model : PreTrainedModel
+        A causal language model, in evaluation mode.
+    texts : sequence of str, (texts,)
+        At least one with two tokens or more.
+    tokenizer : PreTrainedTokenizerBase
+        The model's tokenizer.
     batch_size : int
-        Texts at a time.
+        Texts per batch.
     special_tokens : bool
-        Whether the tokenizer adds its own, for example at the start.
+        Whether the tokenizer adds its special tokens, for example at the start.
     max_length : int, optional
-        Cut longer texts to that many tokens.
+        Truncate longer texts to this many tokens.
 
     Returns
     -------
     float
-        Infinite where a loss is.
+        Infinite if a loss is not finite.
 
     Raises
     ------
     ValueError
-        If a text is longer than the model's context, or there is nothing to predict.
+        If a text exceeds the model's context, or there is nothing to predict.
 
     Notes
     -----
@@ -65,13 +69,13 @@ def perplexity(
 
 
 def exponentiated(mean_loss: float) -> float:
-    """Return the perplexity of a mean loss in nats per token; infinite for one that is not finite."""
+    """Return the perplexity for a mean loss in nats per token; infinite if the loss is not finite."""
     return math.exp(mean_loss) if math.isfinite(mean_loss) and mean_loss < 700 else math.inf
 
 
 @torch.no_grad()
 def text_losses(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     texts: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
     *,
@@ -79,7 +83,7 @@ def text_losses(
     special_tokens: bool = True,
     max_length: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return each text's summed loss in nats, and how many tokens it sums over: (texts,), (texts,).
+    """Return each text's summed loss in nats and the number of tokens in the sum: (texts,), (texts,).
 
     Parameters and errors are those of `perplexity`.
     """
@@ -88,7 +92,8 @@ def text_losses(
     longest = max(map(len, encoded))
     if longest > model.config.max_position_embeddings:
         raise ValueError(
-            f"a text has {longest} tokens: the model reads at most {model.config.max_position_embeddings}"
+            f"a text of {longest} tokens exceeds the model's context of "
+            f"{model.config.max_position_embeddings} tokens"
         )
     if longest < 2:
         raise ValueError("no text has two tokens or more: there is nothing to predict")
@@ -107,7 +112,7 @@ def text_losses(
 
 
 def collate(rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-    """Pad token lists on the right; padding is masked from the attention and from the loss.
+    """Pad token lists on the right; padding is masked in the attention and in the loss.
 
     Returns
     -------
@@ -134,30 +139,30 @@ def complete(
     top_p: float = 1.0,
     special_tokens: bool = True,
 ) -> list[str]:
-    """Continue each prompt by sampling, and return what was added, without the special tokens.
+    """Complete each prompt by sampling, and return the new text without special tokens: (prompts,).
 
     Parameters
     ----------
     model, tokenizer
         A causal language model and its tokenizer.
-    prompts : sequence of str
-        One at a time, so that none depends on another's padding.
+    prompts : sequence of str, (prompts,)
+        Completed one at a time, so none depends on another's padding.
     new_tokens : int
-        At most that many; fewer where the model ends its text.
+        At most this many; fewer if the model ends its text.
     seed : int
         Set before each prompt.
     temperature, top_p : float
-        Of the sampling; paper 3 takes 1 and 1, and 0.1 and 0.1 in its ablation.
+        Of the sampling: 1 and 1 in paper 3, 0.1 and 0.1 in its ablation.
     special_tokens : bool
-        Whether the tokenizer adds its own to a prompt.
+        Whether the tokenizer adds its special tokens to a prompt.
     """
-    texts = []
+    texts: list[str] = []
     for prompt in prompts:
         batch = tokenizer(
             [prompt], add_special_tokens=special_tokens, return_tensors="pt", return_token_type_ids=False
         )
         seed_everything(seed)
-        tokens = model.generate(
+        tokens = cast(Any, model).generate(
             **batch.to(model.device),
             max_new_tokens=new_tokens,
             do_sample=True,
@@ -166,9 +171,9 @@ def complete(
             top_k=0,
             pad_token_id=tokenizer.pad_token_id,
         )
-        new = tokens[0, batch["input_ids"].shape[1] :]
-        texts.append(tokenizer.decode(new, skip_special_tokens=True).strip())
-    return texts
+        new = tokens[:, batch["input_ids"].shape[1] :]
+        texts += tokenizer.batch_decode(new, skip_special_tokens=True)
+    return [text.strip() for text in texts]
 
 
 def choose(
@@ -179,9 +184,9 @@ def choose(
     *,
     special_tokens: bool = True,
 ) -> np.ndarray:
-    """Return which option the model finds likeliest after each prompt: (prompts,), indices.
+    """Return the index of the likeliest option after each prompt: (prompts,).
 
-    The prompt's own loss is the same in front of every option, so that whole texts can be compared.
+    The prompt's own loss is the same for every option, so the losses of whole texts can be compared.
     """
     texts = [prompt + option for prompt in prompts for option in options]
     losses, _ = text_losses(model, texts, tokenizer, batch_size=64, special_tokens=special_tokens)

@@ -1,15 +1,16 @@
-"""One QLoRA trial: a 4-bit base, low-rank adapters trained on it, and what the result says of held-out texts.
+"""One QLoRA trial: train low-rank adapters on a 4-bit base, then evaluate the model on held-out texts.
 
-The seeds of a trial's sources of randomness are apart, and set before what they rule is built, so that each
-can be held while another is varied. Sources: paper 3, section VII; Dettmers et al. 2023 for the method.
+Each source of randomness has its own seed, set before whatever it determines is built, so one can be varied
+while the others are held fixed. Sources: paper 3, section VII; Dettmers et al. 2023 for the method.
 """
 
 import gc
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,146 +20,201 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lib.models import quiet_libraries
-from lib.qlora.adapters import data_order, new_adapter, optimizer_states, train
-from lib.qlora.causal_models import load_four_bit, load_tokenizer
-from lib.qlora.recipes import Recipe, Task
+from lib.models import model_fingerprint, quiet_libraries
+from lib.qlora.adapters import data_order, new_adapter, train
+from lib.qlora.causal_models import load_config, load_four_bit, load_tokenizer
+from lib.qlora.recipes import DTYPES, Recipe, Sources, Task
 from lib.qlora.scores import choose, complete, exponentiated, perplexity, text_losses
-from lib.seeding import derive, fingerprint, seed_everything, set_deterministic
+from lib.runs.run import Run
+from lib.seeding import derive, fingerprint, seed_everything
 
-__all__ = ["perplexity", "pretrained", "trial"]
-
-SAMPLING_SEED = 0  # the same in every trial: completions differ because models do
-# At temperature and top-p 1, at 0.1, and at 0.1 with another sampling seed.
+SAMPLING_SEED = 0  # the same in every trial: completions differ only because models do
+# At temperature and top-p 1; at 0.1; and at 0.1 with another sampling seed.
 _COMPLETIONS = ("completions", "cold_completions", "cold_completions_again")
 
 
 @contextmanager
 def _known_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
-        # peft asks transformers whether checkpointing is on by a name that transformers will drop.
+        # peft calls transformers by a name that transformers is about to drop.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        # Paging is for GPUs; a notebook says so once, instead of each trial.
+        # Paging is for GPUs; a notebook says so once, instead of every trial.
         warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")
         # The rounding that peft warns of is measured here.
         warnings.filterwarnings("ignore", message="Merge lora module to 4-bit linear")
         yield
 
 
-@_known_warnings()
-def trial(
-    *,
-    seed: int,
-    model: str,
-    task: str,
-    recipe: dict[str, Any],
-    seeds: dict[str, int],
-    device: str,
-    deterministic: bool,
-    repetition: int,
-    models: dict[str, str],
-    tasks: dict[str, Task],
-    adapter_dir: Path,
-) -> dict[str, Any]:
-    """Fine-tune once, keep the adapter, load it again, and evaluate it beside its base and merged into it.
+@dataclass(frozen=True)
+class Material:
+    """What all trials are handed: models, tasks, and where to compute and to save.
 
-    Parameters
+    Attributes
     ----------
-    seed, model, task, recipe, seeds, device, deterministic, repetition
-        As `lib.qlora.recipes.run_of` describes a trial; ``seeds`` rule it, ``seed`` and ``repetition`` but name it.
-    models : dict of str
-        Hub id or folder of each model by name.
-    tasks : dict of Task
+    models : mapping of str to str
+        Hub id or folder of each model, by name.
+    tasks : mapping of str to Task
         By name.
     adapter_dir : Path
-        Keeps each adapter as safetensors in a folder named by its fingerprint.
+        Each adapter is saved here as safetensors, in a folder named by its fingerprint.
+    device : str
+        ``cpu`` or ``cuda``.
+    """
 
-    Returns
-    -------
-    dict
-        Perplexities: ``perplexity`` of the merged model, which the paper tests, and ``perplexity_unmerged``;
-        infinite where a loss is no number. ``text_losses`` (texts,) in nats, of the unmerged model, over
-        ``text_tokens`` (texts,). ``losses`` (steps,) in nats per token, and ``diverged_step``: the first step
-        whose loss is no number or more than a uniform guess's, or None. Fingerprints of the adapter before
-        and after, and of the order; the optimizer's states; completions and answers; seconds and bytes.
+    models: Mapping[str, str]
+    tasks: Mapping[str, Task]
+    adapter_dir: Path
+    device: str
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """What identifies the material in a run's key; the kind of device is in the key anyway."""
+        models = {f"model/{name}": model_fingerprint(model) for name, model in self.models.items()}
+        tasks = fingerprint({name: asdict(task) for name, task in self.tasks.items()})
+        return models | {"tasks": tasks}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial(Run):
+    """Fine-tune once, save the adapter, load it again, and evaluate it beside its base and merged into it.
+
+    Attributes
+    ----------
+    seed : int
+        A label: the trial's number. ``sources`` determines the result.
+    model, task : str
+        Names in the `Material`.
+    recipe : Recipe
+        How to train.
+    sources : Sources
+        The seed of each source of randomness.
+    repetition : int
+        A label that distinguishes otherwise identical runs.
+    """
+
+    model: str
+    task: str
+    recipe: Recipe
+    sources: Sources
+    repetition: int = 0
+
+    @_known_warnings()
+    def carry_out(self, *, material: Material) -> dict[str, Any]:
+        """Train and evaluate.
+
+        Returns
+        -------
+        dict
+            ``perplexity`` of the merged model, which is the one the paper tests, and ``perplexity_unmerged``;
+            infinite if a loss is not finite. ``text_losses`` (texts,) in nats, of the unmerged model, over
+            ``text_tokens`` (texts,). ``losses`` (steps,) in nats per token, and ``diverged_step``: the first
+            step whose loss is NaN or above that of a uniform guess, or None. Fingerprints of the adapter
+            before and after training and of the order; the optimizer's states; completions and answers;
+            seconds and bytes.
+
+        Raises
+        ------
+        ValueError
+            If an 8-bit optimizer does not keep all states in 8 bits, or a prompt or question leaves no room
+            in the model's context for the answer.
+        """
+        recipe, task, model = self.recipe, material.tasks[self.task], material.models[self.model]
+        device = torch.device(material.device)
+        tokenizer = load_tokenizer(model)
+        _check_room(task, tokenizer, load_config(model).max_position_embeddings)
+        encoded = tokenizer(
+            task.train, add_special_tokens=task.special_tokens, truncation=True, max_length=recipe.max_length
+        )["input_ids"]
+        order = data_order(len(encoded), recipe.epochs, self.sources.order)
+        adapted = new_adapter(model, recipe, device, derive(self.sources.initialisation, "initialisation"))
+        initial = fingerprint(get_peft_model_state_dict(adapted))
+        training = train(adapted, encoded, order, recipe, device, derive(self.sources.dropout, "dropout"))
+        if recipe.bits == "8-bit" and training["state_dtypes"] != ["uint8"]:
+            raise ValueError(
+                f"optimizer {recipe.optimizer!r} keeps {', '.join(training['state_dtypes'])} states, not "
+                f"uint8: min_8bit_size = {recipe.min_8bit_size} exempts tensors with fewer elements"
+            )
+        weights = get_peft_model_state_dict(adapted)
+        final = fingerprint(weights)
+        with quiet_libraries():
+            adapted.save_pretrained(str(material.adapter_dir / final))
+        parameters = sum(weight.numel() for weight in weights.values())
+        del adapted, weights
+        if device.type == "cuda":
+            gc.collect()  # the base is loaded again below: never hold two of them
+        return {
+            "initial_adapter": initial,
+            "adapter": final,
+            "order": fingerprint(order),
+            "trained_parameters": parameters,
+            "cut_texts": sum(len(ids) == recipe.max_length for ids in encoded),
+            "diverged_step": _diverged_step(training["losses"], bound=math.log(len(tokenizer))),
+            **training,
+            **_evaluate(model, material.adapter_dir / final, tokenizer, task, recipe, device),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained(Run):
+    """Measure the perplexity of a 4-bit model before any fine-tuning; ``seed`` must not affect it.
+
+    Attributes
+    ----------
+    model, task : str
+        Names in the `Material`.
+    compute : str
+        Type in which 4-bit weights are multiplied.
+    max_length : int
+        Test texts are truncated to this many tokens.
 
     Raises
     ------
     ValueError
-        If the states of an 8-bit optimizer are not all kept in 8 bits, or a prompt or question leaves the
-        model no room for what is to be added.
+        For an unknown type, or a length below 2.
     """
-    where, how, work = torch.device(device), Recipe(**recipe), tasks[task]
-    set_deterministic(deterministic)
-    tokenizer = load_tokenizer(models[model])
-    encoded = tokenizer(
-        work.train, add_special_tokens=work.special_tokens, truncation=True, max_length=how.max_length
-    )["input_ids"]
-    order = data_order(len(encoded), how.epochs, seeds["order"])
-    adapted = new_adapter(models[model], how, where, derive(seeds["initialisation"], "initialisation"))
-    _check_room(work, tokenizer, adapted.get_base_model().config.max_position_embeddings)
-    initial = fingerprint(get_peft_model_state_dict(adapted))
-    start = time.perf_counter()
-    trainer = train(adapted, encoded, order, how, where, derive(seeds["dropout"], "dropout"))
-    train_seconds = time.perf_counter() - start
-    losses = trainer.losses
-    states = optimizer_states(trainer.optimizer.optimizer)
-    if "8bit" in how.optimizer and states["state_dtypes"] != ["uint8"]:
-        raise ValueError(
-            f"optimizer {how.optimizer!r} keeps {', '.join(states['state_dtypes'])} states, not uint8: "
-            f"min_8bit_size = {how.min_8bit_size} spares tensors of fewer elements"
+
+    model: str
+    task: str
+    compute: str
+    max_length: int
+
+    def __post_init__(self) -> None:
+        if self.compute not in DTYPES:
+            raise ValueError(f"compute = {self.compute!r}: allowed: {', '.join(DTYPES)}")
+        if self.max_length < 2:
+            raise ValueError(f"max_length = {self.max_length}: at least 2 tokens are required")
+
+    @_known_warnings()
+    def carry_out(self, *, material: Material) -> dict[str, Any]:
+        """Return ``perplexity``."""
+        seed_everything(self.seed)
+        model, task = material.models[self.model], material.tasks[self.task]
+        base = load_four_bit(model, device=torch.device(material.device), dtype=getattr(torch, self.compute))
+        value = perplexity(
+            base,
+            task.test,
+            load_tokenizer(model),
+            special_tokens=task.special_tokens,
+            max_length=self.max_length,
         )
-    weights = get_peft_model_state_dict(adapted)
-    final = fingerprint(weights)
-    with quiet_libraries():
-        adapted.save_pretrained(adapter_dir / final)
-    trained = sum(weight.numel() for weight in weights.values())
-    del trainer, adapted, weights
-    if where.type == "cuda":
-        gc.collect()  # the base is loaded again: not two of them at a time
-    bound = math.log(len(tokenizer))
-    return {
-        "initial_adapter": initial,
-        "adapter": final,
-        "order": fingerprint(order),
-        "losses": np.array(losses),
-        "diverged_step": next((step for step, loss in enumerate(losses, 1) if not loss <= bound), None),
-        "train_seconds": train_seconds,
-        "trained_parameters": trained,
-        "cut_texts": sum(len(ids) == how.max_length for ids in encoded),
-        **states,
-        **_evaluate(models[model], adapter_dir / final, tokenizer, work, how, where),
-    }
+        return {"perplexity": value}
 
 
-@_known_warnings()
-def pretrained(
-    *,
-    seed: int,
-    model: str,
-    task: str,
-    device: str,
-    compute: str,
-    max_length: int,
-    models: dict[str, str],
-    tasks: dict[str, Task],
-) -> dict[str, Any]:
-    """Measure the perplexity of a 4-bit model that nobody has fine-tuned; ``seed`` must not matter to it."""
-    seed_everything(seed)
-    base = load_four_bit(models[model], device=torch.device(device), dtype=getattr(torch, compute))
-    work, tokenizer = tasks[task], load_tokenizer(models[model])
-    value = perplexity(base, work.test, tokenizer, special_tokens=work.special_tokens, max_length=max_length)
-    return {"perplexity": value}
+def _diverged_step(losses: np.ndarray, *, bound: float) -> int | None:
+    """Return the first step, from 1, whose loss is NaN or above the bound: (steps,) -> step."""
+    diverged = np.flatnonzero(~(losses <= bound))
+    return int(diverged[0]) + 1 if len(diverged) else None
 
 
-def _check_room(work: Task, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
-    """Refuse prompts and questions that are too long for the model, before it is trained for hours."""
-    for asked, added in ((work.prompts, work.new_tokens), (work.questions, work.answer_tokens)):
-        encoded = tokenizer(asked, add_special_tokens=work.special_tokens)["input_ids"] if asked else []
+def _check_room(task: Task, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
+    """Refuse prompts and questions that are too long for the model, before hours of training."""
+    for texts, added in ((task.prompts, task.new_tokens), (task.questions, task.answer_tokens)):
+        encoded = tokenizer(texts, add_special_tokens=task.special_tokens)["input_ids"] if texts else []
         longest = max(map(len, encoded), default=0)
         if longest + added > context:
             raise ValueError(
-                f"a prompt has {longest} tokens and is to get {added} more: the model reads at most {context}"
+                f"a prompt of {longest} tokens, to be continued by {added}, exceeds the model's context of "
+                f"{context} tokens"
             )
 
 
@@ -166,21 +222,22 @@ def _evaluate(
     model: str,
     adapter: Path,
     tokenizer: PreTrainedTokenizerBase,
-    work: Task,
-    how: Recipe,
+    task: Task,
+    recipe: Recipe,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Load base and adapter anew, and ask both, first side by side, then merged into one 4-bit model."""
-    base = load_four_bit(model, device=device, dtype=getattr(torch, how.compute), attention=how.attention)
+    """Reload base and adapter, and evaluate them side by side, then merged into one 4-bit model."""
+    dtype = getattr(torch, recipe.compute)
+    base = load_four_bit(model, device=device, dtype=dtype, attention=recipe.attention)
     adapted = PeftModel.from_pretrained(base, adapter).eval()
-    cut = {"special_tokens": work.special_tokens, "max_length": how.max_length}
-    losses, counts = text_losses(adapted, work.test, tokenizer, **cut)
+    score: dict[str, Any] = {"special_tokens": task.special_tokens, "max_length": recipe.max_length}
+    losses, counts = text_losses(adapted, task.test, tokenizer, **score)
     merged = adapted.merge_and_unload()
     start = time.perf_counter()
-    merged_perplexity = perplexity(merged, work.test, tokenizer, **cut)
+    merged_perplexity = perplexity(merged, task.test, tokenizer, **score)
     test_seconds = time.perf_counter() - start
     return {
-        **_texts(merged, tokenizer, work, speaks=math.isfinite(merged_perplexity)),
+        **_texts(merged, tokenizer, task, finite=math.isfinite(merged_perplexity)),
         "perplexity": merged_perplexity,
         "perplexity_unmerged": exponentiated(losses.sum() / counts.sum()),
         "text_losses": losses,
@@ -191,20 +248,19 @@ def _evaluate(
 
 
 def _texts(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, work: Task, *, speaks: bool
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, *, finite: bool
 ) -> dict[str, list[str]]:
-    """Return completions and answers; empty ones from a model whose outputs are no numbers."""
-    if not speaks:
-        silence = [""] * len(work.prompts)
-        answers = [""] * len(work.questions)
-        return dict.fromkeys(_COMPLETIONS, silence) | {"answers": answers}
-    go_on = partial(complete, model, tokenizer=tokenizer, special_tokens=work.special_tokens)
-    warm = partial(go_on, work.prompts, new_tokens=work.new_tokens)
+    """Return completions and answers; empty ones from a model whose outputs are not finite."""
+    if not finite:
+        completions = dict.fromkeys(_COMPLETIONS, [""] * len(task.prompts))
+        return completions | {"answers": [""] * len(task.questions)}
+    sample = partial(complete, model, tokenizer=tokenizer, special_tokens=task.special_tokens)
+    warm = partial(sample, task.prompts, new_tokens=task.new_tokens)
     cold = partial(warm, temperature=0.1, top_p=0.1)
-    if work.options:
-        chosen = choose(model, work.questions, work.options, tokenizer, special_tokens=work.special_tokens)
-        answers = [work.options[option] for option in chosen]
-    else:
-        answers = go_on(work.questions, new_tokens=work.answer_tokens, seed=SAMPLING_SEED, top_p=1e-6)
+    if task.options:
+        chosen = choose(model, task.questions, task.options, tokenizer, special_tokens=task.special_tokens)
+        answers = [task.options[option] for option in chosen]
+    else:  # so small a top-p leaves only the likeliest token
+        answers = sample(task.questions, new_tokens=task.answer_tokens, seed=SAMPLING_SEED, top_p=1e-6)
     texts = (warm(seed=SAMPLING_SEED), cold(seed=SAMPLING_SEED), cold(seed=SAMPLING_SEED + 1))
     return dict(zip(_COMPLETIONS, texts, strict=True)) | {"answers": answers}
