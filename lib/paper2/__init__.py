@@ -1,1 +1,1 @@
-"""Paper 2: its runs, the model types that they leave, its tables and figures."""
+"""Paper 2: its runs, the model types that they produce, its tables and its figures."""

@@ -1,4 +1,4 @@
-"""Paper 2's figures: box-plots of each word's relevance, signal, noise and SNR, and the curve."""
+"""Paper 2's figures: box plots of each word's relevance; signal, noise and SNR; and the curve."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,13 +14,13 @@ from lib.figures import COLOURS, LINES
 from lib.paper2.model_types import Measured
 from lib.paper2.tables import QUANTITIES
 
-ENDLESS = 1e12  # drawn for an infinite bound: far beyond any axis
+FAR = 1e12  # drawn for an infinite bound: beyond any axis
 
 
 def word_boxes(
     words: Sequence[str], relevance: Mapping[str, NDArray[np.float64]], title: str
 ) -> tuple[Figure, pd.DataFrame]:
-    """Draw the distribution over seeds of each word's relevance, a panel a model type (paper 2, Figure 1).
+    """Draw the distribution over seeds of each word's relevance, one panel per type (paper 2, Figure 1).
 
     Parameters
     ----------
@@ -28,11 +28,13 @@ def word_boxes(
     relevance : mapping of str to ndarray
         For each type (seeds, words), in equal shares.
     title : str
+        Label of the axis of the words.
 
     Returns
     -------
-    Figure, DataFrame
-        And its quartiles, a row a word and type.
+    Figure
+    DataFrame
+        The quartiles, one row per type and word.
     """
     figure, panels = plt.subplots(
         len(relevance), 1, sharex=True, sharey=True, figsize=(max(7, 0.28 * len(words)), 1.6 * len(relevance))
@@ -63,12 +65,13 @@ def stability_intervals(measured: Mapping[str, Mapping[str, Measured]]) -> tuple
     Parameters
     ----------
     measured : mapping of str to mapping of str to Measured
-        For each row of panels (a text, or all of them) what `lib.paper2.model_types.measure` gave.
+        For each row of panels (a text, or all texts), from `lib.paper2.model_types.Bootstrap.measure`.
 
     Returns
     -------
-    Figure, DataFrame
-        And its numbers, the plug-in values (crosses in the figure) beside the unbiased ones (marks).
+    Figure
+    DataFrame
+        Its numbers: the unbiased values (marks) and the plug-in ones (crosses).
     """
     types = list(next(iter(measured.values())))
     trainings = list(dict.fromkeys(name.split()[0] for name in types))
@@ -82,7 +85,7 @@ def stability_intervals(measured: Mapping[str, Mapping[str, Measured]]) -> tuple
             for place, (name, interval) in enumerate(intervals.items()):
                 plug_in = float(getattr(by_type[name].plug_in, quantity))
                 colour, _, marker = LINES[trainings.index(name.split()[0])]
-                axes.vlines(place, interval.low, min(interval.high, ENDLESS), color=colour)
+                axes.vlines(place, interval.low, min(interval.high, FAR), color=colour)
                 axes.plot(place, interval.estimate, marker, color=colour, markerfacecolor="white")
                 axes.plot(place, plug_in, "x", color="black", markersize=5)
                 rows.append((row_name, name, label, interval.estimate, interval.low, interval.high, plug_in))
@@ -103,7 +106,7 @@ def curve(points: pd.DataFrame) -> Figure:
     Parameters
     ----------
     points : DataFrame
-        As `lib.paper2.tables.curve_table` returns it.
+        From `lib.paper2.tables.curve_table`.
     """
     figure, panels = plt.subplots(2, 1, sharex=True, figsize=(9, 8))
     names = {"noise": "noise (in equal shares, squared)", "snr": "SNR"}
@@ -116,10 +119,10 @@ def curve(points: pd.DataFrame) -> Figure:
             line = {"color": colour, "marker": marker, "linestyle": dash, "linewidth": 0.8}
             axes.plot(places, rows[quantity], label=family, **line)
             axes.vlines(
-                places, rows[intervals[1]], rows[intervals[2]].clip(upper=ENDLESS), color=colour, linewidth=1
+                places, rows[intervals[1]], rows[intervals[2]].clip(upper=FAR), color=colour, linewidth=1
             )
             falling = rows[quantity].iloc[-1] < rows[quantity].iloc[0]
-            # the paper's types are named above, the others below: few names overlap
+            # Names of the paper's types stand above, the others below: few of them overlap.
             beside = _beside(above=number < 2, falling=falling)
             for point, place, value in zip(rows["point"], places, rows[quantity], strict=True):
                 axes.annotate(_short(point), (place, value), fontsize=8, color=colour, **beside)
@@ -132,7 +135,7 @@ def curve(points: pd.DataFrame) -> Figure:
 
 
 def _beside(*, above: bool, falling: bool) -> dict[str, Any]:
-    """Say where a point's name goes: above, or below on the side where its family's line does not run."""
+    """Return where a point's name goes: above, or below on the side without its family's line."""
     if above:
         place = {"xytext": (1, 5), "rotation": 55, "ha": "left", "va": "bottom"}
     elif falling:
@@ -143,7 +146,7 @@ def _beside(*, above: bool, falling: bool) -> dict[str, Any]:
 
 
 def _apart(surfaces: pd.Series, least: float = 1.15) -> list[float]:
-    """Move rising surfaces, (points,), to the right where marks closer than a factor would hide others."""
+    """Move sorted surfaces (points,) to the right until each is a factor away from the one before."""
     places = [surfaces.iloc[0]]
     for surface in surfaces.iloc[1:]:
         places.append(max(surface, least * places[-1]))
@@ -156,14 +159,14 @@ def snr_curves(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        As `lib.paper2.tables.snr_by_seeds` returns it.
+        From `lib.paper2.tables.snr_by_seeds`.
     """
     figure, axes = plt.subplots()
     for ((name, estimate), part), (colour, dash, marker) in zip(
         table.groupby(["type", "estimate"]), LINES, strict=False
     ):
-        line = {"color": colour, "linestyle": dash, "marker": marker, "label": f"{name}, {estimate}"}
-        axes.plot(part["seeds"], part["SNR"], **line)
+        label = f"{name}, {estimate}"
+        axes.plot(part["seeds"], part["SNR"], color=colour, linestyle=dash, marker=marker, label=label)
         axes.fill_between(part["seeds"], part["low"], part["high"], color=colour, alpha=0.12)
     axes.set_xscale("log")
     axes.set_xticks(sorted(set(table["seeds"])), sorted(set(table["seeds"])), minor=False)
@@ -176,9 +179,9 @@ def snr_curves(table: pd.DataFrame) -> Figure:
 
 
 def _scale(axes: Axes, intervals: NDArray[np.float64]) -> None:
-    """Fit the vertical axis to (marks, 3) estimates and their bounds; logarithmic where it can be.
+    """Fit the vertical axis to (marks, 3) estimates and bounds; logarithmic if all estimates are positive.
 
-    Types may differ a hundredfold. A bound may be infinite, and one at or below 0 is off a logarithmic axis.
+    Types may differ a hundredfold. A bound may be infinite, or not positive, which a logarithm excludes.
     """
     estimates, finite = intervals[:, 0], intervals[np.isfinite(intervals)]
     if estimates.min() > 0:
@@ -190,7 +193,7 @@ def _scale(axes: Axes, intervals: NDArray[np.float64]) -> None:
 
 
 def _short(point: str) -> str:
-    """Name a point within its family: the format of a type, the number of a layer or rank."""
+    """Name a point within its family: a type's format, a number of layers or a rank."""
     for kind, symbol in {"above:": "k = ", "lora:": "r = "}.items():
         if point.startswith(kind):
             return point.replace(kind, symbol)

@@ -1,7 +1,7 @@
 """The model types of paper 2, fine-tuned or frozen, plain or quantised, and how they compare.
 
-All types explain the same texts, and a type and its quantised versions have the same seeds: texts, and within
-a training seeds, are drawn together whenever types are compared.
+All types explain the same texts, and a type and its quantised versions have the same seeds. Comparisons are
+therefore paired: all types share the resampled texts, and the types of one training the resampled seeds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from lib.attribution import LRP
-from lib.intervals import Interval, bootstrap_interval
-from lib.runs.records import Record
+from lib.intervals import Interval, bootstrap_interval, paired_difference
+from lib.quantization import PLAIN
+from lib.runs import Record
 from lib.seeding import derive
 from lib.stability import (
     Stability,
@@ -28,23 +29,34 @@ from lib.stability import (
 from lib.words import normalise
 
 Floats = NDArray[np.float64]
-Scale = Callable[[Floats, Sequence[int]], Floats]
+Scale = Callable[[Floats, ArrayLike], Floats]
+
+FINE_TUNED, FROZEN = "fine-tuned", "frozen"
+TRAININGS = (FINE_TUNED, FROZEN)
+"""The trainings of the paper's types; those between are named as in `lib.quantization.choose_trained`."""
+
+
+def type_name(training: str, quantization: str) -> str:
+    """Name a model type as the paper's Table 1 does: ``frozen`` or ``frozen nf4``, for example."""
+    return training if quantization == PLAIN else f"{training} {quantization}"
 
 
 @dataclass(frozen=True)
 class ModelType:
-    """The models of one type, a row a seed.
+    """The models of one type, one row per seed.
 
     Attributes
     ----------
     name : str
+        As in the paper's Table 1, or the point of the curve.
     training : str
-        What was trained: types of the same training are the same models, quantised or not.
+        What was trained: types of the same training are the same models, plain or quantised.
     surface : int
         Fine-tuning surface in bits.
     predicted : ndarray of int, (seeds, test texts)
+        Predicted classes.
     relevance : dict of ndarray, (seeds, words)
-        For each method, of all words of the explained texts in a row.
+        For each method, of all words of the explained texts, concatenated.
     """
 
     name: str
@@ -53,14 +65,18 @@ class ModelType:
     predicted: NDArray[np.uint8]
     relevance: Mapping[str, Floats]
 
-    def keep(self, seeds: Sequence[int]) -> "ModelType":
-        """Return the type with some of its models, by their row."""
-        relevance = {method: values[seeds] for method, values in self.relevance.items()}
-        return replace(self, predicted=self.predicted[seeds], relevance=relevance)
+    def keep(self, rows: Sequence[int] | NDArray[np.intp]) -> "ModelType":
+        """Return the type with only the models in these rows."""
+        relevance = {method: values[rows] for method, values in self.relevance.items()}
+        return replace(self, predicted=self.predicted[rows], relevance=relevance)
 
-    def accuracy(self, labels: Sequence[int]) -> Floats:
-        """Return each model's share of test texts classified rightly: (seeds,)."""
-        return (self.predicted == np.asarray(labels)).mean(axis=1)
+    def correct(self, labels: ArrayLike) -> NDArray[np.bool_]:
+        """Return whether each model classifies each test text correctly: (seeds, test texts)."""
+        return self.predicted == np.asarray(labels)
+
+    def accuracy(self, labels: ArrayLike) -> Floats:
+        """Return each model's share of test texts classified correctly: (seeds,)."""
+        return self.correct(labels).mean(axis=1)
 
 
 def model_type(
@@ -72,7 +88,15 @@ def model_type(
     surface: int,
     methods: Sequence[str] = (LRP,),
 ) -> ModelType:
-    """Collect a type from the records of `lib.paper2.runs`'s runs, one a seed."""
+    """Collect a type from finished records of `lib.paper2.runs`, one per seed.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two records: one model has no noise.
+    """
+    if len(records) < 2:
+        raise ValueError(f"model type {name!r}: {len(records)} finished runs; at least 2 are required")
     relevance = {
         method: np.stack([record[f"{quantization}/{method}"] for record in records]).astype(float)
         for method in methods
@@ -81,20 +105,38 @@ def model_type(
     return ModelType(name, training, surface, predicted, relevance)
 
 
-def shares(relevance: Floats, lengths: Sequence[int]) -> Floats:
+def accuracy_loss(one: ModelType, other: ModelType, labels: ArrayLike, *, seed: int) -> Interval:
+    """Return by how much ``one`` is more accurate than ``other``, with its 95 % bootstrap interval.
+
+    Parameters
+    ----------
+    one, other : ModelType
+    labels : array_like of int, (test texts,)
+    seed : int
+        Of the resampling.
+    """
+    return paired_difference(one.correct(labels), other.correct(labels), confidence=0.95, seed=seed)
+
+
+def mostly_correct(types: Sequence[ModelType], labels: ArrayLike) -> NDArray[np.bool_]:
+    """Return whether most models of these types together classify each test text correctly: (test texts,)."""
+    return np.concatenate([kind.correct(labels) for kind in types]).mean(axis=0) > 0.5
+
+
+def shares(relevance: Floats, lengths: ArrayLike) -> Floats:
     """Bring every text's relevances to paper 1's scale, in units of an equal share: (seeds, words).
 
-    A text's words then have 1 in the mean, and long texts count as short ones do. The sign, which says what
-    class was predicted, is left out.
+    Each text's words then have mean 1, so long and short texts count alike. The sign, which only gives the
+    predicted class, is dropped.
     """
     texts = split_texts(relevance, lengths)
     return np.concatenate([normalise(text, 0) * text.shape[1] for text in texts], axis=1)
 
 
-def unit_scale(relevance: Floats, lengths: Sequence[int]) -> Floats:
-    """Leave relevances as the method gave them, but for one factor a type: their mean magnitude is 1.
+def unit_scale(relevance: Floats, lengths: ArrayLike) -> Floats:
+    """Leave relevances as the method gave them, except for one factor per type: their mean magnitude is 1.
 
-    The other side of `shares`: nothing is done to a text.
+    The alternative to `shares`: texts are not normalised.
     """
     return relevance / np.abs(relevance).mean()
 
@@ -106,13 +148,13 @@ class Measured:
     Attributes
     ----------
     estimate : Stability
-        Of numbers, without bias.
+        Of numbers, unbiased.
     plug_in : Stability
         Of numbers, by the paper's definition.
     resamples : Stability
         Of arrays (resamples,).
     drawn : int
-        The smaller of the numbers of seeds and texts that were resampled.
+        The number of seeds or of texts that were resampled, whichever is smaller.
     """
 
     estimate: Stability
@@ -134,11 +176,11 @@ class Measured:
         return bootstrap_interval(estimate, self._resampled_ratio(other, quantity), level, n=drawn)
 
     def equivalent(self, other: "Measured", quantity: str, margin: float) -> bool:
-        """Say whether a quantity is the same as that of ``other`` within a factor, by two one-sided tests."""
+        """Return whether a quantity equals that of ``other`` within a factor, by two one-sided tests."""
         return equivalent(self._resampled_ratio(other, quantity), margin, n=min(self.drawn, other.drawn))
 
     def likeness(self, other: "Measured", quantity: str, margin: float) -> str:
-        """Say what is known of a quantity beside that of ``other``: same, lower, higher or open."""
+        """Return how a quantity compares with that of ``other``: same, lower, higher or open."""
         if self.equivalent(other, quantity, margin):
             return "same"
         ratio = self.ratio(other, quantity)
@@ -151,65 +193,77 @@ class Measured:
 
 
 def _ratio(one: ArrayLike, other: ArrayLike) -> Floats:
-    """Divide what cannot be negative, as the true signal cannot, though its unbiased estimate may be."""
+    """Divide, negative values set to 0: the true signal is not negative, but its unbiased estimate may be."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.divide(np.maximum(one, 0), np.maximum(other, 0))
 
 
-def measure(
-    types: Sequence[ModelType],
-    lengths: Sequence[int],
-    *,
-    resamples: int,
-    seed: int,
-    scale: Scale = shares,
-    method: str = LRP,
-    texts: NDArray[np.intp] | None = None,
-) -> dict[str, Measured]:
-    """Measure every type over all texts, with a bootstrap over seeds and texts jointly.
+@dataclass(frozen=True)
+class Bootstrap:
+    """How types are measured: over these texts, with a bootstrap over seeds and texts jointly.
 
-    Parameters
+    Attributes
     ----------
-    types : sequence of ModelType
-    lengths : sequence of int
-        (texts,): words of each explained text.
+    lengths : sequence of int, (texts,)
+        Words of each explained text.
     resamples : int
+        Number of resamples.
     seed : int
         Of the resampling.
-    scale : callable
-        `shares` or `unit_scale`.
-    method : str
-        Which relevance.
-    texts : ndarray, optional
-        Indices of the texts to use, by default all. Of a single text only the seeds are resampled. Relevance
-        may end where the last of them ends.
-
-    Returns
-    -------
-    dict
-        By the type's name. Row i of the resamples has the same texts in every type, and the same seeds in
-        types of one training, so that ratios are paired.
     """
-    lengths = np.asarray(lengths)
-    chosen = np.arange(len(lengths)) if texts is None else np.unique(texts)
-    words = np.flatnonzero(np.repeat(np.isin(np.arange(len(lengths)), chosen), lengths))
-    text_counts = resample(len(chosen), resamples, np.random.default_rng(derive(seed, "texts")))
-    measured = {}
-    for kind in types:
-        relevance = scale(kind.relevance[method][:, words], lengths[chosen])
-        seeds = len(relevance)
-        seed_counts = resample(seeds, resamples, np.random.default_rng(derive(seed, kind.training)))
-        measured[kind.name] = Measured(
-            over_texts(signal_noise(relevance, lengths[chosen], estimate="unbiased")),
-            over_texts(signal_noise(relevance, lengths[chosen])),
-            over_texts(bootstrap_signal_noise(relevance, seed_counts, lengths[chosen]), text_counts),
-            min(seeds, len(chosen)) if len(chosen) > 1 else seeds,
-        )
-    return measured
+
+    lengths: Sequence[int]
+    resamples: int
+    seed: int
+
+    def measure(
+        self,
+        types: Mapping[str, ModelType],
+        *,
+        scale: Scale = shares,
+        method: str = LRP,
+        texts: Sequence[int] | NDArray[np.intp] | None = None,
+    ) -> dict[str, Measured]:
+        """Measure signal, noise and SNR of every type over all texts.
+
+        Parameters
+        ----------
+        types : mapping of str to ModelType
+        scale : callable
+            `shares` or `unit_scale`.
+        method : str
+            Which relevance.
+        texts : sequence of int, optional
+            Indices of the texts to use; all by default. With a single text, only the seeds are resampled. The
+            relevance may stop after the last of them.
+
+        Returns
+        -------
+        dict
+            By the names of ``types``. Row i of the resamples has the same texts in every type, and the same
+            seeds in types of one training, so ratios are paired.
+        """
+        lengths = np.asarray(self.lengths)
+        chosen = np.arange(len(lengths)) if texts is None else np.unique(texts)
+        words = np.flatnonzero(np.repeat(np.isin(np.arange(len(lengths)), chosen), lengths))
+        text_counts = resample(len(chosen), self.resamples, np.random.default_rng(derive(self.seed, "texts")))
+        measured = {}
+        for name, kind in types.items():
+            relevance = scale(kind.relevance[method][:, words], lengths[chosen])
+            seeds = len(relevance)
+            rng = np.random.default_rng(derive(self.seed, kind.training))
+            seed_counts = resample(seeds, self.resamples, rng)
+            measured[name] = Measured(
+                over_texts(signal_noise(relevance, lengths[chosen], estimate="unbiased")),
+                over_texts(signal_noise(relevance, lengths[chosen])),
+                over_texts(bootstrap_signal_noise(relevance, seed_counts, lengths[chosen]), text_counts),
+                min(seeds, len(chosen)) if len(chosen) > 1 else seeds,
+            )
+        return measured
 
 
 def rank_correlation(measured: Mapping[str, Measured], types: Sequence[ModelType], quantity: str) -> Interval:
-    """Return Kendall's tau-b of surface and a quantity over types, with its 95 % bootstrap interval."""
+    """Return Kendall's tau-b between surface and a quantity over types, with its 95 % bootstrap interval."""
     surfaces = np.array([kind.surface for kind in types])
     estimates = np.array([getattr(measured[kind.name].estimate, quantity) for kind in types])
     resamples = np.stack([getattr(measured[kind.name].resamples, quantity) for kind in types], axis=1)
@@ -219,7 +273,7 @@ def rank_correlation(measured: Mapping[str, Measured], types: Sequence[ModelType
 
 
 def _kendall_taus(x: NDArray[np.number], rows: Floats) -> Floats:
-    """Return tau-b of ``x`` (points,) and each of ``rows`` (resamples, points), as scipy does of one."""
+    """Return tau-b between ``x`` (points,) and each of ``rows`` (resamples, points), as scipy for one."""
     one, other = np.triu_indices(len(x), k=1)
     rows = stats.rankdata(rows, axis=1)  # two infinite SNRs are a tie
     signs, row_signs = np.sign(x[one] - x[other]), np.sign(rows[:, one] - rows[:, other])
@@ -227,7 +281,19 @@ def _kendall_taus(x: NDArray[np.number], rows: Floats) -> Floats:
 
 
 def equivalent_share(accuracies: Floats, n: int, *, seed: int, resamples: int = 1_000) -> Interval:
-    """Return the share of models that are equivalent by the authors' z, with a bootstrap over the seeds."""
+    """Return the share of models that are equivalent by the authors' z, with a bootstrap over the seeds.
+
+    Parameters
+    ----------
+    accuracies : ndarray, (seeds,)
+        Accuracies as fractions.
+    n : int
+        Number of test texts.
+    seed : int
+        Of the resampling.
+    resamples : int
+        Number of resamples.
+    """
     rng = np.random.default_rng(seed)
     seeds = len(accuracies)
     drawn = rng.choice(accuracies, (resamples, seeds))

@@ -1,219 +1,318 @@
-"""Runs of paper 2: train a part of a classifier under one seed, then quantise and explain it.
+"""Runs of paper 2: train a classifier, or part of it, under one seed, then quantise it and explain it."""
 
-A run is a function of its settings, for `lib.runs.sweep`.
-"""
-
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from peft import PeftModel
 from transformers import PreTrainedModel
 
+from lib.attribution import LRP, METHODS
+from lib.corpus import Corpus
 from lib.ensembles import fine_tune_together
-from lib.explanations import Corpus, explain
+from lib.explanations import explain
 from lib.finetuning import Training, encode, fine_tune
 from lib.frozen import Heads, train_heads
 from lib.models import load_classifier, load_tokenizer
-from lib.quantization import choose_trained
-from lib.runs.records import Record
-from lib.seeding import set_deterministic
+from lib.quantization import FORMATS, PLAIN, choose_trained
+from lib.recipes import TrainingRecipe
+from lib.runs import Record, Run
+from lib.seeding import fingerprint
+
+HEADS_PER_RUN = 50  # a sweep that is killed loses at most this many heads
+
+_TRAINED = re.compile(r"all|head|biases|above:[0-9]+|lora:[1-9][0-9]*")
 
 
-def side_by_side(seeds: Sequence[int], size: int) -> list[list[int]]:
-    """Return seeds in groups of ``size`` that train together; the last may be smaller."""
-    return [list(seeds[start : start + size]) for start in range(0, len(seeds), size)]
+@dataclass(frozen=True, kw_only=True)
+class FineTune(Run):
+    """Fine-tune one seed's classifier, or part of it, then test and explain it, plain and quantised.
 
-
-def fine_tuned(
-    *,
-    seed: int,
-    trained: str,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    together: bool,
-    deterministic: bool,
-    quantizations: Sequence[str],
-    methods: Mapping[str, int],
-    corpus: Corpus,
-    groups: Sequence[Sequence[int]] = (),
-) -> dict[str, Any]:
-    """Fine-tune one seed's classifier, or a part of it, and explain it.
-
-    Parameters
+    Attributes
     ----------
     seed : int
-        Rules the head's (and adapters') initial weights, the order of the texts and dropout.
+        Determines the initial weights of the head (and of adapters), the order of the texts and dropout.
     trained : str
-        See `lib.quantization.choose_trained`.
-    epochs, learning_rate, batch_size
-        As in `lib.finetuning.fine_tune`.
+        Which weights: see `lib.quantization.choose_trained`.
+    training : TrainingRecipe
+        Epochs, learning rate and batch size.
     together : bool
-        Train the seed's group side by side.
-    deterministic : bool
-        Only deterministic kernels.
-    quantizations, methods
-        See `lib.explanations.explain`.
-    corpus : Corpus
-    groups : sequence of sequences of int
-        Seeds that train side by side. Which they are does not decide a result, beyond rounding.
-
-    Returns
-    -------
-    dict
-        What `explain` returns; the mean ``loss`` of the last ten steps; and the fingerprints
-        ``initial_weights``, ``data_order`` and ``final_weights``.
+        Whether dropout is drawn as for seeds that train side by side (`lib.ensembles`), which gives other
+        results. Which seeds these are affects rounding only.
+    quantizations : tuple of str
+        ``plain`` and formats of `lib.quantization.quantize`.
+    methods : mapping of str to int
+        Explanations of `lib.attribution.METHODS`, LRP among them, and how many of the explained texts each
+        explains.
 
     Raises
     ------
-    FloatingPointError
-        If the loss stops being a number.
+    ValueError
+        If a field has a value that is not allowed.
     """
-    set_deterministic(deterministic)
-    group = next(tuple(group) for group in groups if seed in group) if together else (seed,)
-    training = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
-    model, record = _trained(seed, group, trained, training, corpus)
-    if not np.isfinite(record.losses).all():
-        raise FloatingPointError(f"seed {seed}: the training loss is not a number at some step")
-    plain = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-    return {
-        **explain(plain, quantizations, methods, corpus),
-        "loss": float(record.losses[-10:].mean()),
-        "initial_weights": record.initial_weights,
-        "data_order": record.data_order,
-        "final_weights": record.final_weights,
-    }
+
+    trained: str
+    training: TrainingRecipe
+    together: bool
+    quantizations: tuple[str, ...]
+    methods: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        if not _TRAINED.fullmatch(self.trained):
+            raise ValueError(f"trained = {self.trained!r}: allowed are all, head, biases, above:K and lora:R")
+        _check_explanations(self.quantizations, self.methods)
+
+    def carry_out(self, *, corpus: Corpus) -> dict[str, Any]:
+        """Train and explain this seed's classifier.
+
+        Parameters
+        ----------
+        corpus : Corpus
+            Training and test texts.
+
+        Returns
+        -------
+        dict
+            The result of `lib.explanations.explain`; the mean ``loss`` of the last ten steps in nats; the
+            fingerprints ``initial_weights``, ``data_order`` and ``final_weights``; and ``fallback``, why a
+            seed was trained alone after all (`lib.finetuning.Training`). Only a ``loss`` of NaN if training
+            side by side diverged.
+
+        Raises
+        ------
+        FloatingPointError
+            If training alone diverged.
+        """
+        if self.together:
+            return self.carry_out_together([self], corpus=corpus)[0]
+        model = self._initial_model(corpus)
+        training = fine_tune(
+            model,
+            load_tokenizer(corpus.model),
+            corpus.train_texts,
+            corpus.train_labels,
+            seed=self.seed,
+            max_length=corpus.max_length,
+            **asdict(self.training),
+        )
+        return self._result(model, training, corpus)
+
+    @classmethod
+    def carry_out_together(cls, runs: Sequence[Self], *, corpus: Corpus) -> list[dict[str, Any]]:
+        """Train the classifiers of several seeds side by side, and explain each.
+
+        Parameters
+        ----------
+        runs : sequence of FineTune
+            They differ only in their seeds.
+        corpus : Corpus
+            Training and test texts.
+
+        Returns
+        -------
+        list of dict
+            For each run what `carry_out` returns.
+        """
+        models = [run._initial_model(corpus) for run in runs]
+        trainings = fine_tune_together(
+            models,
+            load_tokenizer(corpus.model),
+            corpus.train_texts,
+            corpus.train_labels,
+            seeds=[run.seed for run in runs],
+            max_length=corpus.max_length,
+            **asdict(runs[0].training),
+        )
+        return [
+            run._result(model, training, corpus)
+            for run, model, training in zip(runs, models, trainings, strict=True)
+        ]
+
+    def _initial_model(self, corpus: Corpus) -> PreTrainedModel:
+        # Loading sets the seed, which determines the head and, drawn right after it, the adapters.
+        model = load_classifier(corpus.model, seed=self.seed, device=corpus.device)
+        return choose_trained(model, self.trained)
+
+    def _result(self, model: PreTrainedModel, training: Training, corpus: Corpus) -> dict[str, Any]:
+        if not np.isfinite(training.losses).all():
+            return {"loss": float("nan")}
+        plain = model.merge_and_unload() if isinstance(model, PeftModel) else model
+        return {
+            **explain(plain, self.quantizations, self.methods, corpus),
+            "loss": float(training.losses[-10:].mean()),
+            "initial_weights": training.initial_weights,
+            "data_order": training.data_order,
+            "final_weights": training.final_weights,
+            "fallback": training.fallback,
+        }
 
 
-def frozen_heads(
-    *,
-    seed: int,
-    seeds: Sequence[int],
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    corpus: Corpus,
-) -> dict[str, Any]:
-    """Embed the training texts once and train the heads of ``seeds`` together.
+@dataclass(frozen=True, kw_only=True)
+class FrozenHeads(Run):
+    """Embed the training texts once with the frozen encoder and train the heads of several seeds on them.
 
-    Parameters
+    Attributes
     ----------
     seed : int
-        The first of ``seeds``; the run goes by its name.
-    seeds : sequence of int
-    epochs, learning_rate, batch_size
-        As in `lib.frozen.train_heads`.
-    corpus : Corpus
-
-    Returns
-    -------
-    dict
-        The arrays of `lib.frozen.Heads`, (seeds, ...).
-    """
-    model = load_classifier(corpus.model, seed=seed, device=corpus.device)
-    tokenizer = load_tokenizer(corpus.model)
-    embeddings = encode(model, tokenizer, corpus.train_texts, max_length=corpus.max_length).embeddings
-    heads = train_heads(
-        torch.from_numpy(embeddings),
-        corpus.train_labels,
-        seeds,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        device=corpus.device,
-    )
-    return {name: value.numpy() for name, value in vars(heads).items()}
-
-
-def heads_by_seed(records: Sequence[Record]) -> dict[int, dict[str, NDArray]]:
-    """Return each seed's head from the records of `frozen_heads`.
+        The first of ``seeds``.
+    seeds : tuple of int
+        Of the heads.
+    head : TrainingRecipe
+        Epochs, learning rate and batch size.
 
     Raises
     ------
-    RuntimeError
-        If a run failed: without heads nothing can be explained.
+    ValueError
+        If ``seed`` is not the first of ``seeds``.
     """
-    heads = {}
-    for record in records:
-        if record.status != "done":
-            raise RuntimeError(f"heads of the seeds {record.settings['seeds']}: {record.reason}")
-        for index, seed in enumerate(record.settings["seeds"]):
-            heads[seed] = {name: values[index] for name, values in record.result.items()}
-    return heads
+
+    seeds: tuple[int, ...]
+    head: TrainingRecipe
+
+    def __post_init__(self) -> None:
+        if self.seeds[:1] != (self.seed,):
+            raise ValueError(f"seed = {self.seed}: the first of the seeds {self.seeds} is required")
+
+    @classmethod
+    def in_groups(cls, seeds: Sequence[int], head: TrainingRecipe) -> list[Self]:
+        """Return the runs that train the heads of all seeds, `HEADS_PER_RUN` at a time."""
+        starts = range(0, len(seeds), HEADS_PER_RUN)
+        groups = [tuple(seeds[start : start + HEADS_PER_RUN]) for start in starts]
+        return [cls(group[0], seeds=group, head=head) for group in groups]
+
+    def carry_out(self, *, corpus: Corpus) -> dict[str, Any]:
+        """Train the heads.
+
+        Returns
+        -------
+        dict
+            The arrays of `lib.frozen.Heads`, each (seeds, ...).
+        """
+        model = load_classifier(corpus.model, seed=self.seed, device=corpus.device)
+        tokenizer = load_tokenizer(corpus.model)
+        embeddings = encode(model, tokenizer, corpus.train_texts, max_length=corpus.max_length).embeddings
+        heads = train_heads(
+            torch.from_numpy(embeddings),
+            corpus.train_labels,
+            self.seeds,
+            device=corpus.device,
+            **asdict(self.head),
+        )
+        return {name: value.numpy() for name, value in vars(heads).items()}
 
 
-def frozen(
-    *,
-    seed: int,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    quantizations: Sequence[str],
-    methods: Mapping[str, int],
-    corpus: Corpus,
-    heads: Mapping[int, Mapping[str, NDArray]],
-) -> dict[str, Any]:
-    """Explain the frozen encoder under one seed's head.
+@dataclass(frozen=True, eq=False)
+class HeadsBySeed:
+    """Trained heads of the frozen encoder, as `ExplainFrozen` receives them.
 
-    Parameters
+    Attributes
+    ----------
+    training : mapping
+        JSON values: the recipe, and everything else that decided the heads except their seeds.
+    heads : mapping of int to mapping of str to ndarray
+        For each seed the arrays of `lib.frozen.Heads`, without the dimension of the seeds.
+    """
+
+    training: Mapping[str, Any]
+    heads: Mapping[int, Mapping[str, NDArray]]
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Self:
+        """Collect the heads from the records of one sweep of `FrozenHeads`.
+
+        Raises
+        ------
+        RuntimeError
+            If a run failed: without its head no seed can be explained.
+        """
+        heads = {}
+        for record in records:
+            seeds = record.settings["seeds"]
+            if record.status != "done":
+                raise RuntimeError(f"the heads of seeds {seeds} were not trained: {record.reason}")
+            for index, seed in enumerate(seeds):
+                heads[seed] = {name: values[index] for name, values in record.result.items()}
+        first = records[0]
+        return cls({"recipe": first.settings["head"], **first.provenance}, heads)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """How the heads were trained, but not which seeds they have.
+
+        A run uses only its own seed's head, which its seed and this training determine. If the other heads
+        counted, adding a seed would invalidate the records of all others.
+        """
+        return {"training": fingerprint(self.training)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainFrozen(Run):
+    """Test and explain the frozen encoder under one seed's head, plain and quantised.
+
+    Attributes
     ----------
     seed : int
-    epochs, learning_rate, batch_size
-        Those that ``heads`` were trained with: they tell this run from others.
+        Of the head.
     quantizations, methods
-        See `lib.explanations.explain`.
-    corpus : Corpus
-    heads : mapping
-        A seed's head, of all that `frozen_heads` returned.
+        As in `FineTune`.
 
-    Returns
-    -------
-    dict
-        What `explain` returns, and the ``loss`` of the last epoch.
+    Raises
+    ------
+    ValueError
+        If a field has a value that is not allowed.
     """
-    model = load_classifier(corpus.model, seed=seed, device=corpus.device)
-    head = Heads(**{name: torch.as_tensor(value)[None] for name, value in heads[seed].items()})
-    head.install(0, model)
-    if _embedded.get("corpus") is not corpus:
-        _embedded.update(corpus=corpus, embeddings={})
-    explained = explain(model, quantizations, methods, corpus, _embedded["embeddings"])
-    return {**explained, "loss": float(head.loss)}
+
+    quantizations: tuple[str, ...]
+    methods: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        _check_explanations(self.quantizations, self.methods)
+
+    def carry_out(self, *, corpus: Corpus, heads: HeadsBySeed) -> dict[str, Any]:
+        """Explain the encoder under this seed's head.
+
+        Parameters
+        ----------
+        corpus : Corpus
+            Training and test texts.
+        heads : HeadsBySeed
+            The heads of this and any other seeds.
+
+        Returns
+        -------
+        dict
+            The result of `lib.explanations.explain`, and the head's ``loss`` in its last epoch.
+        """
+        model = load_classifier(corpus.model, seed=self.seed, device=corpus.device)
+        arrays = heads.heads[self.seed]
+        head = Heads(**{name: torch.as_tensor(value)[None] for name, value in arrays.items()})
+        head.install(0, model)
+        explained = explain(model, self.quantizations, self.methods, corpus, _embeddings(corpus))
+        return {**explained, "loss": float(head.loss)}
 
 
-# What the frozen encoder makes of the test texts, for the runs of all seeds that a process carries out.
-_embedded: dict[str, Any] = {}
-# The models of the group trained last, for the runs of its other seeds, each of which takes its own out.
-_waiting: dict[str, Any] = {}
+@lru_cache(maxsize=1)
+def _embeddings(corpus: Corpus) -> dict[str, NDArray[np.float32]]:
+    """Return where `explain` keeps the frozen encoder's embeddings of the test texts, by quantisation.
+
+    All runs that a process carries out on one corpus share them: their models differ only in the head.
+    """
+    return {}
 
 
-def _trained(
-    seed: int, group: tuple[int, ...], trained: str, training: dict[str, Any], corpus: Corpus
-) -> tuple[PreTrainedModel, Training]:
-    """Return a seed's model, trained with its group unless it was trained with it just before."""
-    settings = (group, trained, training)
-    known = _waiting.get("settings") == settings and _waiting["corpus"] is corpus
-    if not known or seed not in _waiting["models"]:
-        _waiting.clear()  # frees the memory first
-        models = _train_group(group, trained, training, corpus)
-        _waiting.update(settings=settings, corpus=corpus, models=models)
-    return _waiting["models"].pop(seed)
-
-
-def _train_group(
-    group: tuple[int, ...], trained: str, training: dict[str, Any], corpus: Corpus
-) -> dict[int, tuple[PreTrainedModel, Training]]:
-    tokenizer = load_tokenizer(corpus.model)
-    # Loading sets the seed, which then rules the head and, straight after it, the adapters.
-    models = [
-        choose_trained(load_classifier(corpus.model, seed=seed, device=corpus.device), trained)
-        for seed in group
-    ]
-    data = (tokenizer, corpus.train_texts, corpus.train_labels)
-    training = {**training, "max_length": corpus.max_length}
-    if len(group) == 1:
-        trainings = [fine_tune(models[0], *data, seed=group[0], **training)]
-    else:
-        trainings = fine_tune_together(models, *data, seeds=group, **training)
-    return dict(zip(group, zip(models, trainings, strict=True), strict=True))
+def _check_explanations(quantizations: Sequence[str], methods: Mapping[str, int]) -> None:
+    for name in quantizations:
+        if name not in (PLAIN, *FORMATS):
+            raise ValueError(f"quantizations = {name!r}: allowed are {', '.join((PLAIN, *FORMATS))}")
+    if LRP not in methods:
+        raise ValueError(f"methods = {dict(methods)}: {LRP} is required")
+    for name, texts in methods.items():
+        if name not in METHODS or texts < 1:
+            raise ValueError(
+                f"methods = {name!r} for {texts} texts: allowed are {', '.join(METHODS)} for at least 1 text"
+            )

@@ -1,0 +1,229 @@
+"""Runs of paper 2: what is trained and returned, alone and side by side, and what decides a record."""
+
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import CamembertConfig, CamembertForSequenceClassification, PreTrainedTokenizerFast
+
+from lib.attribution import LRP
+from lib.corpus import Corpus
+from lib.explanations import explain
+from lib.models import load_classifier
+from lib.paper2.runs import HEADS_PER_RUN, ExplainFrozen, FineTune, FrozenHeads, HeadsBySeed
+from lib.quantization import PLAIN
+from lib.recipes import TrainingRecipe
+from lib.runs import sweep
+
+SHAPE = {
+    "vocab_size": 44,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 34,
+    "pad_token_id": 1,
+}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+HEAD = TrainingRecipe(epochs=3, learning_rate=1e-2, batch_size=4)
+ALONE = FineTune(
+    1,
+    trained="all",
+    training=TrainingRecipe(epochs=1, learning_rate=1e-2, batch_size=4),
+    together=False,
+    quantizations=(PLAIN, "fp4"),
+    methods={LRP: 6},
+)
+FROZEN = ExplainFrozen(5, quantizations=(PLAIN, "nf4"), methods={LRP: 6, "gradient-x-input": 2})
+
+
+def corpus_in(folder: Path, **settings: Any) -> Corpus:
+    """Write a tiny encoder whose tokenizer knows 40 words, and return texts whose first word decides."""
+    words = ["<s>", "<pad>", "</s>", "<unk>", *(f"w{number}" for number in range(40))]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))  # noqa: S106
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    torch.manual_seed(0)
+    CamembertForSequenceClassification(CamembertConfig(**SHAPE, **settings)).roberta.save_pretrained(folder)
+    rng = np.random.default_rng(0)
+    texts = [[int(word) for word in rng.integers(0, 40, rng.integers(4, 12))] for _ in range(60)]
+    labels = [text[0] % 2 for text in texts]
+    written = [" ".join(f"w{word}" for word in text) for text in texts]
+    return Corpus(
+        model=str(folder),
+        train_texts=written[:40],
+        train_labels=labels[:40],
+        test_texts=written[40:],
+        test_labels=labels[40:],
+        explained=list(range(6)),
+        max_length=32,
+        device="cpu",
+    )
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return corpus_in(tmp_path_factory.mktemp("encoder"), **NO_DROPOUT)
+
+
+@pytest.fixture(scope="module")
+def dropped(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """The same texts with an encoder that has dropout."""
+    return corpus_in(tmp_path_factory.mktemp("dropped"))
+
+
+def number_of_words(corpus: Corpus, texts: int) -> int:
+    return sum(len(corpus.test_texts[index].split()) for index in corpus.explained[:texts])
+
+
+def test_another_tokenizer_or_length_is_another_corpus(corpus: Corpus, tmp_path: Path) -> None:
+    copy = shutil.copytree(corpus.model, tmp_path / "encoder")
+    other = replace(corpus, model=str(copy))
+    assert other.fingerprints == corpus.fingerprints
+    pieces = (copy / "tokenizer.json").read_text().replace('"w3"', '"w03"')
+    (copy / "tokenizer.json").write_text(pieces)
+    assert other.fingerprints["model"] != corpus.fingerprints["model"]
+    assert replace(corpus, max_length=16).fingerprints != corpus.fingerprints
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trained": "above"}, "trained = 'above': allowed are all, head, biases, above:K and lora:R"),
+        ({"trained": "lora:0"}, "trained = 'lora:0'"),
+        ({"quantizations": ("plain", "int8")}, "quantizations = 'int8': allowed are plain, nf4, fp4, fp8"),
+        ({"methods": {"gradient-x-input": 2}}, "methods = .*: LRP is required"),
+        ({"methods": {LRP: 0}}, "methods = 'LRP' for 0 texts: allowed are LRP, .* for at least 1 text"),
+        ({"methods": {LRP: 2, "lime": 2}}, "methods = 'lime' for 2 texts"),
+    ],
+)
+def test_a_run_with_a_wrong_field_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(ALONE, **change)
+
+
+def test_a_run_of_heads_is_named_after_its_first_seed() -> None:
+    runs = FrozenHeads.in_groups(range(3, 3 + 2 * HEADS_PER_RUN + 1), HEAD)
+    assert [run.seed for run in runs] == [3, 3 + HEADS_PER_RUN, 3 + 2 * HEADS_PER_RUN]
+    assert [len(run.seeds) for run in runs] == [HEADS_PER_RUN, HEADS_PER_RUN, 1]
+    with pytest.raises(ValueError, match=r"seed = 4: the first of the seeds \(3, 4\) is required"):
+        FrozenHeads(4, seeds=(3, 4), head=HEAD)
+
+
+def test_a_run_returns_predictions_and_relevance_and_repeats_to_the_bit(corpus: Corpus) -> None:
+    result = ALONE.carry_out(corpus=corpus)
+    again = ALONE.carry_out(corpus=corpus)
+    other = replace(ALONE, seed=2).carry_out(corpus=corpus)
+    words = number_of_words(corpus, 6)
+    for quantization in ALONE.quantizations:
+        assert result[f"{quantization}/predicted"].shape == (20,)
+        assert result[f"{quantization}/{LRP}"].shape == (words,)
+    for name, value in result.items():
+        assert np.array_equal(value, again[name])
+    assert result["fallback"] == ""
+    assert result["final_weights"] != other["final_weights"]
+    assert result["data_order"] != other["data_order"]
+    assert not np.array_equal(result[f"plain/{LRP}"], result[f"fp4/{LRP}"])
+
+
+@pytest.mark.parametrize("trained", ["all", "lora:2"])
+def test_without_dropout_seeds_side_by_side_give_the_results_of_each_alone(
+    corpus: Corpus, trained: str
+) -> None:
+    runs = [replace(ALONE, seed=seed, trained=trained, together=True) for seed in (1, 2)]
+    results = FineTune.carry_out_together(runs, corpus=corpus)
+    for run, result in zip(runs, results, strict=True):
+        alone = replace(run, together=False).carry_out(corpus=corpus)
+        assert set(result) == set(alone)
+        assert result["initial_weights"] == alone["initial_weights"]
+        assert result["data_order"] == alone["data_order"]
+        np.testing.assert_allclose(result[f"plain/{LRP}"], alone[f"plain/{LRP}"], atol=1e-4)
+
+
+def test_dropout_depends_on_training_together_but_not_on_the_other_seeds(dropped: Corpus) -> None:
+    together = replace(ALONE, together=True)
+    pair = FineTune.carry_out_together([together, replace(together, seed=2)], corpus=dropped)
+    single = together.carry_out(corpus=dropped)
+    alone = ALONE.carry_out(corpus=dropped)
+    assert single["loss"] == pytest.approx(pair[0]["loss"], rel=1e-4)
+    assert alone["loss"] != pytest.approx(pair[0]["loss"], rel=1e-4)
+
+
+def test_training_that_diverges_is_a_failed_run(corpus: Corpus, tmp_path: Path) -> None:
+    diverging = replace(ALONE, training=TrainingRecipe(1, 1e30, 4))
+    runs = [replace(diverging, seed=seed, together=together) for seed in (1, 2) for together in (True, False)]
+    records = sweep(runs, {"corpus": corpus}, name="diverging", cache_dir=tmp_path, together=2)
+    for record in records:
+        assert record.status == "failed"
+        assert record.reason.startswith("NaN: loss" if record.run.together else "NaN: ")
+    assert math.isnan(records[0]["loss"])
+
+
+def test_a_group_that_is_trained_one_at_a_time_says_so(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> NoReturn:
+        raise torch.OutOfMemoryError("no memory left")
+
+    monkeypatch.setattr("lib.ensembles._Ensemble.train", full)
+    runs = [replace(ALONE, seed=seed, together=True) for seed in (1, 2)]
+    for result in FineTune.carry_out_together(runs, corpus=corpus):
+        assert "no memory left" in result["fallback"]
+
+
+def heads_of(corpus: Corpus, folder: Path, seeds: tuple[int, ...], head: TrainingRecipe) -> HeadsBySeed:
+    runs = FrozenHeads.in_groups(seeds, head)
+    return HeadsBySeed.of(sweep(runs, {"corpus": corpus}, name="heads", cache_dir=folder))
+
+
+def test_a_frozen_run_explains_the_encoder_under_the_head_of_its_seed(corpus: Corpus, tmp_path: Path) -> None:
+    heads = heads_of(corpus, tmp_path, (5, 6), HEAD)
+    results = {seed: replace(FROZEN, seed=seed).carry_out(corpus=corpus, heads=heads) for seed in (5, 6)}
+    model = load_classifier(corpus.model, seed=0)
+    for seed, result in results.items():
+        head = heads.heads[seed]
+        model.classifier.dense.weight.data = torch.from_numpy(head["dense_weight"])
+        model.classifier.dense.bias.data = torch.from_numpy(head["dense_bias"])
+        model.classifier.out_proj.weight.data = torch.from_numpy(head["out_weight"])
+        model.classifier.out_proj.bias.data = torch.from_numpy(head["out_bias"])
+        expected = explain(model, FROZEN.quantizations, FROZEN.methods, corpus)
+        assert set(result) == {*expected, "loss"}
+        for name, values in expected.items():  # the second seed reuses the embeddings of the first
+            np.testing.assert_allclose(result[name], values, rtol=1e-5, atol=1e-7, err_msg=name)
+        assert result["plain/gradient-x-input"].shape == (number_of_words(corpus, 2),)
+    assert not np.array_equal(results[5][f"plain/{LRP}"], results[6][f"plain/{LRP}"])
+
+
+def test_more_heads_leave_a_seed_s_record_valid_and_another_recipe_does_not(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    def explained(heads: HeadsBySeed) -> float:
+        inputs = {"corpus": corpus, "heads": heads}
+        (record,) = sweep([FROZEN], inputs, name="frozen", cache_dir=tmp_path)
+        return record.result["loss"]
+
+    def number_kept() -> int:
+        return len(list((tmp_path / "records" / "frozen").glob("*.safetensors")))
+
+    loss = explained(heads_of(corpus, tmp_path, (5,), HEAD))
+    assert explained(heads_of(corpus, tmp_path, (5, 6), HEAD)) == loss
+    assert number_kept() == 1
+    assert explained(heads_of(corpus, tmp_path, (5,), replace(HEAD, epochs=4))) != loss
+    assert number_kept() == 2
+
+
+def test_without_heads_nothing_is_explained(corpus: Corpus, tmp_path: Path) -> None:
+    broken = replace(corpus, train_labels=[7] * 40)
+    with pytest.raises(RuntimeError, match=r"the heads of seeds \[5, 6\] were not trained: "):
+        heads_of(broken, tmp_path, (5, 6), HEAD)
