@@ -71,6 +71,10 @@ class Claim(BaseModel):
         What is measured here, with its unit.
     region : Region
         Where that quantity must lie for the claim to hold.
+    why : str
+        Why the region is fair, and where its bounds come from.
+    requires : tuple of str
+        Conditions without which the claim cannot be tested; see `lib.study.Study.require`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,6 +85,8 @@ class Claim(BaseModel):
     published: str
     quantity: str
     region: Region
+    why: str
+    requires: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

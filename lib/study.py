@@ -42,6 +42,7 @@ class Study:
         self.claims = claims.load_claims(paper, margin=margin)
         self.published = claims.published(paper)
         self._ledger: dict[str, Verdict] = {}
+        self._conditions: dict[str, str] = {}
         self._refusal = ""
         figures.use_style()
         pd.set_option("display.max_colwidth", None)
@@ -89,6 +90,29 @@ class Study:
         self._refusal = refusal(records, self.settings.min_finished) or ""
         return rests_on(records)
 
+    def require(self, condition: str, holds: bool, otherwise: str) -> None:
+        """Say whether a condition holds that claims require; call it before such a claim is judged.
+
+        Parameters
+        ----------
+        condition : str
+            Its name, as in the claims' ``requires``.
+        holds : bool
+            Whether it holds at this scale.
+        otherwise : str
+            Why claims that require it cannot be tested where it does not hold.
+
+        Raises
+        ------
+        KeyError
+            For a condition that no claim of the paper requires.
+        """
+        required = {name for claim in self.claims.values() for name in claim.requires}
+        if condition not in required:
+            allowed = ", ".join(sorted(required))
+            raise KeyError(f"condition {condition!r} of paper {self.paper}; allowed: {allowed}")
+        self._conditions[condition] = "" if holds else otherwise
+
     def judge(self, name: str, measured: Interval | None, reason: str = "") -> Verdict:
         """Judge a claim by a measurement, and enter the verdict into the ledger.
 
@@ -106,14 +130,19 @@ class Study:
         KeyError
             For a claim that the paper does not make.
         ValueError
-            Without a measurement and a reason.
+            Without a measurement and a reason, or if a condition that the claim requires was not checked.
         """
         if name not in self.claims:
             raise KeyError(
                 f"claim {name!r}: paper {self.paper} makes no such claim; {', '.join(self.claims)}"
             )
-        measured = None if self._refusal else measured
-        self._ledger[name] = claims.judge(self.claims[name], measured, self._refusal or reason)
+        claim = self.claims[name]
+        unchecked = [condition for condition in claim.requires if condition not in self._conditions]
+        if unchecked:
+            raise ValueError(f"claim {name!r} requires {unchecked[0]!r}, which has not been checked yet")
+        unmet = [self._conditions[condition] for condition in claim.requires if self._conditions[condition]]
+        refused = "; ".join([self._refusal, *unmet] if self._refusal else unmet)
+        self._ledger[name] = claims.judge(claim, None if refused else measured, refused or reason)
         return self._ledger[name]
 
     def table(self, *names: str) -> Styler:
