@@ -87,7 +87,7 @@ class NotebookSettings(BaseModel):
             if isinstance(value, _PLAIN_TYPES) and not name.startswith("_") and name not in _KERNEL_NAMES
         }
         try:
-            settings = cls(**given)
+            settings = cls.model_validate(given)
         except ValidationError as error:
             lines = [cls._line(dict(problem)) for problem in error.errors(include_url=False)]
             raise SettingsError("\n".join(lines)) from None
@@ -258,7 +258,7 @@ class FinetunedVsFrozen(NotebookSettings):
     compared_texts: Count
     compared_seeds: Annotated[int, Field(ge=2)]
     min_appearances: Count
-    drawn_texts: Annotated[int, Field(ge=20)]
+    drawn_texts: Annotated[int, Field(ge=21)]  # trustworthiness needs more than 20
     further_texts: Annotated[int, Field(ge=0)]
     further_explained: Annotated[int, Field(ge=0)]
     chain_rounds: Count

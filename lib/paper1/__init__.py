@@ -1,1 +1,1 @@
-"""Paper 1: its runs, the models that they leave, and its figures."""
+"""Paper 1: its runs, the models that their records describe, and its figures."""

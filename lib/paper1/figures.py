@@ -1,4 +1,4 @@
-"""Paper 1's figures, each with the data that it was drawn from, and the word lists beside them."""
+"""Paper 1's figures, each with the data behind it, and its word lists."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -16,13 +16,13 @@ from lib.figures import COLOURS, LINES, MARKERS
 from lib.intervals import mean_interval
 
 Floats = NDArray[np.floating]
-ByModels = Mapping[tuple[str, str], Floats]  # something of each kind of model on each task
-LIST = 10  # words of a list, as in the paper
-NARROWEST = 0.05  # half the height of the conservation figure, lest rounding fill it
+ByModels = Mapping[tuple[str, str], Floats]  # values of each kind of model on each task
+LIST = 10  # words in a list, as in the paper
+NARROWEST = 0.05  # least half-height of the conservation figure: otherwise rounding errors could fill it
 
 
 class Texts(NamedTuple):
-    """What a map of texts shows: their places (texts, 2), classes and predictions (texts,), class names."""
+    """The texts in a map: positions (texts, 2), classes and predictions (texts,), and class names."""
 
     picture: Floats
     labels: NDArray[np.integer]
@@ -33,13 +33,14 @@ class Texts(NamedTuple):
 def accuracy_marks(
     test: ByModels, train: ByModels, bag_of_words: Mapping[str, float]
 ) -> tuple[Figure, pd.DataFrame]:
-    """Draw every model's accuracy on test and on training texts, a panel a task.
+    """Draw every model's accuracy on test texts and on training texts, one panel per task.
 
     Parameters
     ----------
     test, train : mapping of (kind, task) to array, (seeds,)
+        Accuracies as fractions.
     bag_of_words : mapping of str to float
-        For each task the line that a model which reads is to beat.
+        For each task the accuracy of a classifier that ignores word order.
     """
     rows = [
         (task, kind, model, split, value)
@@ -58,18 +59,18 @@ def accuracy_marks(
             axes.plot(places, points["accuracy"], marker, color=colour, fillstyle=fill, label=split)
         axes.axhline(baseline, color="black", linestyle=":", linewidth=1, label="bag of words, test")
         axes.set(title=task, xticks=range(len(kinds)), xticklabels=kinds, xlim=(-0.5, len(kinds) - 0.5))
-        axes.set(xlabel="model, a mark a seed", ylabel="accuracy")
+        axes.set(xlabel="model (one mark per seed)", ylabel="accuracy")
     panels[0].legend()
     return figure, data
 
 
 def conservation_lines(sums: Mapping[str, Floats]) -> tuple[Figure, pd.DataFrame]:
-    """Draw the relevance that each layer hands on: the median text, and nine texts in ten.
+    """Draw the total relevance after each layer: the median text, and the middle 90 % of texts.
 
     Parameters
     ----------
     sums : mapping of str to array, (texts, layers + 1)
-        For each kind of model ``total`` of `lib.lrp.walk.layer_conservation`.
+        For each kind of model ``total`` of `lib.lrp.layer_conservation`.
     """
     figure, axes = plt.subplots()
     reach = NARROWEST
@@ -80,7 +81,7 @@ def conservation_lines(sums: Mapping[str, Floats]) -> tuple[Figure, pd.DataFrame
         axes.fill_between(
             range(len(low)), low, high, color=colour, alpha=0.2, label=f"{kind}, 5 to 95 % of texts"
         )
-    axes.set(xlabel="layer (0: the encoder's input)", ylabel="sum of relevance handed on (1 = all)")
+    axes.set(xlabel="layer (0: the encoder's input)", ylabel="total relevance (1 = all)")
     axes.set(ylim=(1 - reach, 1 + reach), xticks=range(len(median)))
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.legend(fontsize=8, ncols=2)
@@ -89,12 +90,12 @@ def conservation_lines(sums: Mapping[str, Floats]) -> tuple[Figure, pd.DataFrame
 
 
 def two_lists(ranked: pd.DataFrame) -> pd.DataFrame:
-    """Set the words more important for the fine-tuned and for the frozen model side by side.
+    """Show side by side the words more important for the fine-tuned and for the frozen model.
 
     Parameters
     ----------
     ranked : DataFrame
-        Of `lib.paper1.compared.rank_words`; with fewer words than two lists, some stand in both.
+        From `lib.paper1.compared.rank_words`; with fewer than 20 words, some are in both lists.
     """
     ends = {"fine-tuned": ranked.head(LIST), "frozen": ranked.tail(LIST)[::-1]}
     columns = ["word", *(name for name in ("role", "count", "fine_tuned", "frozen") if name in ranked)]
@@ -107,28 +108,30 @@ def two_lists(ranked: pd.DataFrame) -> pd.DataFrame:
 
 
 def lists_of_rules(lists: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Set the lists that several rules of relevance give beside each other; the last row counts common words.
+    """Show side by side the word lists under several rules of relevance; the last row counts common words.
+
+    A word's role, if known, follows it in parentheses.
 
     Parameters
     ----------
     lists : mapping of str to DataFrame
-        For each rule what `lib.paper1.compared.rank_words` gives, a word's role in parentheses if known.
+        For each rule the ranking from `lib.paper1.compared.rank_words`.
     """
     columns = {}
     for kind, end in (("fine-tuned", slice(LIST)), ("frozen", slice(-1, -LIST - 1, -1))):
         chosen = {rule: ranked.iloc[end] for rule, ranked in lists.items()}
         common = set.intersection(*(set(rows.index) for rows in chosen.values()))
         for rule, rows in chosen.items():
-            words = (
-                [f"{word} ({role})" for word, role in rows["role"].items()] if "role" in rows else rows.index
-            )
+            words = list(rows.index)
+            if "role" in rows:
+                words = [f"{word} ({role})" for word, role in rows["role"].items()]
             columns[kind, rule] = pd.Series([*words, f"{len(common)} in common"])
     table = pd.DataFrame(columns)
     return table.set_axis([*map(str, range(1, len(table))), ""])
 
 
 def method_marks(scores: pd.DataFrame) -> Figure:
-    """Draw how well each method finds the true cues, a mark a model.
+    """Draw how well each method finds the true cues, one mark per model.
 
     Parameters
     ----------
@@ -141,29 +144,29 @@ def method_marks(scores: pd.DataFrame) -> Figure:
         axes.plot(points["roc_auc"], points["method"].map(names.index), marker, color=colour, label=kind)
     axes.axvline(0.5, color="black", linestyle=":", linewidth=1)
     axes.set(yticks=range(len(names)), yticklabels=names, ylabel="method")
-    axes.set(xlabel="ROC-AUC of relevance for the true cues, a mark a model")
+    axes.set(xlabel="ROC-AUC of relevance for the true cues (one mark per model)")
     axes.legend(title="model")
     return figure
 
 
 def faithfulness_lines(
-    found: Mapping[str, Mapping[str, Curves]], confidence: float
+    curves: Mapping[str, Mapping[str, Curves]], confidence: float
 ) -> tuple[Figure, pd.DataFrame]:
-    """Draw the mean deletion and insertion curves, the random order dashed with the interval of its mean.
+    """Draw the mean deletion and insertion curves; the random order is dashed, with the interval of its mean.
 
     Parameters
     ----------
-    found : mapping of str to mapping of str to Curves
-        For each kind of model, a column of panels, the curves of each method.
+    curves : mapping of str to mapping of str to Curves
+        For each kind of model, which is a column of panels, the curves of each method.
     confidence : float
-        Of the intervals over texts: drawn of the random order, in the data of every method.
+        Of the intervals over texts. They are drawn for the random order only; the data have all of them.
     """
-    figure, panels = plt.subplots(2, len(found), sharey="col", figsize=(7.5, 6.4))
+    figure, panels = plt.subplots(2, len(curves), sharey="col", figsize=(7.5, 6.4))
     rows = []
-    for column, (kind, curves) in zip(panels.T, found.items(), strict=True):
-        for axes, part, done in zip(column, ("deletion", "insertion"), ("hidden", "shown"), strict=True):
+    for column, (kind, by_method) in zip(panels.T, curves.items(), strict=True):
+        for axes, part, action in zip(column, ("deletion", "insertion"), ("hidden", "shown"), strict=True):
             styles = iter(LINES)
-            for name, curve in curves.items():
+            for name, curve in by_method.items():
                 means = [mean_interval(values, confidence) for values in getattr(curve, part).T]
                 points = pd.DataFrame(map(vars, means)).assign(share=curve.shares)
                 rows.append(points.assign(model=kind, curve=part, method=name))
@@ -175,7 +178,7 @@ def faithfulness_lines(
                     colour, _, marker = next(styles)
                     line = {"marker": marker, "markersize": 4, "linewidth": 1, "color": colour}
                     axes.plot(points["share"], points["estimate"], **line, label=name)
-            axes.set(title=f"{part}, {kind}", xlabel=f"share of the tokens {done}, most relevant first")
+            axes.set(title=f"{part}, {kind}", xlabel=f"share of the tokens {action}, most relevant first")
             axes.set_ylabel("probability of the predicted class")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), fontsize=8, ncols=4, loc="outside lower center")
     columns = ["model", "curve", "method", "share", "estimate", "low", "high"]
@@ -183,14 +186,14 @@ def faithfulness_lines(
 
 
 def text_maps(maps: Mapping[str, Texts], columns: int = 2) -> tuple[Figure, pd.DataFrame]:
-    """Draw texts in the plane as the paper colours them, by class and by right or wrong, a panel a map.
+    """Draw texts in the plane as in the paper, by class and by correct or wrong, one panel per map.
 
     Parameters
     ----------
     maps : mapping of str to Texts
-        By the panel's title, row by row; maps that stand below one another have the same classes.
+        By the panel's title, row by row; the maps in a column have the same classes.
     columns : int
-        Panels in a row.
+        Panels per row.
     """
     lines = -(-len(maps) // columns)
     figure, panels = plt.subplots(lines, columns, squeeze=False, figsize=(7, 3.3 * lines))
@@ -201,7 +204,7 @@ def text_maps(maps: Mapping[str, Texts], columns: int = 2) -> tuple[Figure, pd.D
         x, y = texts.picture.T
         shown = {"map": title, "x": x, "y": y, "label": texts.labels, "predicted": texts.predicted}
         data.append(pd.DataFrame(shown))
-    for axes in panels[-1]:  # a column of panels has the same classes
+    for axes in panels[-1]:  # the panels of a column have the same classes
         axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.08))
     return figure, pd.concat(data)
 
@@ -209,14 +212,14 @@ def text_maps(maps: Mapping[str, Texts], columns: int = 2) -> tuple[Figure, pd.D
 def variance_lines(
     curves: Mapping[tuple[str, str], Sequence[Floats]], share: float = 0.95
 ) -> tuple[Figure, pd.DataFrame]:
-    """Draw the variance that the first principal components explain, a panel a task, a line a model.
+    """Draw the variance that the first principal components explain, one panel per task, one line per model.
 
     Parameters
     ----------
     curves : mapping of (kind, task) to sequence of arrays, (models,) of (components,)
-        Of `lib.projection.explained_variance`.
+        From `lib.projection.explained_variance`.
     share : float
-        The line whose crossing counts.
+        Where the dotted line is drawn.
     """
     kinds, tasks = (list(dict.fromkeys(names)) for names in zip(*curves, strict=True))
     figure, panels = plt.subplots(1, len(tasks), sharey=True)
@@ -237,14 +240,14 @@ def variance_lines(
 
 
 def chain_lines(measured: pd.DataFrame, rounds: Sequence[str]) -> Figure:
-    """Draw each task's accuracy and components round by round: the mean of the chains, and each chain.
+    """Draw each task's accuracy and components round by round: the mean over chains, and each chain.
 
     Parameters
     ----------
     measured : DataFrame
-        Of `lib.paper1.compared.chain_table`.
+        From `lib.paper1.compared.chain_table`.
     rounds : sequence of str
-        Names of the rounds, that before the first included.
+        Names of the rounds, including "before the first".
     """
     figure, panels = plt.subplots(1, 2)
     _means_and_marks(panels[0], measured, "task", "round", "accuracy")
@@ -259,18 +262,18 @@ def chain_lines(measured: pd.DataFrame, rounds: Sequence[str]) -> Figure:
 
 
 def artifact_lines(measured: pd.DataFrame) -> Figure:
-    """Draw what the planted word does, and what relevance it gets, over the rate at which it was planted.
+    """Draw models' reliance on the artifact, and its share of relevance, over the rate of planting.
 
     Parameters
     ----------
     measured : DataFrame
-        Rows of `lib.paper1.artifacts.reliance`.
+        From `lib.paper1.compared.reliance_table`.
     """
     figure, panels = plt.subplots(1, 2)
     _means_and_marks(panels[0], measured, "model", "rate", "reliance")
     _means_and_marks(panels[1], measured, "model", "rate", "relevance")
     for axes in panels:
-        axes.set_xlabel("planted share of class 1's training texts")
+        axes.set_xlabel("share of class 1's training texts with the artifact")
     panels[0].set_ylabel("share of texts that change to class 1")
     panels[1].set_ylabel("the artifact's share of relevance")
     panels[0].legend()
@@ -278,25 +281,27 @@ def artifact_lines(measured: pd.DataFrame) -> Figure:
 
 
 def _means_and_marks(axes: Axes, data: pd.DataFrame, series: str, x: str, y: str) -> None:
-    """Draw each series as the line of its means, with an open mark for every row."""
+    """Draw each series as a line through its means, with one open mark per row."""
     for (name, points), (colour, dash, marker) in zip(data.groupby(series, sort=False), LINES, strict=False):
         axes.plot(points.groupby(x)[y].mean(), linestyle=dash, color=colour, label=name)
         axes.plot(points[x], points[y], marker, color=colour, fillstyle="none")
 
 
 def _classes(axes: Axes, texts: Texts) -> None:
-    """Draw texts by class (colour and shape) and prediction: a wrong one is open and larger."""
+    """Draw texts by class (colour and shape) and prediction: wrong ones are open and larger."""
     for label, (colour, marker) in enumerate(zip(COLOURS, (MARKERS[0], MARKERS[2]), strict=False)):
-        for right in (True, False):
-            chosen = (texts.labels == label) & ((texts.predicted == texts.labels) == right)
+        for correct in (True, False):
+            chosen = (texts.labels == label) & ((texts.predicted == texts.labels) == correct)
+            x, y = texts.picture[chosen].T
             axes.scatter(
-                *texts.picture[chosen].T,
-                s=12 if right else 30,
+                x,
+                y,
+                s=12 if correct else 30,
                 marker=marker,
-                facecolors=colour if right else "none",
+                facecolors=colour if correct else "none",
                 edgecolors=colour,
                 linewidths=0.8,
-                label=f"{texts.classes[label]}, {'right' if right else 'wrong'}",
+                label=f"{texts.classes[label]}, {'correct' if correct else 'wrong'}",
             )
     # The plane of t-SNE has no unit.
     axes.set(xticks=[], yticks=[], xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)")

@@ -1,9 +1,10 @@
-"""Runs of paper 1: fine-tuned and frozen models under given seeds, tested, explained and put to another task.
+"""Runs of paper 1: fine-tuned and frozen models, tested, explained, and transferred to the other task.
 
-A run is a function of its settings, for `lib.runs.sweep`. Tasks are told by name; `corpora` holds their texts.
+Beyond the paper: chains of fine-tunings, and models trained on texts with a planted artifact.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,230 +12,379 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lib.explanations import Corpus, flat_words, relevance, word_relevance
+from lib.attribution import METHODS
+from lib.corpus import Corpus, Planted
+from lib.explanations import flat_words, relevance, word_relevance
 from lib.faithfulness import curves
 from lib.finetuning import Encoded, Training, encode, fine_tune
 from lib.frozen import Heads, train_heads
 from lib.models import load_classifier, load_tokenizer
 from lib.projection import components_needed, explained_variance
+from lib.recipes import TrainingRecipe
+from lib.runs import Run
+from lib.words import normalise, texts_to_words, tokenize
 
 Result = dict[str, Any]
 
 
-class HeadTraining(NamedTuple):
-    """How the head of a frozen encoder is trained; the paper does so differently for each task."""
+@dataclass(frozen=True, kw_only=True)
+class FineTuned(Run):
+    """Fine-tune a classifier under one seed, test and explain it, and reuse its embeddings for another task.
 
-    epochs: int
-    learning_rate: float
-    batch_size: int
-
-
-def run(*, kind: str, **settings: Any) -> Result:
-    """Carry out `finetuned_run` or `frozen_run`, so that one sweep holds runs of both kinds.
-
-    Parameters
-    ----------
-    kind : str
-        ``fine-tuned`` or ``frozen``.
-    **settings
-        Those of that run.
-    """
-    return {"fine-tuned": finetuned_run, "frozen": frozen_run}[kind](**settings)
-
-
-def finetuned_run(
-    *,
-    seed: int,
-    task: str,
-    other: str,
-    training: Mapping[str, Any],
-    heads: Mapping[str, Sequence[Any]],
-    methods: Mapping[str, int],
-    hidden_texts: int,
-    keep_weights: bool,
-    corpora: Mapping[str, Corpus],
-) -> Result:
-    """Fine-tune under one seed, test and explain, and use the embeddings for the other task.
-
-    Parameters
+    Attributes
     ----------
     seed : int
-        Of the head's initial weights, the order of the texts and dropout.
-    task, other : str
-        What is fine-tuned on, and what its embeddings are then used for (paper 1, section 4).
-    training : mapping
-        ``epochs``, ``learning_rate``, ``batch_size`` and so on of `lib.finetuning.fine_tune`.
-    heads : mapping of str to (epochs, learning rate, batch size)
-        How a task's frozen head is trained.
+        Determines the head's initial weights, the order of the texts and dropout.
+    task : str
+        The task that is fine-tuned on.
+    other_task : str
+        The task that the fine-tuned embeddings are then used for, frozen (paper 1, section 4).
+    training : TrainingRecipe
+        Of the fine-tuning.
+    head : TrainingRecipe
+        Of the other task's head.
     methods : mapping of str to int
         Explanations of `lib.attribution.METHODS`, and how many of the explained texts each explains.
     hidden_texts : int
-        On how many of these texts words are hidden in the order of each method; see
+        Number of these texts whose words are hidden in the order of each explanation; see
         `lib.paper1.compared.curves_of`.
     keep_weights : bool
-        Whether the record holds the weights; see `lib.paper1.compared.rebuild`.
-    corpora : mapping of str to Corpus
-        The tasks' texts.
+        Whether the record keeps the weights; see `lib.paper1.compared.rebuild`.
 
-    Returns
-    -------
-    dict
-        ``train_accuracy``, ``predicted`` (test texts,), ``embeddings`` (test texts, dim), for each method
-        ``relevance/<method>`` (words of the explained texts,), and for the other task
-        ``cross_train_accuracy``, ``cross_predicted`` and ``cross_embeddings``.
+    Raises
+    ------
+    ValueError
+        If a field has a value that is not allowed.
     """
-    corpus, tokenizer = corpora[task], load_tokenizer(corpora[task].model)
-    model, done = tuned(corpus, tokenizer, seed=seed, training=training)
-    seen, test = _encode(model, tokenizer, corpus)
-    crossed = train_on_frozen(model, tokenizer, corpora[other], [seed], HeadTraining(*heads[other]))
-    return {
-        "train_accuracy": float(np.mean(seen.predicted == corpus.train_labels)),
-        "predicted": test.predicted.astype(np.uint8),
-        "embeddings": test.embeddings,
-        **_explain(model, tokenizer, corpus, test.predicted, methods, hidden_texts, seed),
-        "cross_train_accuracy": crossed.train_accuracy[0],
-        "cross_predicted": crossed.predicted[0],
-        "cross_embeddings": crossed.embeddings,
-        "losses": done.losses,
-        "initial_weights": done.initial_weights,
-        "data_order": done.data_order,
-        "final_weights": done.final_weights,
-        **(_weights(model) if keep_weights else {}),
-    }
+
+    task: str
+    other_task: str
+    training: TrainingRecipe
+    head: TrainingRecipe
+    methods: Mapping[str, int]
+    hidden_texts: int = 0
+    keep_weights: bool = False
+
+    def __post_init__(self) -> None:
+        if self.task == self.other_task:
+            raise ValueError(f"other_task = {self.other_task!r}: a task that differs from task is required")
+        _check_explanations(self.methods, self.hidden_texts)
+
+    def carry_out(self, *, corpora: Mapping[str, Corpus]) -> Result:
+        """Train, test and explain the classifier, and train a head on its embeddings of the other task.
+
+        Parameters
+        ----------
+        corpora : mapping of str to Corpus
+            By task.
+
+        Returns
+        -------
+        dict
+            ``train_accuracy``; ``predicted`` (test texts,); ``embeddings`` (test texts, dim); for each method
+            ``relevance/<method>`` (words of its texts,); for the other task ``cross_train_accuracy``,
+            ``cross_predicted`` and ``cross_embeddings``; ``losses`` (steps,) in nats; the fingerprints
+            ``initial_weights``, ``data_order`` and ``final_weights``; and, if requested, the curves and
+            ``weights/<parameter>``.
+
+        Raises
+        ------
+        FloatingPointError
+            If training diverged.
+        """
+        corpus = corpora[self.task]
+        tokenizer = load_tokenizer(corpus.model)
+        model, training = fine_tune_classifier(corpus, tokenizer, seed=self.seed, recipe=self.training)
+        train, test = _encode(model, tokenizer, corpus)
+        crossed = train_on_frozen(model, tokenizer, corpora[self.other_task], [self.seed], self.head)
+        explained = _explain(
+            model, tokenizer, corpus, test.predicted, self.methods, self.hidden_texts, self.seed
+        )
+        return {
+            "train_accuracy": float(np.mean(train.predicted == corpus.train_labels)),
+            "predicted": test.predicted.astype(np.uint8),
+            "embeddings": test.embeddings,
+            **explained,
+            "cross_train_accuracy": crossed.train_accuracy[0],
+            "cross_predicted": crossed.predicted[0],
+            "cross_embeddings": crossed.embeddings,
+            "losses": training.losses,
+            "initial_weights": training.initial_weights,
+            "data_order": training.data_order,
+            "final_weights": training.final_weights,
+            **(_weights(model) if self.keep_weights else {}),
+        }
 
 
-def frozen_run(
-    *,
-    seed: int,
-    seeds: Sequence[int],
-    task: str,
-    heads: Mapping[str, Sequence[Any]],
-    methods: Sequence[Mapping[str, int]],
-    hidden_texts: int,
-    corpora: Mapping[str, Corpus],
-) -> Result:
-    """Embed a task's texts once, train the heads of all seeds on them, test and explain each.
+@dataclass(frozen=True, kw_only=True)
+class Frozen(Run):
+    """Embed a task's texts once with the frozen encoder, train the heads of all seeds, test and explain each.
 
-    Parameters
+    Attributes
     ----------
     seed : int
         The first of ``seeds``.
-    seeds : sequence of int
+    seeds : tuple of int
         Of the heads.
-    methods : sequence of mappings of str to int
-        For each seed as in `finetuned_run`; a later seed has no method that an earlier one lacks.
-    task, heads, hidden_texts, corpora
-        As in `finetuned_run`; words are hidden for the first seed alone.
+    task : str
+        The task that the heads are trained on.
+    head : TrainingRecipe
+        Of each head.
+    methods : tuple of mappings of str to int, (seeds,)
+        As in `FineTuned`, for each seed. A later seed has no method that an earlier one lacks.
+    hidden_texts : int
+        As in `FineTuned`; only for the first seed.
 
-    Returns
-    -------
-    dict
-        ``train_accuracy`` (seeds,), ``predicted`` (seeds, test texts), ``embeddings`` (test texts, dim), for
-        each method ``relevance/<method>`` (seeds that have it, words of the explained texts), and the first
-        seed's weights and curves.
+    Raises
+    ------
+    ValueError
+        If a field has a value that is not allowed.
     """
-    corpus, tokenizer = corpora[task], load_tokenizer(corpora[task].model)
-    model = load_classifier(corpus.model, seed=seed, device=corpus.device)
-    trained = train_on_frozen(model, tokenizer, corpus, seeds, HeadTraining(*heads[task]))
-    explained = []
-    for row, chosen in enumerate(methods):
-        trained.heads.install(row, model)
-        hidden = hidden_texts if row == 0 else 0
-        explained.append(
-            _explain(model, tokenizer, corpus, trained.predicted[row], chosen, hidden, seeds[row])
-        )
-    names = [f"relevance/{method}" for method in methods[0]]
-    trained.heads.install(0, model)
-    return {
-        "train_accuracy": trained.train_accuracy,
-        "predicted": trained.predicted,
-        "embeddings": trained.embeddings,
-        **explained[0],
-        **{name: np.stack([one[name] for one in explained if name in one]) for name in names},
-        **_weights(model),
-    }
+
+    seeds: tuple[int, ...]
+    task: str
+    head: TrainingRecipe
+    methods: tuple[Mapping[str, int], ...]
+    hidden_texts: int = 0
+
+    def __post_init__(self) -> None:
+        _check_first(self.seed, self.seeds)
+        if len(self.methods) != len(self.seeds):
+            raise ValueError(f"methods of {len(self.methods)} seeds: {len(self.seeds)} are required")
+        for methods in self.methods:
+            _check_explanations(methods, self.hidden_texts)
+        for earlier, later in zip(self.methods, self.methods[1:], strict=False):
+            if not set(later) <= set(earlier):
+                raise ValueError(
+                    f"methods = {list(later)} after {list(earlier)}: a later seed may have no further method"
+                )
+
+    def carry_out(self, *, corpora: Mapping[str, Corpus]) -> Result:
+        """Train, test and explain the heads.
+
+        Parameters
+        ----------
+        corpora : mapping of str to Corpus
+            By task.
+
+        Returns
+        -------
+        dict
+            ``train_accuracy`` (seeds,); ``predicted`` (seeds, test texts); ``embeddings`` (test texts, dim);
+            for each method ``relevance/<method>`` (seeds that have it, words of its texts); and the first
+            seed's curves and ``weights/<parameter>``.
+        """
+        corpus = corpora[self.task]
+        tokenizer = load_tokenizer(corpus.model)
+        model = load_classifier(corpus.model, seed=self.seed, device=corpus.device)
+        trained = train_on_frozen(model, tokenizer, corpus, self.seeds, self.head)
+        explained = []  # (seeds,)
+        for index, seed in enumerate(self.seeds):
+            trained.heads.install(index, model)
+            predicted, hidden_texts = trained.predicted[index], self.hidden_texts if index == 0 else 0
+            explained.append(
+                _explain(model, tokenizer, corpus, predicted, self.methods[index], hidden_texts, seed)
+            )
+        stacked = {}
+        for name in (f"relevance/{method}" for method in self.methods[0]):
+            stacked[name] = np.stack([result[name] for result in explained if name in result])
+        trained.heads.install(0, model)
+        return {
+            "train_accuracy": trained.train_accuracy,
+            "predicted": trained.predicted,
+            "embeddings": trained.embeddings,
+            **explained[0],
+            **stacked,
+            **_weights(model),
+        }
 
 
-def chain_run(
-    *,
-    seed: int,
-    tasks: Sequence[str],
-    training: Mapping[str, Any],
-    heads: Mapping[str, Sequence[Any]],
-    corpora: Mapping[str, Corpus],
-) -> Result:
-    """Fine-tune one encoder on several tasks in a row, and measure all of them before and after each.
+@dataclass(frozen=True, kw_only=True)
+class Chain(Run):
+    """Fine-tune one encoder on several tasks in a row, and measure all tasks before and after each round.
 
-    Each time with a new classification head; a task is measured by a frozen head on the embeddings. It
-    answers the paper's closing question: do drops accumulate over several cross-trainings?
+    Each round starts with a new classification head; a task is measured by a frozen head on the embeddings.
+    This answers the paper's closing question: do drops accumulate over several cross-trainings?
 
-    Parameters
+    Attributes
     ----------
     seed : int
-        Of everything drawn.
-    tasks : sequence of str, (rounds,)
-        What is fine-tuned on, such as A, B, A, B.
-    training, heads, corpora
-        As in `finetuned_run`.
+        Determines everything drawn at random.
+    tasks : tuple of str, (rounds,)
+        The task of each round, such as A, B, A, B.
+    training : TrainingRecipe
+        Of each round.
+    heads : mapping of str to TrainingRecipe
+        Of each task's frozen head.
 
-    Returns
-    -------
-    dict
-        For each task t ``accuracy/<t>`` and ``components/<t>`` (rounds + 1,), before the first round and
-        after each; for each round r ``relevance/<r>`` (words of the explained texts,) on that round's task.
+    Raises
+    ------
+    ValueError
+        If there is no round, or a task has no head.
     """
-    measured = dict.fromkeys(tasks)  # each task once
-    tokenizer = load_tokenizer(corpora[tasks[0]].model)
-    model = load_classifier(corpora[tasks[0]].model, seed=seed, device=corpora[tasks[0]].device)
-    result = {f"{what}/{name}": [] for what in ("accuracy", "components") for name in measured}
-    for number, task in enumerate([None, *tasks]):
-        if task is not None:
-            model, _ = tuned(corpora[task], tokenizer, seed=seed, training=training, start=model)
+
+    tasks: tuple[str, ...]
+    training: TrainingRecipe
+    heads: Mapping[str, TrainingRecipe]
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ValueError("tasks = (): at least one round is required")
+        for task in self.tasks:
+            if task not in self.heads:
+                raise ValueError(f"heads has no {task!r}: a recipe for each of the tasks is required")
+
+    def carry_out(self, *, corpora: Mapping[str, Corpus]) -> Result:
+        """Fine-tune and measure, round after round.
+
+        Parameters
+        ----------
+        corpora : mapping of str to Corpus
+            By task.
+
+        Returns
+        -------
+        dict
+            For each task t ``accuracy/<t>`` and ``components/<t>`` (rounds + 1,), before the first round and
+            after each; for each round r, from 1, ``relevance/<r>`` (words of the explained texts,) on that
+            round's task.
+
+        Raises
+        ------
+        FloatingPointError
+            If training diverged.
+        """
+        start = corpora[self.tasks[0]]
+        tokenizer = load_tokenizer(start.model)
+        model = load_classifier(start.model, seed=self.seed, device=start.device)
+        measured = [self._measure(model, tokenizer, corpora)]  # (rounds + 1,)
+        result: Result = {}
+        for number, task in enumerate(self.tasks, 1):
+            model, _ = fine_tune_classifier(
+                corpora[task], tokenizer, seed=self.seed, recipe=self.training, start=model
+            )
             result[f"relevance/{number}"] = _explain_predicted(model, tokenizer, corpora[task])
-        for name in measured:
-            trained = train_on_frozen(model, tokenizer, corpora[name], [seed], HeadTraining(*heads[name]))
-            right = np.mean(trained.predicted[0] == corpora[name].test_labels)
-            result[f"accuracy/{name}"].append(right)
-            result[f"components/{name}"].append(components_needed(explained_variance(trained.embeddings)))
-    return {name: np.array(values) for name, values in result.items()}
+            measured.append(self._measure(model, tokenizer, corpora))
+        for name in measured[0]:
+            result[name] = np.array([values[name] for values in measured])
+        return result
+
+    def _measure(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpora: Mapping[str, Corpus]
+    ) -> dict[str, float]:
+        """Measure every task with a frozen head on the model's embeddings: accuracy and components."""
+        values: dict[str, float] = {}
+        for task in self.tasks:
+            if f"accuracy/{task}" in values:
+                continue
+            trained = train_on_frozen(model, tokenizer, corpora[task], [self.seed], self.heads[task])
+            values[f"accuracy/{task}"] = np.mean(trained.predicted[0] == corpora[task].test_labels)
+            values[f"components/{task}"] = components_needed(explained_variance(trained.embeddings))
+        return values
 
 
-def tuned(
-    corpus: Corpus,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    seed: int,
-    training: Mapping[str, Any],
-    start: PreTrainedModel | None = None,
-) -> tuple[PreTrainedModel, Training]:
-    """Fine-tune a classifier with a new head on a corpus.
+@dataclass(frozen=True, kw_only=True)
+class FineTunedOnArtifact(Run):
+    """Fine-tune on texts with a planted artifact, and measure how much the model relies on it.
 
-    Parameters
+    Attributes
     ----------
-    corpus, tokenizer, seed, training
-        As in `finetuned_run`.
-    start : PreTrainedModel, optional
-        Whose encoder to start from, instead of the pre-trained one; left as it is.
+    seed : int
+        Determines everything drawn at random.
+    rate : float
+        The rate at which the artifact was planted.
+    training : TrainingRecipe
+        Of the fine-tuning.
     """
-    model = load_classifier(corpus.model, seed=seed, device=corpus.device)
-    if start is not None:
-        model.base_model.load_state_dict(start.base_model.state_dict())
-    texts, labels = corpus.train_texts, corpus.train_labels
-    done = fine_tune(model, tokenizer, texts, labels, seed=seed, max_length=corpus.max_length, **training)
-    return model, done
+
+    rate: float
+    training: TrainingRecipe
+
+    def carry_out(self, *, planted: Planted) -> Result:
+        """Train the classifier, and test it with and without the artifact.
+
+        Parameters
+        ----------
+        planted : Planted
+            Texts with the artifact, at this rate among others.
+
+        Returns
+        -------
+        dict
+            ``clean`` and ``planted`` (1, test texts), the classes predicted without and with the artifact;
+            ``accuracy`` (1,), without it; ``relevance`` (1, explained texts), the artifact's share of a
+            planted text's relevance.
+
+        Raises
+        ------
+        FloatingPointError
+            If training diverged.
+        """
+        corpus = planted.corpora[self.rate]
+        tokenizer = load_tokenizer(corpus.model)
+        model, _ = fine_tune_classifier(corpus, tokenizer, seed=self.seed, recipe=self.training)
+        clean = encode(model, tokenizer, corpus.test_texts, max_length=corpus.max_length).predicted
+        with_word = encode(model, tokenizer, planted.test_texts, max_length=corpus.max_length).predicted
+        share = _artifact_share(model, tokenizer, corpus, planted, with_word)
+        return _artifact_result(corpus, clean[None], with_word[None], share[None])
 
 
-def fingerprints(corpora: Mapping[str, Corpus]) -> dict[str, str]:
-    """Tell these corpora from others, for the keys of the runs that are handed them."""
-    return {
-        f"{task}/{name}": value
-        for task, corpus in corpora.items()
-        for name, value in corpus.fingerprints.items()
-    }
+@dataclass(frozen=True, kw_only=True)
+class FrozenOnArtifact(Run):
+    """Train the frozen heads of all seeds on texts with a planted artifact; measure how each relies on it.
+
+    Attributes
+    ----------
+    seed : int
+        The first of ``seeds``.
+    seeds : tuple of int
+        Of the heads.
+    rate : float
+        The rate at which the artifact was planted.
+    head : TrainingRecipe
+        Of each head.
+
+    Raises
+    ------
+    ValueError
+        If ``seed`` is not the first of ``seeds``.
+    """
+
+    seeds: tuple[int, ...]
+    rate: float
+    head: TrainingRecipe
+
+    def __post_init__(self) -> None:
+        _check_first(self.seed, self.seeds)
+
+    def carry_out(self, *, planted: Planted) -> Result:
+        """Train the heads, and test each with and without the artifact.
+
+        Parameters
+        ----------
+        planted : Planted
+            Texts with the artifact, at this rate among others.
+
+        Returns
+        -------
+        dict
+            As `FineTunedOnArtifact.carry_out`, with one row per seed.
+        """
+        corpus = planted.corpora[self.rate]
+        tokenizer = load_tokenizer(corpus.model)
+        model = load_classifier(corpus.model, seed=self.seed, device=corpus.device)
+        trained = train_on_frozen(model, tokenizer, corpus, self.seeds, self.head)
+        embeddings = encode(model, tokenizer, planted.test_texts, max_length=corpus.max_length).embeddings
+        with_word = trained.heads.predicted(embeddings)  # (seeds, test texts)
+        shares = []
+        for index, predicted in enumerate(with_word):
+            trained.heads.install(index, model)
+            shares.append(_artifact_share(model, tokenizer, corpus, planted, predicted))
+        return _artifact_result(corpus, trained.predicted, with_word, np.stack(shares))
 
 
-class Trained(NamedTuple):
-    """Frozen heads and what they predict; the shapes are those that `frozen_run` returns."""
+class TrainedHeads(NamedTuple):
+    """Frozen heads and their predictions; shapes as `Frozen.carry_out` returns them."""
 
     heads: Heads
     train_accuracy: NDArray[np.float64]
@@ -242,31 +392,73 @@ class Trained(NamedTuple):
     embeddings: NDArray[np.float32]
 
 
+def fine_tune_classifier(
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int,
+    recipe: TrainingRecipe,
+    start: PreTrainedModel | None = None,
+) -> tuple[PreTrainedModel, Training]:
+    """Fine-tune a classifier with a new head on a corpus.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        Training texts, and the pre-trained encoder.
+    tokenizer : PreTrainedTokenizerBase
+        The encoder's tokenizer.
+    seed : int
+        Determines the head's initial weights, the order of the texts and dropout.
+    recipe : TrainingRecipe
+        Epochs, learning rate and batch size.
+    start : PreTrainedModel, optional
+        Its encoder is the starting point instead of the pre-trained one; it is left unchanged.
+
+    Raises
+    ------
+    FloatingPointError
+        If training diverged.
+    """
+    model = load_classifier(corpus.model, seed=seed, device=corpus.device)
+    if start is not None:
+        model.base_model.load_state_dict(start.base_model.state_dict())
+    training = fine_tune(
+        model,
+        tokenizer,
+        corpus.train_texts,
+        corpus.train_labels,
+        seed=seed,
+        max_length=corpus.max_length,
+        **asdict(recipe),
+    )
+    return model, training
+
+
 def train_on_frozen(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     corpus: Corpus,
     seeds: Sequence[int],
-    training: HeadTraining,
-) -> Trained:
-    """Train the heads of ``seeds`` on the embeddings that the model's encoder gives."""
+    recipe: TrainingRecipe,
+) -> TrainedHeads:
+    """Train the heads of ``seeds`` on the model's embeddings of a corpus, and test them."""
     train, test = _encode(model, tokenizer, corpus)
     heads = train_heads(
         torch.from_numpy(train.embeddings),
         corpus.train_labels,
         seeds,
-        **training._asdict(),
         device=corpus.device,
+        **asdict(recipe),
     )
-    seen = heads.predicted(train.embeddings)  # (seeds, training texts)
-    right = np.mean(seen == np.array(corpus.train_labels), axis=1)  # (seeds,)
-    return Trained(heads, right, heads.predicted(test.embeddings), test.embeddings)
+    correct = heads.predicted(train.embeddings) == np.array(corpus.train_labels)  # (seeds, training texts)
+    return TrainedHeads(heads, np.mean(correct, axis=1), heads.predicted(test.embeddings), test.embeddings)
 
 
 def _encode(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
 ) -> tuple[Encoded, Encoded]:
-    """Encode the training and the test texts."""
+    """Encode the training texts and the test texts."""
     train = encode(model, tokenizer, corpus.train_texts, max_length=corpus.max_length)
     return train, encode(model, tokenizer, corpus.test_texts, max_length=corpus.max_length)
 
@@ -274,7 +466,7 @@ def _encode(
 def _explain_predicted(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
 ) -> NDArray[np.float32]:
-    """Explain by LRP what the model predicts for the explained texts: (words of these texts,)."""
+    """Explain by LRP the class predicted for each explained text: (words of these texts,)."""
     texts = [corpus.test_texts[index] for index in corpus.explained]
     predicted = encode(model, tokenizer, texts, max_length=corpus.max_length).predicted
     return word_relevance(model, corpus.tokens(tokenizer), predicted)
@@ -294,19 +486,71 @@ def _explain(
     Returns
     -------
     dict
-        For each method ``relevance/<method>`` (words of the method's texts,), and where words are hidden
-        what `lib.paper1.compared.curves_of` reads.
+        For each method ``relevance/<method>`` (words of the method's texts,); with hidden texts also the
+        curves that `lib.paper1.compared.curves_of` reads.
     """
     tokens, targets = corpus.tokens(tokenizer), predicted[corpus.explained]
-    found = {name: relevance(model, tokens[:count], targets[:count], name) for name, count in methods.items()}
-    result = {f"relevance/{name}": flat_words(tokens[: len(rows)], rows) for name, rows in found.items()}
+    values = {
+        method: relevance(model, tokens[:texts], targets[:texts], method) for method, texts in methods.items()
+    }  # (texts,) of (pieces,) each
+    result: Result = {
+        f"relevance/{method}": flat_words(tokens[: len(texts)], texts) for method, texts in values.items()
+    }
     if hidden_texts:
-        ids = [text.input_ids for text in tokens[:hidden_texts]]
-        orders = {name: rows[:hidden_texts] for name, rows in found.items()}
-        for name, curve in curves(model, tokenizer, ids, orders, seed=seed).items():
-            result |= {f"{name}/{what}": values for what, values in vars(curve).items()}
+        pieces = [text.input_ids for text in tokens[:hidden_texts]]
+        orders = {method: texts[:hidden_texts] for method, texts in values.items()}
+        for method, curve in curves(model, tokenizer, pieces, orders, seed=seed).items():
+            result |= {f"{method}/{part}": points for part, points in vars(curve).items()}
     return result
 
 
 def _weights(model: PreTrainedModel) -> dict[str, NDArray]:
     return {f"weights/{name}": value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+
+
+def _artifact_share(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    corpus: Corpus,
+    planted: Planted,
+    predicted: NDArray[np.integer],
+) -> NDArray[np.float32]:
+    """Return the artifact's share in the relevance of each explained text with it: (explained,)."""
+    texts = [planted.test_texts[index] for index in corpus.explained]
+    tokens = tokenize(texts, tokenizer, corpus.max_length)
+    words, values = texts_to_words(tokens, relevance(model, tokens, predicted[corpus.explained]))
+    shares = [
+        normalise(row, 0)[np.array(text) == planted.word].sum()
+        for text, row in zip(words, values, strict=True)
+    ]  # normalised, a text's relevances sum to 1
+    return np.array(shares, np.float32)
+
+
+def _artifact_result(
+    corpus: Corpus,
+    clean: NDArray[np.integer],
+    planted: NDArray[np.integer],
+    share: NDArray[np.float32],
+) -> Result:
+    """Name the results: (seeds, test texts) twice, then (seeds, explained texts)."""
+    return {
+        "clean": clean.astype(np.uint8),
+        "planted": planted.astype(np.uint8),
+        "accuracy": np.mean(clean == np.array(corpus.test_labels), axis=1),
+        "relevance": share,
+    }
+
+
+def _check_first(seed: int, seeds: Sequence[int]) -> None:
+    if tuple(seeds[:1]) != (seed,):
+        raise ValueError(f"seed = {seed}: the first of the seeds {seeds} is required")
+
+
+def _check_explanations(methods: Mapping[str, int], hidden_texts: int) -> None:
+    for method, texts in methods.items():
+        if method not in METHODS:
+            raise ValueError(f"methods has {method!r}: allowed are {', '.join(METHODS)}")
+        if texts < 1:
+            raise ValueError(f"methods has {method!r}: {texts} texts; at least 1 is required")
+    if hidden_texts < 0:
+        raise ValueError(f"hidden_texts = {hidden_texts}: 0 or more are required")

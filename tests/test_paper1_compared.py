@@ -1,0 +1,138 @@
+"""Paper 1's models, collected from records, and the words that their explanations single out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from finished import record
+
+from lib.attribution import LRP, RANDOM
+from lib.paper1.compared import (
+    CROSS_TASK,
+    KINDS,
+    Models,
+    chain_cues,
+    chain_table,
+    collect,
+    cue_shares,
+    rank_words,
+    reliance_table,
+)
+from lib.paper1.runs import Chain, FineTuned, Frozen, FrozenOnArtifact
+from lib.recipes import TrainingRecipe
+
+RECIPE = TrainingRecipe(epochs=1, learning_rate=1e-3, batch_size=8)
+WORDS = [["plat", "film", "."], ["un", "plat"], ["film"]]
+
+
+def done(run, result):
+    return replace(record(run.settings, result), run=run)
+
+
+def fine_tuned(seed, task="a", other_task="b", **more):
+    result = {
+        "train_accuracy": 0.5,
+        "predicted": np.array([0, 1, 0], np.uint8),
+        "embeddings": np.full((3, 2), seed, np.float32),
+        f"relevance/{LRP}": np.arange(6.0) + seed,
+    }
+    run = FineTuned(
+        seed, task=task, other_task=other_task, training=RECIPE, head=RECIPE, methods={LRP: 3, RANDOM: 2}
+    )
+    return done(run, result | more)
+
+
+def frozen(task, result):
+    return done(Frozen(4, seeds=(4, 5), task=task, head=RECIPE, methods=({LRP: 3}, {LRP: 3})), result)
+
+
+@pytest.fixture
+def models():
+    first = fine_tuned(4, **{f"relevance/{RANDOM}": np.arange(5.0)})
+    return Models.fine_tuned([first, fine_tuned(5)])
+
+
+def test_a_method_may_have_explained_fewer_models_and_fewer_texts(models):
+    assert [text.shape for text in models.by_text(WORDS)] == [(2, 3), (2, 2), (2, 1)]
+    assert [text.shape for text in models.by_text(WORDS, RANDOM)] == [(1, 3), (1, 2)]
+    assert [text.shape for text in models.by_text(WORDS[:2])] == [(2, 3), (2, 2)]
+    np.testing.assert_array_equal(models.by_text(WORDS)[1], [[7, 8], [8, 9]])
+
+
+def test_relevances_take_the_sign_of_the_prediction_and_sum_to_one(models):
+    signed = models.signed(WORDS)
+    np.testing.assert_allclose([text.sum(axis=1) for text in signed], [[1, 1], [-1, -1], [1, 1]])
+
+
+def test_one_record_of_all_seeds_and_one_record_per_seed_give_the_same_models(models):
+    both = [fine_tuned(4), fine_tuned(5)]
+    result = {
+        "train_accuracy": np.array([0.5, 0.5]),
+        "predicted": np.stack([one["predicted"] for one in both]),
+        "embeddings": np.zeros((3, 2), np.float32),
+        f"relevance/{LRP}": np.stack([one[f"relevance/{LRP}"] for one in both]),
+    }
+    together = Models.frozen(frozen("a", result))
+    np.testing.assert_array_equal(together.predicted, models.predicted)
+    np.testing.assert_array_equal(together.relevance[LRP], models.relevance[LRP])
+    assert (len(together.embeddings), len(models.embeddings)) == (1, 2)
+
+
+def test_ranking_and_cue_shares_by_hand():
+    words = [["plat", "film", "un"]]
+    tuned = [np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1]])]
+    cold = [np.array([[0.2, 0.7, 0.1], [0.4, 0.5, 0.1]])]
+    assert rank_words(words, tuned, cold, 1).index.tolist() == ["plat", "un", "film"]
+    roles = pd.Series({"plat": "cue", "film": "topic", "un": "filler"})
+    shares = cue_shares(words, tuned, cold, roles, 1, first=1)
+    assert shares.to_dict("list") == {"fine-tuned": [1, 1], "frozen": [0, 0]}
+
+
+def test_models_are_collected_by_kind_and_task_and_a_missing_one_is_named():
+    records = []
+    for task, other_task in (("a", "b"), ("b", "a")):
+        crossed = {
+            "cross_train_accuracy": 0.9,
+            "cross_predicted": np.zeros(3),
+            "cross_embeddings": np.ones((3, 2)),
+        }
+        records += [fine_tuned(seed, task, other_task, **crossed) for seed in (0, 1)]
+        heads = {"train_accuracy": np.ones(2), "predicted": np.zeros((2, 3)), "embeddings": np.ones((3, 2))}
+        records.append(frozen(task, heads))
+    models = collect(records, ["a", "b"])
+    assert set(models) == {(kind, task) for kind in (*KINDS, CROSS_TASK) for task in ("a", "b")}
+    assert [len(group.predicted) for group in models.values()] == [2] * 6
+    assert models[CROSS_TASK, "a"].first.settings["task"] == "b"
+    with pytest.raises(RuntimeError, match="frozen models on 'b': no run is done; at least one is required"):
+        collect(records[:-1], ["a", "b"])
+
+
+def test_a_chain_has_a_row_per_round_and_task_and_a_score_per_round():
+    run = Chain(7, tasks=("a", "b"), training=RECIPE, heads={"a": RECIPE, "b": RECIPE})
+    result = {"relevance/1": np.array([0.9, 0.1, 0.2]), "relevance/2": np.array([0.2, 0.9])}
+    for task, accuracy in (("a", 0.75), ("b", 0.5)):
+        result[f"accuracy/{task}"] = np.array([0.5, accuracy, 0.5])
+        result[f"components/{task}"] = np.array([9, 2, 3])
+    records = [done(run, result)]
+    table = chain_table(records)
+    assert len(table) == 2 * 3
+    assert table.iloc[1].tolist() == [7, 1, "a", 0.75, 2]
+    roles = {"a": [["cue", "topic", "filler"]], "b": [["cue", "topic"]]}
+    words = {"a": [["plat", "film", "un"]], "b": [["plat", "film"]]}
+    assert chain_cues(records, words, roles).to_dict() == {7: {1: 1.0, 2: 0.0}}
+
+
+def test_reliance_is_the_share_of_class_0_that_the_artifact_turns():
+    result = {
+        "clean": np.array([[0, 0, 0, 1], [1, 1, 1, 1]]),
+        "planted": np.array([[1, 0, 1, 0], [1, 1, 1, 1]]),
+        "accuracy": np.array([0.75, 0.5]),
+        "relevance": np.array([[0.25, 0.75], [0.0, 0.0]]),
+    }
+    table = reliance_table([done(FrozenOnArtifact(4, seeds=(4, 5), rate=0.3, head=RECIPE), result)])
+    first, second = table.to_dict("records")
+    assert (first["rate"], first["seed"], first["model"]) == (0.3, 4, "frozen")
+    assert first["reliance"] == pytest.approx(2 / 3)
+    assert (first["relevance"], first["accuracy"]) == (0.5, 0.75)
+    assert np.isnan(second["reliance"])  # no text is predicted as class 0

@@ -1,0 +1,165 @@
+"""Paper 1's runs, on a handful of texts: the parts of a record fit together."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from finished import record
+
+from lib.attribution import AUTHORS_LRP, LRP, RANDOM
+from lib.finetuning import encode
+from lib.models import load_tokenizer
+from lib.paper1.compared import curves_of, rebuild, reliance_table
+from lib.paper1.runs import Chain, FineTuned, FineTunedOnArtifact, Frozen, FrozenOnArtifact
+from lib.recipes import TrainingRecipe
+from lib.runs.provenance import input_fingerprints
+from lib.texts import corpus_of, plant_artifact
+from lib.texts.generated.mini_corpora import mini_corpus
+
+A, B = "mini-allocine", "mini-infopinion"
+TRAINING = TrainingRecipe(epochs=1, learning_rate=1e-3, batch_size=8)
+HEAD = TrainingRecipe(epochs=2, learning_rate=1e-3, batch_size=8)
+METHODS = {LRP: 6, AUTHORS_LRP: 6, RANDOM: 3}
+
+
+@pytest.fixture(scope="module")
+def corpora(tiny_folder):
+    splits = {task: mini_corpus(task, seed=0, train=48, validation=2, test=24) for task in (A, B)}
+    given = {"model": tiny_folder, "explained": 6, "max_length": 128, "device": "cpu"}
+    return {task: corpus_of(splits[task], **given) for task in splits}
+
+
+@pytest.fixture(scope="module")
+def artifact_corpus(tiny_folder):
+    splits = mini_corpus(A, seed=0, train=200, validation=2, test=40)
+    return corpus_of(splits, model=tiny_folder, explained=4, max_length=128, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def planted(artifact_corpus):
+    return plant_artifact(artifact_corpus, A, [0.0, 1.0], seed=0)
+
+
+def carried_out(run, **inputs):
+    return replace(record(run.settings, run.carry_out(**inputs)), run=run)
+
+
+def fine_tuned_run(**changes):
+    fields = {"task": A, "other_task": B, "training": TRAINING, "head": HEAD, "methods": METHODS}
+    return FineTuned(3, **{**fields, "hidden_texts": 3, "keep_weights": True, **changes})
+
+
+def frozen_run(seeds, methods):
+    return Frozen(seeds[0], seeds=seeds, task=B, head=HEAD, methods=methods, hidden_texts=3)
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(corpora):
+    return carried_out(fine_tuned_run(), corpora=corpora)
+
+
+def words_in(corpus, texts):
+    return sum(len(text.split()) for text in corpus.test_texts[:texts])
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: fine_tuned_run(other_task=A), "^other_task = 'mini-allocine': a task that differs"),
+        (lambda: fine_tuned_run(methods={"lrp": 6}), "^methods has 'lrp': allowed are LRP, LRP-fork"),
+        (lambda: fine_tuned_run(methods={LRP: 0}), "^methods has 'LRP': 0 texts; at least 1"),
+        (lambda: fine_tuned_run(hidden_texts=-1), "^hidden_texts = -1: 0 or more"),
+        (lambda: frozen_run((0, 1), (METHODS,)), "^methods of 1 seeds: 2 are required"),
+        (lambda: frozen_run((0, 1), ({LRP: 6}, METHODS)), "a later seed may have no further method"),
+        (lambda: Chain(0, tasks=(), training=TRAINING, heads={}), "^tasks = .*at least one round"),
+        (lambda: Chain(0, tasks=(A, B), training=TRAINING, heads={A: HEAD}), "^heads has no 'mini-info"),
+        (lambda: FrozenOnArtifact(1, seeds=(0, 1), rate=1.0, head=HEAD), "^seed = 1: the first of the seeds"),
+    ],
+)
+def test_a_field_that_is_not_allowed_is_named(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_a_fine_tuned_record_rebuilds_its_model(corpora, fine_tuned):
+    model = rebuild(fine_tuned, corpora[A])
+    again = encode(model, load_tokenizer(corpora[A].model), corpora[A].test_texts, max_length=128)
+    np.testing.assert_array_equal(again.predicted, fine_tuned["predicted"])
+    np.testing.assert_allclose(again.embeddings, fine_tuned["embeddings"], atol=1e-5)
+
+
+def test_there_is_one_relevance_per_word_and_one_curve_per_text(corpora, fine_tuned):
+    for method, texts in METHODS.items():
+        assert len(fine_tuned[f"relevance/{method}"]) == words_in(corpora[A], texts)
+    curves = curves_of(fine_tuned)
+    assert set(curves) == set(METHODS)
+    assert curves[LRP].deletion.shape == (3, len(curves[LRP].shares))
+    # nothing hidden and everything shown are the same text
+    np.testing.assert_allclose(curves[LRP].deletion[:, 0], curves[LRP].insertion[:, -1], atol=1e-6)
+
+
+def test_the_other_task_is_measured_on_its_own_texts(corpora, fine_tuned):
+    assert fine_tuned["cross_predicted"].shape == (len(corpora[B].test_texts),)
+    assert fine_tuned["cross_embeddings"].shape[0] == len(corpora[B].test_texts)
+
+
+def test_frozen_heads_differ_but_share_their_embeddings(corpora):
+    both = carried_out(frozen_run((0, 1), (METHODS, {LRP: 6})), corpora=corpora)
+    assert both["predicted"].shape == (2, 24)
+    assert both["embeddings"].shape[0] == 24
+    assert both[f"relevance/{LRP}"].shape == (2, words_in(corpora[B], 6))
+    assert both[f"relevance/{RANDOM}"].shape == (1, words_in(corpora[B], 3))
+    assert not np.allclose(*both[f"relevance/{LRP}"])
+    alone = carried_out(frozen_run((1,), (METHODS,)), corpora=corpora)
+    np.testing.assert_allclose(
+        alone[f"relevance/{LRP}"][0], both[f"relevance/{LRP}"][1], rtol=1e-3, atol=1e-6
+    )
+
+
+def test_a_record_of_frozen_heads_holds_the_first_head_s_model_and_curves(corpora):
+    both = carried_out(frozen_run((0, 1), (METHODS, METHODS)), corpora=corpora)
+    model = rebuild(both, corpora[B])
+    again = encode(model, load_tokenizer(corpora[B].model), corpora[B].test_texts, max_length=128)
+    np.testing.assert_array_equal(again.predicted, both["predicted"][0])
+    assert curves_of(both)[LRP].deletion.shape[0] == 3
+
+
+def test_a_chain_measures_before_and_after_every_round(corpora):
+    run = Chain(0, tasks=(A, B), training=TRAINING, heads={A: HEAD, B: HEAD})
+    result = run.carry_out(corpora=corpora)
+    for task in (A, B):
+        assert result[f"accuracy/{task}"].shape == result[f"components/{task}"].shape == (3,)
+    assert len(result["relevance/1"]) == words_in(corpora[A], 6)
+    assert len(result["relevance/2"]) == words_in(corpora[B], 6)
+
+
+def test_a_fine_tuned_model_relies_on_a_word_that_gives_the_class_away(planted):
+    training = TrainingRecipe(epochs=12, learning_rate=3e-4, batch_size=8)  # enough to learn that one word
+    run = FineTunedOnArtifact(0, rate=1.0, training=training)
+    (row,) = reliance_table([carried_out(run, planted=planted)]).to_dict("records")
+    assert (row["model"], row["seed"]) == ("fine-tuned", 0)
+    assert row["reliance"] > 0.5
+
+
+def test_frozen_heads_are_measured_together_as_one_by_one(artifact_corpus, planted):
+    run = FrozenOnArtifact(0, seeds=(0, 1), rate=1.0, head=HEAD)
+    together = carried_out(run, planted=planted)
+    assert together["relevance"].shape == (2, len(artifact_corpus.explained))
+    table = reliance_table([together])
+    assert table["model"].tolist() == ["frozen", "frozen"]
+    assert table["seed"].tolist() == [0, 1]
+    runs = [replace(run, seed=seed, seeds=(seed,)) for seed in (0, 1)]
+    alone = reliance_table([carried_out(one, planted=planted) for one in runs])
+    measured = ["reliance", "relevance", "accuracy"]
+    np.testing.assert_allclose(table[measured], alone[measured], rtol=1e-3)
+
+
+def test_the_planted_word_and_texts_are_part_of_a_key(planted):
+    known = input_fingerprints({"planted": planted})
+    assert any(name.startswith("planted/1.0/") for name in known)
+    for name, changed in {
+        "planted/word": replace(planted, word="jeudi"),
+        "planted/test_texts": replace(planted, test_texts=planted.test_texts[1:]),
+    }.items():
+        others = input_fingerprints({"planted": changed})
+        assert [part for part in known if known[part] != others[part]] == [name]
