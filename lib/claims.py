@@ -220,8 +220,9 @@ def verdict_csv_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``name``, ``section``, ``claim``, ``published``, ``quantity``, ``region``, ``estimate``,
-        ``low``, ``high`` (None without a measurement), ``verdict`` and ``why``.
+        Columns ``name``, ``section``, ``claim``, ``published``, ``quantity``, ``region`` (as text),
+        ``above``, ``below`` (its bounds, infinite where it has none), ``estimate``, ``low``, ``high`` (None
+        without a measurement), ``verdict`` and ``why``.
     """
     return pd.DataFrame(
         [
@@ -232,6 +233,8 @@ def verdict_csv_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 "published": verdict.claim.published,
                 "quantity": verdict.claim.quantity,
                 "region": str(verdict.claim.region),
+                "above": verdict.claim.region.above,
+                "below": verdict.claim.region.below,
                 "estimate": verdict.estimate,
                 "low": verdict.low,
                 "high": verdict.high,
