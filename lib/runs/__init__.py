@@ -1,1 +1,11 @@
-"""Runs carried out and kept: a sweep maps a run over seeds and variants and keeps each record."""
+"""Runs, carried out and kept: a sweep maps runs over seeds and variants and keeps a record of each.
+
+``python -m lib.runs list | verify | prune`` manages the kept records. Nothing in this room decides what a
+run computes, so its code is not part of a record's key.
+"""
+
+from lib.runs.records import Record
+from lib.runs.run import Run
+from lib.runs.sweeps import finished, refusal, rests_on, share_finished, sweep
+
+__all__ = ["Record", "Run", "finished", "refusal", "rests_on", "share_finished", "sweep"]

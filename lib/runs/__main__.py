@@ -1,7 +1,8 @@
-"""``python -m lib.runs list | verify | prune``: look after what sweeps have kept."""
+"""``python -m lib.runs list | verify | prune``: manage the records that sweeps kept."""
 
 import sys
 
 from lib.runs.housekeeping import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,6 +1,7 @@
-"""What sweeps have kept: listed, checked, deleted (the commands of ``python -m lib.runs``, which print)."""
+"""List, check and delete what sweeps have kept: the commands of ``python -m lib.runs``, which print."""
 
 import argparse
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,20 @@ SECONDS_A_DAY = 86_400.0
 
 @dataclass(frozen=True)
 class Kept:
-    """A file that a sweep left: a record, one set aside, or what a killed process had begun to write.
+    """A file that a sweep left: a record, a record set aside, or an unfinished temporary file.
 
-    `status` is "done", "failed" or, of what is no whole record, "other"; `trouble` says what is wrong.
+    Attributes
+    ----------
+    sweep : str
+        Its folder, below the cache folder.
+    path : Path
+    bytes : int
+    days : float
+        Since it was written.
+    status : {"done", "failed", "other"}
+        "other" if it is not a whole record.
+    trouble : str or None
+        What is wrong with it.
     """
 
     sweep: str
@@ -27,12 +39,12 @@ class Kept:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The folders on the way from the cache folder to the sweeps, a profile's name among them."""
+        """The folders between the cache folder and ``records``; a profile's name is one of them."""
         return Path(self.sweep).parts[:-2]
 
 
 def kept_files(cache_dir: Path) -> Iterator[Kept]:
-    """Read all that the sweeps below a folder left, sweep by sweep."""
+    """Read all files that the sweeps below a folder left, sweep by sweep."""
     now = time.time()
     for folder in sorted(path for path in cache_dir.rglob("records/*") if path.is_dir()):
         for path in sorted((*folder.glob("*.*"), *folder.glob(f"{SET_ASIDE}/*"))):
@@ -48,14 +60,14 @@ def kept_files(cache_dir: Path) -> Iterator[Kept]:
                     continue
             except DamagedRecordError as damage:
                 trouble = str(damage)
-            except FileNotFoundError:  # gone while we looked: a sweep is running
+            except FileNotFoundError:  # renamed or deleted meanwhile: a sweep is running
                 continue
             name = str(folder.relative_to(cache_dir))
             yield Kept(name, path, stat.st_size, (now - stat.st_mtime) / SECONDS_A_DAY, status, trouble)
 
 
 def list_kept(files: Sequence[Kept]) -> int:
-    """Print a line a sweep."""
+    """Print one line per sweep."""
     print(f"{'done':>6} {'failed':>6} {'other':>6} {'MB':>9} {'days old':>11}  sweep")
     for sweep in dict.fromkeys(file.sweep for file in files):
         own = [file for file in files if file.sweep == sweep]
@@ -67,7 +79,7 @@ def list_kept(files: Sequence[Kept]) -> int:
 
 
 def verify(files: Sequence[Kept]) -> int:
-    """Print what is not whole; exit status 1 when anything is not."""
+    """Print the files that are not whole records; return 1 if there are any, else 0."""
     troubled = [file for file in files if file.trouble]
     for file in troubled:
         print(f"{file.path}: {file.trouble}")
@@ -76,16 +88,17 @@ def verify(files: Sequence[Kept]) -> int:
 
 
 def prune(files: Sequence[Kept], *, dry_run: bool) -> int:
-    """Delete files, but for those of a run that is going on."""
+    """Delete files, except those of runs in progress."""
     deleted = 0
     for file in files:
-        key = file.path.name.partition(".")[0]
-        lock = Store(file.path.parent).lock(key)
+        folder = file.path.parent.parent if file.path.parent.name == SET_ASIDE else file.path.parent
+        key = re.split(r"[-.]", file.path.name)[0]
+        lock = Store(folder).lock(key)
         if lock is None:
             continue
         if not dry_run:
             file.path.unlink(missing_ok=True)
-        lock.free()
+        lock.release()
         deleted += file.bytes
         print(f"{'would delete' if dry_run else 'deleted'} {file.path}")
     print(f"{deleted / 1e6:.2f} MB")
@@ -97,23 +110,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.runs", description=__doc__)
     parser.add_argument("--cache-dir", type=Path, default=Path(".cache"), help="default: %(default)s")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="a line a sweep: runs done and failed, size, age")
-    commands.add_parser("verify", help="check every record's checksum; exit status 1 when one is damaged")
-    deletion = commands.add_parser("prune", help="delete what fits every condition given")
+    commands.add_parser("list", help="one line per sweep: runs done and failed, size, age")
+    commands.add_parser("verify", help="check the checksum of every record; exit status 1 if one is damaged")
+    deletion = commands.add_parser("prune", help="delete what meets every given condition")
     deletion.add_argument("--older-than", type=float, metavar="DAYS")
     deletion.add_argument(
-        "--profile", help="only sweeps below a folder of this name, as each profile's cache_dir has one"
+        "--profile", help="only sweeps below a folder of this name, which each profile's cache_dir has"
     )
+    deletion.add_argument("--failed", action="store_true", help="only failed runs, which are then run again")
     deletion.add_argument(
-        "--failed", action="store_true", help="only failed runs, so that they are run again"
+        "--damaged", action="store_true", help="only files set aside, damaged or unfinished"
     )
-    deletion.add_argument(
-        "--damaged", action="store_true", help="only what is set aside, damaged or unfinished"
-    )
-    deletion.add_argument("--dry-run", action="store_true", help="say what would be deleted")
+    deletion.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
     chosen = parser.parse_args(arguments)
     if not chosen.cache_dir.is_dir():
-        parser.error(f"--cache-dir {chosen.cache_dir} is no folder")
+        parser.error(f"--cache-dir {chosen.cache_dir} is not a folder")
     files = list(kept_files(chosen.cache_dir))
     if chosen.command == "list":
         return list_kept(files)

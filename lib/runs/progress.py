@@ -1,4 +1,4 @@
-"""How far a sweep is: a bar where somebody watches, a line a minute where a log is kept."""
+"""Progress of a sweep: a bar where somebody watches, one line per minute in a log."""
 
 import os
 import sys
@@ -10,19 +10,19 @@ SECONDS_BETWEEN_LINES = 60.0
 
 
 class Progress:
-    """One bar a sweep: runs done and failed, how many are running, and the time left.
+    """Runs done, failed and running, and the time left: one bar per sweep.
 
-    Somebody watches in a terminal and in JupyterLab. Elsewhere (papermill, a batch system's log) a bar would
-    leave thousands of lines or none, so a line is written at most once a minute, and one at the end.
+    A bar is shown in a terminal and in JupyterLab. Elsewhere (papermill, a batch system's log) it would
+    leave thousands of lines or none, so a line is written at most once per minute, and one at the end.
 
     Parameters
     ----------
-    name
+    name : str
         Label.
-    total
-        Runs in all.
-    kept
-        Runs whose records were there already: they count as ended, but not towards the time a run takes.
+    total : int
+        Number of runs.
+    kept : int
+        Runs whose records existed already: they count as ended, but not towards the time per run.
     """
 
     def __init__(self, name: str, total: int, kept: int) -> None:
@@ -34,7 +34,7 @@ class Progress:
         self.bar = tqdm(total=total, initial=kept, desc=name, unit="run") if _watched() else None
 
     def show(self, ended: int, running: int, failed: int) -> None:
-        """Show how many runs have ended, kept ones included, and how many of these failed."""
+        """Show how many runs have ended, kept ones included, how many of them failed, and how many run."""
         self.ended, self.state = ended, f"{running} running, {failed} failed"
         if self.bar is not None:
             self.bar.n = ended
@@ -43,7 +43,7 @@ class Progress:
             self._write_line()
 
     def close(self) -> None:
-        """Leave the bar, or a last line, where the sweep ended."""
+        """Leave the bar as it is, or write the last line."""
         if self.bar is not None:
             self.bar.close()
         else:

@@ -1,17 +1,19 @@
-"""What decides a run's result: its settings, its code, the data it is handed, the versions under it."""
+"""What decides a run's result: its settings, its code, its inputs and the installed versions."""
 
 import ast
 import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
+
+from lib.runs.run import Run, canonical_json
+from lib.seeding import fingerprint
 
 _LOADED_AT = time.time()
 
@@ -30,99 +32,123 @@ PACKAGES = (
 )
 """The packages whose version can change a number."""
 
-_MACHINERY = ("sweep", "records", "engines", "ray_engine", "provenance", "progress", "housekeeping")
-MACHINERY = frozenset(f"{__package__}.{name}" for name in _MACHINERY)
-"""Modules that carry runs out and keep them, and so do not decide what a run computes."""
-
-
-def settings_json(settings: Any) -> str:
-    """Write settings the one way that two equal settings are both written.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When they hold something that is not JSON (a tensor, a path, NaN).
-    """
-    return json.dumps(settings, sort_keys=True, allow_nan=False, separators=(",", ":"))
+MACHINERY = "lib.runs"
+"""The room that carries runs out and keeps their records; it does not decide what a run computes."""
 
 
 def run_key(**decides: Any) -> str:
-    """Hash everything that decides a result into the 32 hex digits its record is found by."""
-    return hashlib.sha256(settings_json(decides).encode()).hexdigest()[:32]
+    """Hash everything that decides a result into the 32 hex digits that identify its record."""
+    return hashlib.sha256(canonical_json(decides).encode()).hexdigest()[:32]
 
 
 @lru_cache
 def versions() -> Mapping[str, str]:
     """Return the versions of Python and of each of `PACKAGES` that is installed."""
-    found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+    installed = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
-def qualified_name(function: Callable[..., Any]) -> str:
-    """Name a function so that another process can import it: "module:name".
+def qualified_name(run_class: type[Run]) -> str:
+    """Name a run's class: "module:Class".
 
     Raises
     ------
     ValueError
-        When another process could not import it: a lambda, a nested function, one of a notebook or a script.
+        If another process could not import it: a class defined in a function, a notebook or a script.
     """
-    name = f"{function.__module__}:{function.__qualname__}"
-    if function.__module__ == "__main__" or "<" in function.__qualname__:
-        raise ValueError(f"function {name} can't be imported by a worker: allowed is a function of a module")
+    name = f"{run_class.__module__}:{run_class.__qualname__}"
+    if run_class.__module__ == "__main__" or "<" in run_class.__qualname__:
+        raise ValueError(f"run class {name} cannot be imported by a worker; allowed: a class of a module")
     return name
 
 
-def resolve(name: str) -> Callable[..., Any]:
-    """Import the function that `qualified_name` named."""
-    module, _, path = name.partition(":")
-    found: Any = import_module(module)
-    for part in path.split("."):
-        found = getattr(found, part)
+def input_fingerprints(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Fingerprint what all runs of a sweep share, by name.
+
+    An input may say itself what of it decides a result: a property ``fingerprints``, texts by name. Every
+    value of a mapping counts. Anything else is fingerprinted whole (`lib.seeding.fingerprint`).
+
+    Raises
+    ------
+    TypeError
+        For an input that has no ``fingerprints`` and cannot be fingerprinted.
+    """
+    found: dict[str, str] = {}
+    for name, value in inputs.items():
+        own = getattr(value, "fingerprints", None)
+        if own is None and isinstance(value, Mapping):
+            found |= input_fingerprints({f"{name}/{part}": content for part, content in value.items()})
+        elif own is None:
+            try:
+                found[str(name)] = fingerprint(value)
+            except TypeError as error:
+                raise TypeError(f"input {name!r} cannot be fingerprinted: {error}") from None
+        else:
+            found |= {f"{name}/{part}": text for part, text in own.items()}
     return found
 
 
 @lru_cache
 def code_fingerprint(module: str) -> str:
-    """Fingerprint the code of an imported module and of what it imports from its own package and this one.
+    """Fingerprint the code of an imported module and of all that it imports from this project.
 
-    Comments, docstrings and layout don't count. Data files that a module reads are not seen: they belong
-    among a sweep's `fingerprints`. It is taken once a process, as modules are loaded once a process.
+    Comments, docstrings and layout do not count, nor does the room `MACHINERY`. Data files that a module
+    reads do not count either: they belong in a sweep's inputs. Computed once per process.
 
     Raises
     ------
     ValueError
-        When the module has no source file, or a file was edited since this module was loaded: the process may
-        then run what the file was, and its records would be found under what it is.
+        If the module has no source file, or a file was edited after this module was loaded: the process may
+        still run the old code, and its records would be found under the new.
     """
-    roots = _roots(module)
-    trees: dict[str, str] = {}
+    files = imported_files(module, _roots(module))
+    if module not in files:
+        raise ValueError(f"module {module} has no source file to fingerprint")
+    for file in files.values():
+        if file.stat().st_mtime > _LOADED_AT:
+            raise ValueError(f"{file} was edited while this process ran, which may run the old code: restart")
+    return files_fingerprint(files)
+
+
+def files_fingerprint(files: Mapping[str, Path]) -> str:
+    """Fingerprint the code of files, by module name, without comments, docstrings and layout."""
+    trees = {
+        name: ast.dump(_without_docstrings(ast.parse(file.read_bytes()))) for name, file in files.items()
+    }
+    return hashlib.sha256(json.dumps(sorted(trees.items())).encode()).hexdigest()[:16]
+
+
+def imported_files(module: str, roots: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the source files of a module and of all that it imports, directly or not, by module name.
+
+    Parameters
+    ----------
+    module : str
+        Its full name.
+    roots : mapping of str to Path
+        The top-level packages whose modules are followed, each with the folder that contains it.
+    """
+    files: dict[str, Path] = {}
     waiting = {module}
     while waiting:
         name = waiting.pop()
         file = _source_file(name, roots)
-        if file is None or name in trees or name in MACHINERY:
+        if file is None or name in files or f"{name}.".startswith(f"{MACHINERY}."):
             continue
-        if file.stat().st_mtime > _LOADED_AT:
-            raise ValueError(
-                f"{file} was edited while this process ran, which may run what it was: restart it"
-            )
-        tree = ast.parse(file.read_bytes())
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        waiting.update(_imported_names(tree, package), {package})
-        trees[name] = ast.dump(_without_docstrings(tree))
-    if module not in trees:
-        raise ValueError(f"module {module} has no source file to fingerprint")
-    return hashlib.sha256(json.dumps(sorted(trees.items())).encode()).hexdigest()[:16]
+        waiting.update(_imported_names(ast.parse(file.read_bytes()), package), {package})
+        files[name] = file
+    return files
 
 
 def _roots(module: str) -> dict[str, Path]:
-    """Return the top-level packages whose imports are followed, each with the folder it lies in."""
-    roots = {str(__package__): Path(__file__).parents[1]}
+    """Return the top-level packages whose imports are followed: this project's, and the module's own."""
+    roots = {"lib": Path(__file__).parents[2]}
     origin = getattr(sys.modules[module], "__file__", None)
     if origin is not None:
         levels = module.count(".") + (Path(origin).name == "__init__.py")
@@ -140,7 +166,7 @@ def _source_file(name: str, roots: Mapping[str, Path]) -> Path | None:
 
 
 def _imported_names(tree: ast.Module, package: str) -> Iterator[str]:
-    """Every name that an import statement could mean as a module, wherever in the file it stands."""
+    """Yield every name that an import statement anywhere in the file could mean as a module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -151,7 +177,7 @@ def _imported_names(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
-    """Take the docstrings out of a syntax tree, in place."""
+    """Remove the docstrings from a syntax tree, in place."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None

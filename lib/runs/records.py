@@ -1,6 +1,5 @@
-"""Records of runs, kept on disk: one file a run, whole or not there, and checked whenever it is read."""
+"""Records of runs on disk: one file per run, written whole or not at all, checked whenever it is read."""
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -10,18 +9,23 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
+from filelock import BaseFileLock, FileLock, Timeout
 
-LAYOUT = 1
-"""Version of what a file holds. A file of another layout is set aside and its run is done again."""
+from lib.runs.run import Run
+
+LAYOUT = 2
+"""Version of the file format. A file of another layout is set aside and its run is done again."""
 
 SUFFIX = ".safetensors"
 SET_ASIDE = "set_aside"
-NAN = "NaN"  # how the reason of a run begins whose numbers are none
+LOCKS = "locks"
+NAN = "NaN"  # begins the reason of a run that diverged
 
 logger = logging.getLogger(__name__)
 
@@ -32,30 +36,32 @@ class Record:
 
     Attributes
     ----------
-    settings
-        The run as it was asked for, its seed included.
-    status
-        "done" or "failed".
-    reason
-        Why it failed, in a line; None when it is done.
-    result
-        What the run returned: JSON values and numpy arrays by name. Empty when it failed, unless it failed
+    settings : mapping
+        The fields of the run as JSON values, its seed included.
+    status : {"done", "failed"}
+    reason : str or None
+        Why it failed, in one line.
+    result : mapping
+        What the run returned: JSON values and numpy arrays by name. Empty if it failed, unless it failed
         because one of these values is NaN.
-    provenance
-        What else decided the result: function, code, fingerprints of the inputs, threads, kind of device.
-    device
-        The device it ran on, by name.
-    versions
-        Versions of the packages that decide numbers.
-    seconds
-        Wall time of the run.
-    peak_memory
-        Bytes: on CUDA the most that torch held allocated; else the process's largest resident set during the
-        run (a process that ran others before still holds what these left behind).
-    attempts
+    provenance : mapping
+        What else decided the result: class and code of the run, fingerprints of the inputs, threads, kind of
+        device, determinism; for runs carried out together, their seeds (``beside``).
+    device : str
+        The name of the device it ran on.
+    versions : mapping
+        Versions of the packages that can change a number.
+    seconds : float
+        Wall time; of runs carried out together, an equal share.
+    peak_memory : int
+        Bytes: on CUDA the most that torch held allocated, otherwise the largest resident set of the process
+        during the run, which includes what earlier runs of the process left behind.
+    attempts : int
         How often it was tried, up to this record.
-    traceback
-        Where it failed; None when it is done.
+    traceback : str or None
+        Where it failed.
+    run : Run or None
+        The run itself, in records that a sweep returns; files do not hold it.
     """
 
     settings: Mapping[str, Any]
@@ -69,6 +75,7 @@ class Record:
     peak_memory: int
     attempts: int
     traceback: str | None = field(default=None, repr=False)
+    run: Run | None = None
 
     def __getitem__(self, name: str) -> Any:
         if name in self.result:
@@ -78,23 +85,25 @@ class Record:
 
 
 class DamagedRecordError(ValueError):
-    """A file that does not hold what was written into it, or holds it in another layout."""
+    """A file that is not what was written, or has another layout."""
 
 
 class RecordNotKeptError(OSError):
-    """A finished run's record could not be written: a full disk, a quota, a folder that is read-only."""
+    """A finished run's record could not be written: a full disk, a quota, a read-only folder."""
 
 
 def checked_result(result: Any) -> dict[str, Any]:
-    """Return a run's result with numpy's scalars as Python's.
+    """Return a run's result with numpy scalars converted to Python's.
 
     Raises
     ------
     TypeError
-        When it is not a flat dict of JSON values and numpy arrays of numbers.
+        If it is not a flat mapping of JSON values and numpy arrays of numbers.
     """
     if not isinstance(result, Mapping):
-        raise TypeError(f"result is {type(result).__name__}; allowed: dict of JSON values and numpy arrays")
+        raise TypeError(
+            f"result is {type(result).__name__}; allowed: mapping of JSON values and numpy arrays"
+        )
     plain = {str(n): value.item() if isinstance(value, np.generic) else value for n, value in result.items()}
     for name, value in plain.items():
         if isinstance(value, np.ndarray):
@@ -110,7 +119,7 @@ def checked_result(result: Any) -> dict[str, Any]:
 
 
 def nan_reason(result: Mapping[str, Any]) -> str | None:
-    """Say which of a result's numbers are NaN, if any. In lists and arrays NaN may mark a gap."""
+    """Say which numbers of a result are NaN, if any; in lists and arrays NaN may mark a gap."""
     names = [name for name, value in result.items() if isinstance(value, float) and math.isnan(value)]
     return f"{NAN}: {', '.join(names)}" if names else None
 
@@ -118,12 +127,12 @@ def nan_reason(result: Mapping[str, Any]) -> str | None:
 def encode(key: str, record: Record) -> bytes:
     """Write a record as a safetensors file: arrays, the rest as JSON metadata, a checksum of every byte.
 
-    The SHA-256 is taken of the file with zeros where it will stand. No text in the record can look like that
-    place: JSON escapes the quotes inside of a string.
+    The SHA-256 is that of the file with zeros in its place. No text of the record can be mistaken for that
+    place, since JSON escapes quotes inside strings.
     """
-    # in C order: safetensors writes a transposed array's memory as it lies, without a word
+    # C order: safetensors writes the memory of a transposed array as it is, silently
     arrays = {n: np.asarray(v, order="C") for n, v in record.result.items() if isinstance(v, np.ndarray)}
-    header = {f.name: getattr(record, f.name) for f in fields(Record)}
+    header = {f.name: getattr(record, f.name) for f in fields(Record) if f.name != "run"}
     header["result"] = {name: value for name, value in record.result.items() if name not in arrays}
     header["order"] = list(record.result)
     metadata = {"layout": str(LAYOUT), "key": key, "record": json.dumps(header), "sha256": "0" * 64}
@@ -137,19 +146,19 @@ def decode(key: str, data: bytes) -> Record:
     Raises
     ------
     DamagedRecordError
-        When a byte of it has changed, it is cut short, of another layout, or the record of another run.
+        If a byte has changed, the file is cut short, of another layout, or the record of another run.
     """
     try:
         length = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + length])["__metadata__"]
         layout, checksum = metadata["layout"], metadata["sha256"]
     except (ValueError, KeyError, TypeError):
-        raise DamagedRecordError("its header can't be read") from None
+        raise DamagedRecordError("its header cannot be read") from None
     if layout != str(LAYOUT):
         raise DamagedRecordError(f"its layout is {layout!r}, this version writes {LAYOUT}")
     blank = data.replace(_stamp(checksum), _stamp("0" * 64), 1)
     if hashlib.sha256(blank).hexdigest() != checksum:
-        raise DamagedRecordError("its checksum does not fit")
+        raise DamagedRecordError("its checksum does not match")
     if metadata["key"] != key:
         raise DamagedRecordError("it is the record of another run")
     header = json.loads(metadata["record"])
@@ -165,14 +174,14 @@ def _stamp(checksum: Any) -> bytes:
 class Store:
     """The records of one sweep, ``folder/<key>.safetensors``, readable by their owner only.
 
-    What keeps the files whole is that each is written under another name and renamed, whoever writes it. The
-    locks only save doing a run twice. So where a network file system does not lock, two processes may do the
-    same run, and the later record replaces the earlier.
+    Files stay whole because each is written under a temporary name and renamed, whoever writes it. Locks only
+    avoid doing a run twice. So on a network file system without locks, two processes may do the same run, and
+    the later record replaces the earlier. Iteration gives the keys of the records.
 
     Parameters
     ----------
-    folder
-        Made when it is not there. Iteration gives the keys of its records.
+    folder : Path
+        Created if it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -187,7 +196,7 @@ class Store:
         return (file.name.removesuffix(SUFFIX) for file in sorted(self.folder.glob(f"*{SUFFIX}")))
 
     def read(self, key: str) -> Record | None:
-        """Return a kept record; None where there is none, or one that had to be set aside."""
+        """Return a kept record; None if there is none, or if it is damaged and was set aside."""
         try:
             return decode(key, self.file(key).read_bytes())
         except FileNotFoundError:
@@ -198,14 +207,14 @@ class Store:
             return None
 
     def keep(self, key: str, data: bytes) -> None:
-        """Write a record so that after any fault it is there whole, or not there.
+        """Write a record such that, after any fault, it exists whole or not at all.
 
         Raises
         ------
         RecordNotKeptError
-            When it can't be written. What was kept before is left as it was.
+            If it cannot be written. What was kept before stays as it was.
         """
-        for left_over in self.folder.glob(f"{key}.*.tmp"):  # of a process killed while it wrote
+        for left_over in self.folder.glob(f"{key}.*.tmp"):  # of a process that was killed while writing
             left_over.unlink(missing_ok=True)
         temporary = None
         try:
@@ -220,63 +229,43 @@ class Store:
             if temporary is not None:
                 Path(temporary).unlink(missing_ok=True)
             raise RecordNotKeptError(
-                f"a finished run can't be kept in {self.folder}: {error.strerror}; the {len(list(self))} "
-                "records kept there are whole: make room, and the same call goes on from them"
+                f"a finished run cannot be kept in {self.folder}: {error.strerror}; the {len(list(self))} "
+                "records kept there are whole: make room and repeat the call, which continues from them"
             ) from error
 
-    def lock(self, key: str) -> "Lock | None":
-        """Take the right to do a run; None where another has it."""
-        return Lock.take(self.folder / f"{key}.lock")
+    def lock(self, key: str) -> BaseFileLock | None:
+        """Lock a run; return None if another process (or sweep) has locked it.
+
+        The system frees a lock when its process ends. The empty file stays.
+        """
+        make_private(self.folder / LOCKS)
+        lock = FileLock(self.folder / LOCKS / f"{key}.lock", mode=0o600)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return None
+        return lock
 
     def _set_aside(self, key: str) -> Path:
-        """Move a record out of the way, to a name that no other has."""
+        """Move a record out of the way, to a name that is not in use."""
         folder = self.folder / SET_ASIDE
         make_private(folder)
-        aside = folder / f"{key}-{sum(1 for _ in folder.glob(f'{key}-*'))}{SUFFIX}"
+        names = (folder / f"{key}-{number}{SUFFIX}" for number in count())
+        aside = next(name for name in names if not name.exists())
         with suppress(FileNotFoundError):  # another process was faster
             self.file(key).rename(aside)
         return aside
 
 
-class Lock:
-    """A file locked by one holder at a time, and freed by the system when its process is gone."""
-
-    def __init__(self, path: Path, handle: int) -> None:
-        self.path = path
-        self.handle = handle
-
-    @classmethod
-    def take(cls, path: Path) -> "Lock | None":
-        """Take the lock, or return None where another holds it."""
-        while True:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(handle), path.stat()):
-                    return cls(path, handle)
-            except BlockingIOError:
-                os.close(handle)
-                return None
-            except FileNotFoundError:
-                pass
-            # its last holder deleted the file between our opening and our locking it, so this locks nothing
-            os.close(handle)
-
-    def free(self) -> None:
-        """Delete the file, then let go of it."""
-        self.path.unlink(missing_ok=True)
-        os.close(self.handle)
-
-
 def make_private(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, readable by their owner only."""
+    """Create a folder and its missing parents, readable by their owner only."""
     for path in reversed((folder, *folder.parents)):
         if not path.is_dir():
             path.mkdir(mode=0o700, exist_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a renaming outlast a power cut."""
+    """Make a renaming survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
