@@ -9,12 +9,13 @@ from finished import record
 from scipy import stats
 
 from lib.attribution import LRP
-from lib.intervals import percentile_interval
+from lib.intervals import Interval, percentile_interval
 from lib.paper2.model_types import (
     Bootstrap,
     Measured,
     ModelType,
     accuracy_loss,
+    equally_accurate,
     equivalent_share,
     model_type,
     mostly_correct,
@@ -54,6 +55,15 @@ def test_a_type_is_collected_from_finished_records() -> None:
     assert kind.accuracy([0, 0]).tolist() == [0.5, 0.5]
     with pytest.raises(ValueError, match="model type 'frozen fp4': 1 finished runs; at least 2 are required"):
         model_type(name, records[:1], quantization="fp4", training="frozen", surface=1)
+
+
+def test_models_that_are_as_accurate_as_others() -> None:
+    kind = simulated("75 texts", 1, 0, seeds=4)
+    predicted = np.zeros((4, 100), np.uint8)
+    for row, wrong in enumerate((5, 20, 23, 60)):
+        predicted[row, :wrong] = 1
+    kind = replace(kind, predicted=predicted)
+    assert equally_accurate(kind, 0.8, np.zeros(100)).tolist() == [1, 2]
 
 
 def test_loss_of_accuracy_and_texts_that_most_models_classify_correctly() -> None:
@@ -137,8 +147,61 @@ def test_chosen_texts_are_measured_as_if_there_were_no_others() -> None:
         assert some.interval(quantity) == alone.interval(quantity) == same.interval(quantity)
 
 
-def test_the_share_of_equivalent_models() -> None:
-    assert equivalent_share(np.full(10, 0.9), 100, seed=0).low == 1
-    half = equivalent_share(np.array([0.9] * 10 + [0.5] * 10), 1000, seed=0)
+def accuracies(*values: float, texts: int = 1000) -> np.ndarray:
+    """Whether each model classifies each text correctly; all err on the same texts first."""
+    errors = np.round((1 - np.array(values)) * texts)
+    return np.arange(texts) >= errors[:, None]
+
+
+def test_the_share_of_equivalent_models_depends_on_the_texts_in_z() -> None:
+    half = equivalent_share(accuracies(*[0.9] * 10, *[0.5] * 10), 1000, seed=0)
     assert half.estimate == 0.5
     assert 0.2 < half.low < 0.5 < half.high < 0.8
+    near = accuracies(*[0.9] * 10, *[0.87] * 10)
+    assert equivalent_share(near, 100, seed=0).estimate == 1
+    assert equivalent_share(near, 1000, seed=0).estimate == 0.5
+    assert equivalent_share(np.ones((5, 100), bool), 100, seed=0) == Interval(1, 1, 1)
+
+
+def test_a_type_and_its_quantised_version_are_compared_model_by_model() -> None:
+    def loss(training: str) -> Interval:
+        correct = np.random.default_rng(0).random((10, 100)) < np.linspace(0.5, 1, 10)[:, None]
+        plain = replace(simulated("fine-tuned", 1, 0, seeds=10), predicted=correct.astype(np.uint8))
+        worse = correct.copy()
+        worse[:, :3] = False
+        quantised = replace(plain, training=training, predicted=worse.astype(np.uint8))
+        return accuracy_loss(plain, quantised, np.ones(100), seed=0)
+
+    paired, unpaired = loss("fine-tuned"), loss("other")
+    assert paired.estimate == unpaired.estimate > 0
+    assert paired.high - paired.low < 0.3 * (unpaired.high - unpaired.low)
+
+
+def test_resamples_are_centred_on_the_unbiased_estimates() -> None:
+    kind = simulated("few", 2, 5, seeds=5)
+    many = Bootstrap(LENGTHS, resamples=20_000, seed=0)
+    (measured,) = many.measure({"few": kind}, scale=identity).values()
+    assert np.nanmean(measured.resamples.signal) == pytest.approx(measured.estimate.signal, rel=0.02)
+    assert np.nanmean(measured.resamples.noise) == pytest.approx(measured.estimate.noise, rel=0.02)
+
+
+@pytest.mark.parametrize(("few", "shared"), [(4, 0.0), (4, 0.5), (6, 1.0)])
+def test_the_noise_of_few_models_is_covered(few: int, shared: float) -> None:
+    """The words' noise is independent, or what two numbers per model decide for all words."""
+    rng = np.random.default_rng(0)
+    words = sum(LENGTHS)
+
+    def drawn(name: str, seeds: int, noise: float, loadings: np.ndarray) -> ModelType:
+        common = rng.standard_normal((seeds, 2)) @ loadings / np.sqrt(2)
+        own = rng.standard_normal((seeds, words))
+        relevance = np.sqrt(noise) * (np.sqrt(shared) * common + np.sqrt(1 - shared) * own)
+        return ModelType(name, name, 1, np.zeros((seeds, 1), np.uint8), {LRP: relevance})
+
+    covered = 0
+    for _ in range(100):
+        loadings = np.resize([[1.0, -1.0], [1.0, 1.0]], (2, words))  # every text has the same noise
+        kinds = [drawn("few", few, 0.5, loadings), drawn("many", 15, 1, loadings)]
+        measured = measured_by_name(*kinds, scale=identity)
+        ratio = measured["few"].ratio(measured["many"], "noise")
+        covered += ratio.low <= 0.5 <= ratio.high
+    assert covered >= 91  # fewer in one of 100 such tests if the rate is 95 %

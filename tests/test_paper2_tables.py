@@ -1,5 +1,7 @@
 """Paper 2's tables and figures, on explanations whose signal and noise are known."""
 
+from dataclasses import replace
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,10 +10,12 @@ from transformers import CamembertConfig
 
 from lib import figures
 from lib.attribution import LRP
-from lib.claims import published
+from lib.claims import load_claims, published
+from lib.intervals import Interval
 from lib.paper2 import figures as draw
 from lib.paper2 import tables
 from lib.paper2.model_types import Bootstrap, ModelType, shares, unit_scale
+from lib.recipes import TrainingRecipe
 
 matplotlib.use("Agg")
 LENGTHS = [8, 12, 20, 9]
@@ -23,6 +27,7 @@ SURFACES = {
     "above:1": 500,
     "lora:2": 20,
     "biases": 12,
+    "75 texts": 1000,
 }
 
 
@@ -84,19 +89,15 @@ def test_reductions_and_ratios(types, measured):
 def test_seeds_agree_if_there_is_a_signal(types):
     rng = np.random.default_rng(0)
     frozen = {"frozen": types["frozen"]}
-    table = tables.agreement_table(frozen, LENGTHS, top_words=4, permutations=20, rng=rng)
+    table = tables.agreement_table(frozen, LENGTHS, LRP, top_words=4, permutations=20, rng=rng)
     assert table.loc["frozen", "not uniform"] == 1
     assert table.loc["frozen", "overlap"] > 0.6 > table.loc["frozen", "overlap, most by chance"]
     assert table.loc["frozen", "tau"] > 0.3 > table.loc["frozen", "tau, most by chance"]
-    assert tables.shared_top_words(types["frozen"], types["frozen"], LENGTHS, 4).tolist() == [1] * 4
-    even, odd = types["biases"].keep(range(0, 12, 2)), types["biases"].keep(range(1, 12, 2))
-    halves = tables.shared_between_halves(types["biases"], LENGTHS, 4)
-    assert halves.tolist() == tables.shared_top_words(even, odd, LENGTHS, 4).tolist()
 
 
 def test_the_plug_in_snr_falls_with_the_seeds_and_the_unbiased_one_does_not(types):
     rng = np.random.default_rng(0)
-    table = tables.snr_by_seeds({"fine-tuned": types["fine-tuned"]}, LENGTHS, [3, 12], rng)
+    table = tables.snr_by_seeds({"fine-tuned": types["fine-tuned"]}, LENGTHS, LRP, [3, 12], rng)
     snr = table.set_index(["estimate", "seeds"])["SNR"]
     assert snr["plug-in", 3] > 1.3 * snr["plug-in", 12]
     assert snr["unbiased", 12] < snr["plug-in", 12]
@@ -104,7 +105,7 @@ def test_the_plug_in_snr_falls_with_the_seeds_and_the_unbiased_one_does_not(type
 
 def test_true_cues_are_found(types):
     roles = [np.resize(["cue", "other"], length).tolist() for length in LENGTHS]
-    table = tables.cue_table({"frozen": types["frozen"]}, LENGTHS, roles)
+    table = tables.cue_table({"frozen": types["frozen"]}, LENGTHS, LRP, roles)
     assert float(table.loc["frozen", "most relevant"].split()[0]) > 0.95
     assert table.loc["frozen", "by chance"].startswith("0.5")
 
@@ -118,15 +119,20 @@ def test_the_proxy_table_has_one_row_per_group(types, measured):
 
 def test_every_figure_can_be_saved_with_its_data(types, measured, tmp_path):
     curve_table = tables.curve_table(measured, types, LABELS)
+    fewer = simulated("75 texts", 1, 9)
+    fewer_measured = Bootstrap(LENGTHS, resamples=200, seed=0).measure({"75 texts": fewer})
+    row = tables.curve_table(fewer_measured, {"75 texts": replace(fewer, training="75 texts")}, LABELS)
+    assert row["family"].tolist() == ["fewer texts"]
     assert curve_table["family"].tolist() == [
         "fine-tuned", "fine-tuned", "frozen", "upper layers", "LoRA", "biases"
     ]  # fmt: skip
-    by_seeds = tables.snr_by_seeds(types, LENGTHS, [2, 12], np.random.default_rng(0))
+    by_seeds = tables.snr_by_seeds(types, LENGTHS, LRP, [2, 12], np.random.default_rng(0))
     relevance = shares(types["frozen"].relevance[LRP], LENGTHS)[:, :8]
     drawn = {
         "words": draw.word_boxes(list("abcdefgh"), {"frozen": relevance, "again": relevance}, "words"),
         "intervals": draw.stability_intervals({"all": measured}),
         "curve": (draw.curve(curve_table), curve_table),
+        "accuracy": (draw.noise_by_accuracy(curve_table), curve_table),
         "seeds": (draw.snr_curves(by_seeds[by_seeds["type"].isin(["frozen", "biases"])]), by_seeds),
     }
     with matplotlib.rc_context():
@@ -134,3 +140,64 @@ def test_every_figure_can_be_saved_with_its_data(types, measured, tmp_path):
         for name, (figure, table) in drawn.items():
             figures.save(figure, table, tmp_path, name)
     plt.close("all")
+
+
+def test_only_departures_from_the_authors_are_listed():
+    authors = published(2)["authors_code"]
+    here = {**authors, "learning_rate": 7e-4, "seeds": 20}
+    table = tables.departure_table(authors, here)
+    assert table.index.tolist() == ["seeds", "learning_rate"]
+    assert table.loc["learning_rate", ["authors", "here"]].tolist() == ["2e-05", "0.0007"]
+    assert tables.departure_table(authors, authors).empty
+    assert set(tables.DEPARTURES) == set(authors)
+
+
+def test_the_authors_schedule_trains_a_quarter_of_the_steps():
+    recipe = TrainingRecipe(2, 2e-5, 4, "authors")
+    described = replace(recipe, schedule="described")
+    table = tables.schedule_table({"authors": (recipe, 8_000), "described": (described, 8_000)})
+    assert table.loc["authors"].tolist() == ["8,000", "4,000", "1,000", "0.5"]
+    assert table.loc["described"].tolist() == ["8,000", "4,000", "4,000", "2"]
+
+
+def test_claims_side_by_side_are_judged_without_their_conditions():
+    claims = load_claims(2)
+    inside, across = Interval(0.5, 0.4, 0.6), Interval(0.9, 0.5, 1.5)
+    table = tables.side_by_side(
+        claims,
+        {
+            "authors": {"noise_reduced_by_freezing": inside},
+            "described": {"noise_reduced_by_freezing": across},
+        },
+    )
+    ((first, second),) = table.to_numpy().tolist()
+    assert first == "0.5 [0.4, 0.6]: reproduced"
+    assert second.endswith("not testable at this scale")
+    nothing = tables.side_by_side(claims, {"authors": {"noise_reduced_by_freezing": None}})
+    assert nothing.iloc[0, 0] == "—: not testable at this scale"
+
+
+def test_how_much_more_a_claim_of_equality_needs():
+    claims = load_claims(2)
+    log_margin = np.log(1.25)
+    for confidence, z in ((0.9, 1.645), (0.95, 1.960)):
+        # A standard error with which two one-sided tests succeed in 80 % of the cases
+        error = log_margin / (z + 1.282)
+        interval = Interval(1, float(np.exp(-z * error)), float(np.exp(z * error)))
+        table = tables.power_table({"signal_same_quantised": (interval, confidence)}, claims)
+        assert table.iloc[0, 2] == "1 times as many"
+    wide = {"accuracy_survives_freezing": (Interval(0.1, 0.06, 0.14), 0.95), "nf4_like_fp4": (None, 0.9)}
+    table = tables.power_table(wide, claims)
+    assert table.iloc[:, 2].tolist() == ["8.2 times as many", "—"]  # (2.80 / 1.96 * 0.04 / 0.02) ** 2
+
+
+def test_what_would_pass_by_chance():
+    assert "at most 0.7 would be expected" in tables.multiplicity(20, at_90_percent=8)
+
+
+def test_a_decomposition_names_its_steps(types, measured):
+    steps = {"freezing alone": ("biases", "fine-tuned"), "both": ("frozen", "fine-tuned")}
+    table = tables.decomposition_table(steps, types, LABELS, {"true class": measured})
+    assert table.index.tolist() == ["freezing alone", "both"]
+    assert table.loc["both", "accuracy, points"] == "+0.0"
+    assert table.loc["both", "noise, true class"].startswith("0.1")

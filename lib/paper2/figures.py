@@ -153,6 +153,38 @@ def _apart(surfaces: pd.Series, least: float = 1.15) -> list[float]:
     return places
 
 
+def noise_by_accuracy(points: pd.DataFrame) -> Figure:
+    """Draw the noise of all types and points over their accuracy, with 95 % intervals of the noise.
+
+    Parameters
+    ----------
+    points : DataFrame
+        From `lib.paper2.tables.curve_table`.
+    """
+    figure, axes = plt.subplots(figsize=(9, 4.5))
+    for number, (family, rows) in enumerate(points.groupby("family", sort=False)):
+        colour, _, marker = LINES[number % len(LINES)]
+        accuracy = 100 * rows["accuracy"]
+        axes.plot(accuracy, rows["noise"], marker, color=colour, label=family)
+        axes.vlines(
+            accuracy, rows["noise_low"], rows["noise_high"].clip(upper=FAR), color=colour, linewidth=1
+        )
+        for point, place, value in zip(rows["point"], accuracy, rows["noise"], strict=True):
+            axes.annotate(
+                _short(point),
+                (place, value),
+                xytext=(4, 3),
+                textcoords="offset points",
+                fontsize=8,
+                color=colour,
+            )
+    _scale(axes, points[["noise", "noise_low", "noise_high"]].to_numpy())
+    axes.set_xlabel("accuracy, %")
+    axes.set_ylabel("noise (in equal shares, squared)")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
+    return figure
+
+
 def snr_curves(table: pd.DataFrame) -> Figure:
     """Draw the SNR over the number of seeds.
 
@@ -193,7 +225,9 @@ def _scale(axes: Axes, intervals: NDArray[np.float64]) -> None:
 
 
 def _short(point: str) -> str:
-    """Name a point within its family: a type's format, a number of layers or a rank."""
+    """Name a point within its family: a type's format, a number of layers or of texts, or a rank."""
+    if point.endswith(" texts"):
+        return point
     for kind, symbol in {"above:": "k = ", "lora:": "r = "}.items():
         if point.startswith(kind):
             return point.replace(kind, symbol)

@@ -12,13 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from lib.attribution import LRP
-from lib.intervals import Interval, bootstrap_interval, paired_difference
+from lib.intervals import Interval, bootstrap_interval
+from lib.proportions import z_statistic
 from lib.quantization import PLAIN
 from lib.runs import Record
 from lib.seeding import derive
 from lib.stability import (
+    SIGNIFICANT,
     Stability,
-    bootstrap_signal_noise,
     equivalent,
     equivalent_subset,
     over_texts,
@@ -27,6 +28,9 @@ from lib.stability import (
     split_texts,
 )
 from lib.words import normalise
+
+RESAMPLES = 10_000
+CHUNK = 500  # resamples at a time: (resamples, words) then fits into a CPU's cache
 
 Floats = NDArray[np.float64]
 Scale = Callable[[Floats, ArrayLike], Floats]
@@ -105,8 +109,32 @@ def model_type(
     return ModelType(name, training, surface, predicted, relevance)
 
 
-def accuracy_loss(one: ModelType, other: ModelType, labels: ArrayLike, *, seed: int) -> Interval:
+def equally_accurate(kind: ModelType, accuracy: float, labels: ArrayLike) -> NDArray[np.intp]:
+    """Return the rows of the models whose accuracy does not differ significantly from a given one.
+
+    Parameters
+    ----------
+    kind : ModelType
+    accuracy : float
+        A fraction, such as the mean accuracy of the models to compare with.
+    labels : array_like of int, (test texts,)
+
+    Returns
+    -------
+    ndarray, (models,)
+        In ascending order; by the authors' z.
+    """
+    z = [z_statistic(accuracy, own, np.size(labels)) for own in kind.accuracy(labels)]
+    return np.flatnonzero(np.abs(z) <= SIGNIFICANT)
+
+
+def accuracy_loss(
+    one: ModelType, other: ModelType, labels: ArrayLike, *, seed: int, resamples: int = RESAMPLES
+) -> Interval:
     """Return by how much ``one`` is more accurate than ``other``, with its 95 % bootstrap interval.
+
+    Seeds and texts are resampled jointly: the texts once for both types, and the seeds too if the types are
+    versions of the same models.
 
     Parameters
     ----------
@@ -114,8 +142,18 @@ def accuracy_loss(one: ModelType, other: ModelType, labels: ArrayLike, *, seed: 
     labels : array_like of int, (test texts,)
     seed : int
         Of the resampling.
+    resamples : int
+        Number of resamples.
     """
-    return paired_difference(one.correct(labels), other.correct(labels), confidence=0.95, seed=seed)
+    text_counts = resample(np.size(labels), resamples, np.random.default_rng(derive(seed, "texts")))
+    means, drawn = [], []
+    for kind in (one, other):
+        correct = kind.correct(labels).astype(float)
+        seed_counts = resample(len(correct), resamples, np.random.default_rng(derive(seed, kind.training)))
+        means.append(correct.mean())
+        drawn.append(((seed_counts @ correct) * text_counts).sum(axis=1) / correct.size)
+    n = min(len(one.predicted), len(other.predicted), np.size(labels))
+    return bootstrap_interval(float(means[0] - means[1]), drawn[0] - drawn[1], n=n)
 
 
 def mostly_correct(types: Sequence[ModelType], labels: ArrayLike) -> NDArray[np.bool_]:
@@ -256,10 +294,35 @@ class Bootstrap:
             measured[name] = Measured(
                 over_texts(signal_noise(relevance, lengths[chosen], estimate="unbiased")),
                 over_texts(signal_noise(relevance, lengths[chosen])),
-                over_texts(bootstrap_signal_noise(relevance, seed_counts, lengths[chosen]), text_counts),
+                over_texts(_resampled(relevance, seed_counts, lengths[chosen]), text_counts),
                 min(seeds, len(chosen)) if len(chosen) > 1 else seeds,
             )
         return measured
+
+
+def _resampled(relevance: Floats, seed_counts: Floats, lengths: NDArray[np.intp]) -> Stability:
+    """Return signal, noise and SNR of each text in each resample of the seeds: arrays (resamples, texts).
+
+    Over all pairs of different seeds, the unbiased noise (`lib.stability.signal_noise`) is the mean of half
+    the squared difference of their relevances, and the unbiased signal the mean covariance over words. A
+    resample may draw a seed several times; it is not paired with itself, so the expectation over resamples is
+    the unbiased estimate, and few seeds do not make a resample's noise vary more than they differ.
+    """
+    weights = seed_counts / seed_counts.sum(axis=1, keepdims=True)  # (resamples, seeds)
+    pairs = 1 - (weights**2).sum(axis=1)  # 0 where a resample has a single seed
+    pairs[pairs < 1e-12] = np.nan
+    quantities = []
+    for text in split_texts(relevance, lengths):
+        around_mean = text - text.mean(axis=0)  # small numbers to square: no cancellation
+        products = around_mean @ around_mean.T / text.shape[1]
+        squares = np.diag(products)
+        centred = text - text.mean(axis=1, keepdims=True)
+        covariances = centred @ centred.T / text.shape[1]  # (seeds, seeds)
+        signal = ((weights @ covariances) * weights).sum(axis=1) - weights**2 @ np.diag(covariances)
+        noise = weights @ squares - ((weights @ products) * weights).sum(axis=1)
+        quantities.append((signal / pairs, noise / pairs))
+    signal, noise = (np.stack(values, axis=1) for values in zip(*quantities, strict=True))
+    return Stability(signal, noise, _ratio(signal, noise))
 
 
 def rank_correlation(measured: Mapping[str, Measured], types: Sequence[ModelType], quantity: str) -> Interval:
@@ -280,22 +343,32 @@ def _kendall_taus(x: NDArray[np.number], rows: Floats) -> Floats:
     return row_signs @ signs / (np.linalg.norm(signs) * np.linalg.norm(row_signs, axis=1))
 
 
-def equivalent_share(accuracies: Floats, n: int, *, seed: int, resamples: int = 1_000) -> Interval:
-    """Return the share of models that are equivalent by the authors' z, with a bootstrap over the seeds.
+def equivalent_share(
+    correct: NDArray[np.bool_], n: int, *, seed: int, resamples: int = RESAMPLES
+) -> Interval:
+    """Return the share of models that are equivalent to the best by the authors' z.
+
+    The bootstrap draws seeds and texts jointly. It adds the texts' error to a spread of accuracies that holds
+    it already, so resampled shares are rather too low: an interval above a bound is above it.
 
     Parameters
     ----------
-    accuracies : ndarray, (seeds,)
-        Accuracies as fractions.
+    correct : ndarray of bool, (seeds, test texts)
+        Whether each model classifies each text correctly.
     n : int
-        Number of test texts.
+        Number of texts in z; the paper's 1,000 make a band of the same width whatever the test texts.
     seed : int
         Of the resampling.
     resamples : int
         Number of resamples.
     """
     rng = np.random.default_rng(seed)
-    seeds = len(accuracies)
-    drawn = rng.choice(accuracies, (resamples, seeds))
-    shares_kept = np.array([len(equivalent_subset(row, n)) for row in drawn]) / seeds
-    return bootstrap_interval(len(equivalent_subset(accuracies, n)) / seeds, shares_kept, 0.95, n=seeds)
+    seeds, texts = correct.shape
+    accuracies = resample(texts, resamples, rng) @ correct.T / texts  # (resamples, seeds)
+    drawn = np.take_along_axis(accuracies, rng.integers(seeds, size=(resamples, seeds)), axis=1)
+    best = drawn.max(axis=1, keepdims=True)
+    mean = (best + drawn) / 2
+    # z is 0 where both are 1: there is no difference
+    shares_kept = (best - drawn <= SIGNIFICANT * np.sqrt(mean * (1 - mean) / n)).mean(axis=1)
+    estimate = len(equivalent_subset(correct.mean(axis=1), n)) / seeds
+    return bootstrap_interval(estimate, shares_kept, 0.95, n=min(seeds, texts))

@@ -1,16 +1,17 @@
 """Paper 2's tables: equally accurate models, ratios between types, the curve, and what choices change."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy import stats
 from transformers import PreTrainedConfig
 
-from lib import stability
-from lib.attribution import LRP
-from lib.intervals import mean_interval
+from lib import claims, stability
+from lib.claims import Claim, Region
+from lib.intervals import Interval, mean_interval
 from lib.paper2.model_types import (
     FROZEN,
     TRAININGS,
@@ -22,11 +23,89 @@ from lib.paper2.model_types import (
     type_name,
 )
 from lib.quantization import surface_bits
+from lib.recipes import TrainingRecipe
 from lib.stability import Stability, equivalent_subset, over_texts, signal_noise
 from lib.words import role_agreement
 
 QUANTITIES = {"signal": "signal", "noise": "noise", "snr": "SNR"}
 SUBSETS = 50  # random subsets of the seeds, for each size
+
+DEPARTURES = {
+    "model": "a base model is out of reach of two CPU cores",
+    "max_length": "no generated text is longer",
+    "train_texts": "what minutes on two cores allow",
+    "test_texts": "what minutes on two cores allow",
+    "seeds": "what minutes on two cores allow",
+    "frozen_seeds": "what minutes on two cores allow",
+    "epochs": "changed by a parameter",
+    "learning_rate": "a tiny encoder on few texts needs a higher one, chosen on validation texts",
+    "batch_size": "changed by a parameter",
+    "schedule": "changed by a parameter",
+    "head_epochs": "changed by a parameter",
+    "head_learning_rate": "changed by a parameter",
+    "head_batch_size": "changed by a parameter",
+}
+"""Why a parameter of the demo differs from the authors' value."""
+
+
+def departure_table(authors: Mapping[str, Any], here: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the parameters whose values differ from the authors', one row each, with the reason.
+
+    Parameters
+    ----------
+    authors, here : mapping of str to value
+        By the parameter's name; those of `DEPARTURES`.
+    """
+    rows = {
+        name: {"authors": str(authors[name]), "here": str(here[name]), "why": why}
+        for name, why in DEPARTURES.items()
+        if authors[name] != here[name]
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["authors", "here", "why"])
+
+
+def schedule_table(trainings: Mapping[str, tuple[TrainingRecipe, int]]) -> pd.DataFrame:
+    """Return for how many steps a training has a learning rate above 0, and how many texts these see.
+
+    Parameters
+    ----------
+    trainings : mapping of str to (TrainingRecipe, int)
+        For each row the recipe and the number of training texts.
+    """
+    rows = {}
+    for name, (recipe, texts) in trainings.items():
+        steps = recipe.steps(texts)
+        seen = min(steps * recipe.batch_size, recipe.epochs * texts)
+        rows[name] = {
+            "texts": f"{texts:,}",
+            "steps of all epochs": f"{len(recipe.rates(texts)):,}",
+            "with a rate above 0": f"{steps:,}",
+            "times a text is seen": f"{seen / texts:.2g}",
+        }
+    return pd.DataFrame(rows).T
+
+
+def side_by_side(
+    claims_by_name: Mapping[str, Claim], measured: Mapping[str, Mapping[str, Interval | None]]
+) -> pd.DataFrame:
+    """Return what each of several trainings would say about the claims: the interval and the verdict.
+
+    Conditions that a claim requires are left out; these are no entries of the ledger.
+
+    Parameters
+    ----------
+    claims_by_name : mapping of str to Claim
+    measured : mapping of str to mapping of str to Interval
+        For each training, what was measured for each claim; None where nothing could be.
+    """
+    columns: dict[str, dict[str, str]] = {}
+    for training, intervals in measured.items():
+        columns[training] = {}
+        for name, interval in intervals.items():
+            verdict = claims.judge(claims_by_name[name], interval, "nothing could be measured")
+            text = f"{verdict.measured or '—'}: {verdict.verdict}"
+            columns[training][claims_by_name[name].statement] = text
+    return pd.DataFrame(columns)
 
 
 def surface_table(
@@ -116,16 +195,57 @@ def ratio_table(
     rows = {}
     for one, other in pairs:
         a, b = measured[one], measured[other]
-        row = {label: str(a.ratio(b, quantity)) for quantity, label in QUANTITIES.items()}
+        row = {label: str(a.ratio(b, quantity) or "—") for quantity, label in QUANTITIES.items()}
         row["signal is"] = a.likeness(b, "signal", margin)
         row["noise is"] = a.likeness(b, "noise", margin)
         rows[f"{one} / {other}"] = row
     return pd.DataFrame(rows).T
 
 
+def decomposition_table(
+    steps: Mapping[str, tuple[str, str]],
+    types: Mapping[str, ModelType],
+    labels: ArrayLike,
+    measured: Mapping[str, Mapping[str, Measured]],
+) -> pd.DataFrame:
+    """Return what each step from one type to another does to accuracy and noise, one row per step.
+
+    Parameters
+    ----------
+    steps : mapping of str to (str, str)
+        For each row the types after and before the step.
+    types : mapping of str to ModelType
+    labels : array_like of int, (test texts,)
+    measured : mapping of str to mapping of str to Measured
+        One column of noise ratios each.
+    """
+    rows = {}
+    for label, (after, before) in steps.items():
+        points = 100 * (types[after].accuracy(labels).mean() - types[before].accuracy(labels).mean())
+        row = {"ratio": f"{after} / {before}", "accuracy, points": f"{points:+.1f}"}
+        for name, by_type in measured.items():
+            row[f"noise, {name}"] = str(by_type[after].ratio(by_type[before], "noise") or "—")
+        rows[label] = row
+    return pd.DataFrame(rows).T
+
+
+def multiplicity(claims_judged: int, *, at_90_percent: int) -> str:
+    """Say how many claims are judged and how many of them would pass by chance if all were false.
+
+    A quantity on the border of its region has an interval inside it in 2.5 % of the runs, or in 5 % for the
+    claims that are judged by intervals at 90 %.
+    """
+    expected = 0.025 * (claims_judged - at_90_percent) + 0.05 * at_90_percent
+    return (
+        f"{claims_judged} claims are judged, {at_90_percent} of them at 90 %: if all were false, "
+        f"at most {expected:.1f} would be expected to be found reproduced by chance"
+    )
+
+
 def agreement_table(
     types: Mapping[str, ModelType],
     lengths: Sequence[int],
+    method: str,
     *,
     top_words: int,
     permutations: int,
@@ -138,6 +258,8 @@ def agreement_table(
     types : mapping of str to ModelType
     lengths : sequence of int, (texts,)
         Words of each explained text.
+    method : str
+        Which relevance.
     top_words : int
         Number of top words whose overlap is measured.
     permutations : int
@@ -151,7 +273,7 @@ def agreement_table(
     measures = {"tau": stability.kendall_tau, "overlap": overlap}
     rows = {}
     for name, kind in types.items():
-        texts = stability.split_texts(kind.relevance[LRP], lengths)
+        texts = stability.split_texts(kind.relevance[method], lengths)
         rows[name] = {"not uniform": np.mean([stability.concordance(text).p < 0.05 for text in texts])}
         for label, measure in measures.items():
             nulls = [stability.permuted_null(measure, text, permutations, rng) for text in texts]
@@ -160,18 +282,43 @@ def agreement_table(
     return pd.DataFrame(rows).T
 
 
-def shared_top_words(one: ModelType, other: ModelType, lengths: Sequence[int], top_words: int) -> Floats:
-    """Return the share of the top words of mean relevance that two types have in common: (texts,)."""
-    means = np.stack([one.relevance[LRP].mean(axis=0), other.relevance[LRP].mean(axis=0)])
-    return np.array(
-        [stability.top_k_overlap(text, top_words) for text in stability.split_texts(means, lengths)]
-    )
+def power_table(
+    measured: Mapping[str, tuple[Interval | None, float]], claims_by_name: Mapping[str, Claim]
+) -> pd.DataFrame:
+    """Return how many times as many seeds and texts a claim of equality needs, one row per claim.
+
+    With so many, the interval lies inside the region with a probability of 80 % if there is no difference at
+    all; its width is taken to fall with the square root of their number.
+
+    Parameters
+    ----------
+    measured : mapping of str to (Interval, float)
+        By the claim's name what was measured, or None, and the confidence of the interval.
+    claims_by_name : mapping of str to Claim
+        A region above a positive number is that of a ratio: no difference is 1, otherwise 0.
+    """
+    rows = {}
+    for name, (interval, confidence) in measured.items():
+        region = claims_by_name[name].region
+        times = np.nan if interval is None else _times_as_many(interval, region, confidence)
+        rows[claims_by_name[name].statement] = {
+            "region": str(region),
+            "measured": str(interval or "—"),
+            "seeds and texts needed": f"{times:.2g} times as many" if np.isfinite(times) else "—",
+        }
+    return pd.DataFrame(rows).T
 
 
-def shared_between_halves(kind: ModelType, lengths: Sequence[int], top_words: int) -> Floats:
-    """Return `shared_top_words` between the models in even and in odd rows of one type: (texts,)."""
-    even, odd = (kind.keep(range(start, len(kind.predicted), 2)) for start in (0, 1))
-    return shared_top_words(even, odd, lengths, top_words)
+def _times_as_many(interval: Interval, region: Region, confidence: float) -> float:
+    bounds, borders = np.array([interval.low, interval.high]), np.array([region.above, region.below])
+    if region.above > 0:
+        with np.errstate(divide="ignore"):
+            bounds, borders = np.log(np.maximum(bounds, 0)), np.log(borders)
+    used = stats.norm.ppf((1 + confidence) / 2)
+    # With two borders, both tests have to succeed: each may fail in 10 % of the cases.
+    power = stats.norm.ppf(0.9 if np.isfinite(borders).all() else 0.8)
+    error = (bounds[1] - bounds[0]) / 2 / used
+    return float(((used + power) * error / np.abs(borders).min()) ** 2)
 
 
 def curve_table(
@@ -207,7 +354,11 @@ def proxy_table(measured: Mapping[str, Measured], groups: Mapping[str, Sequence[
 
 
 def snr_by_seeds(
-    types: Mapping[str, ModelType], lengths: Sequence[int], sizes: Sequence[int], rng: np.random.Generator
+    types: Mapping[str, ModelType],
+    lengths: Sequence[int],
+    method: str,
+    sizes: Sequence[int],
+    rng: np.random.Generator,
 ) -> pd.DataFrame:
     """Return the SNR over all texts from random subsets of the seeds, plug-in and unbiased.
 
@@ -216,7 +367,7 @@ def snr_by_seeds(
     """
     rows = []
     for name, kind in types.items():
-        relevance = shares(kind.relevance[LRP], lengths)
+        relevance = shares(kind.relevance[method], lengths)
         for size in sizes:
             subsets = [rng.choice(len(relevance), size, replace=False) for _ in range(SUBSETS)]
             for estimate in ("plug-in", "unbiased"):
@@ -227,7 +378,7 @@ def snr_by_seeds(
 
 
 def cue_table(
-    types: Mapping[str, ModelType], lengths: Sequence[int], roles: Sequence[Sequence[str]]
+    types: Mapping[str, ModelType], lengths: Sequence[int], method: str, roles: Sequence[Sequence[str]]
 ) -> pd.DataFrame:
     """Return how well relevance finds the texts' cues, by its mean over the seeds and by its stability.
 
@@ -236,12 +387,14 @@ def cue_table(
     types : mapping of str to ModelType
     lengths : sequence of int, (texts,)
         Words of each explained text.
+    method : str
+        Which relevance.
     roles : sequence of sequences of str, (texts,) of (words,)
         See `lib.words.role_agreement`.
     """
     rows: dict[str, dict[str, str]] = {}
     for name, kind in types.items():
-        relevance = shares(kind.relevance[LRP], lengths)
+        relevance = shares(kind.relevance[method], lengths)
         mean, spread = relevance.mean(axis=0), relevance.std(axis=0, ddof=1)
         rows[name] = {}
         for label, score in {"most relevant": mean, "most stable": mean / (spread + 1e-9)}.items():
@@ -256,4 +409,6 @@ def _family(kind: ModelType) -> str:
     """Name what a type has in common with its neighbours on the curve."""
     if kind.training in TRAININGS:
         return kind.training
+    if kind.training.endswith(" texts"):
+        return "fewer texts"
     return {"above": "upper layers", "lora": "LoRA"}.get(kind.training.split(":")[0], kind.training)
