@@ -148,7 +148,7 @@ def distinct(text: str, allowed: Callable[[str], bool], hint: str) -> str:
 class FinetuningSurface(NotebookSettings):
     """Notebook 2: fine-tuning surface and stability of explanations."""
 
-    seeds: Annotated[int, Field(ge=3)]
+    seeds: Annotated[int, Field(ge=4)]
     data_seed: Seed
     frozen_seeds: Annotated[int, Field(ge=0)]
     ensemble_size: Count
@@ -163,7 +163,7 @@ class FinetuningSurface(NotebookSettings):
     learning_rate: Rate
     batch_size: Count
     schedule: Schedule
-    other_schedule_seeds: Annotated[int, Field(ge=3)]
+    other_schedule_seeds: Annotated[int, Field(ge=4)]
     head_epochs: Count
     head_learning_rate: Rate
     head_batch_size: Count

@@ -10,11 +10,12 @@ from transformers import CamembertConfig
 
 from lib import figures
 from lib.attribution import LRP
-from lib.claims import load_claims, published
+from lib.claims import judge, load_claims, published, verdict_table
+from lib.crossed import Crossed, Part
 from lib.intervals import Interval
 from lib.paper2 import figures as draw
 from lib.paper2 import tables
-from lib.paper2.model_types import Bootstrap, ModelType, shares, unit_scale
+from lib.paper2.model_types import ModelType, measure, shares, unit_scale
 from lib.recipes import TrainingRecipe
 
 matplotlib.use("Agg")
@@ -54,7 +55,7 @@ def types() -> dict[str, ModelType]:
 
 @pytest.fixture(scope="module")
 def measured(types):
-    return Bootstrap(LENGTHS, resamples=200, seed=0).measure(types, scale=unit_scale)
+    return measure(types, LENGTHS, scale=unit_scale)
 
 
 def test_table_1_is_in_percent(types):
@@ -114,13 +115,13 @@ def test_the_proxy_table_has_one_row_per_group(types, measured):
     groups = {"all points": list(types.values()), "two": [types["frozen"], types["fine-tuned"]]}
     table = tables.proxy_table(measured, groups)
     assert table.index.tolist() == ["all points", "two"]
-    assert table.loc["two", "τ of surface and noise"].startswith("1 [")
+    assert table.loc["two", "τ of surface and noise"] == pytest.approx(1)
 
 
 def test_every_figure_can_be_saved_with_its_data(types, measured, tmp_path):
     curve_table = tables.curve_table(measured, types, LABELS)
     fewer = simulated("75 texts", 1, 9)
-    fewer_measured = Bootstrap(LENGTHS, resamples=200, seed=0).measure({"75 texts": fewer})
+    fewer_measured = measure({"75 texts": fewer}, LENGTHS)
     row = tables.curve_table(fewer_measured, {"75 texts": replace(fewer, training="75 texts")}, LABELS)
     assert row["family"].tolist() == ["fewer texts"]
     assert curve_table["family"].tolist() == [
@@ -177,22 +178,34 @@ def test_claims_side_by_side_are_judged_without_their_conditions():
     assert nothing.iloc[0, 0] == "—: not testable at this scale"
 
 
-def test_how_much_more_a_claim_of_equality_needs():
+def test_what_a_claim_of_equality_needs():
     claims = load_claims(2)
-    log_margin = np.log(1.25)
-    for confidence, z in ((0.9, 1.645), (0.95, 1.960)):
-        # A standard error with which two one-sided tests succeed in 80 % of the cases
-        error = log_margin / (z + 1.282)
-        interval = Interval(1, float(np.exp(-z * error)), float(np.exp(z * error)))
-        table = tables.power_table({"signal_same_quantised": (interval, confidence)}, claims)
-        assert table.iloc[0, 2] == "1 times as many"
-    wide = {"accuracy_survives_freezing": (Interval(0.1, 0.06, 0.14), 0.95), "nf4_like_fp4": (None, 0.9)}
+    exact = Crossed(0.0, (Part(0.01**2, 0.0, 20),), (Part(0.05**2, 0.0, 40),))
+    equality = tables.Equality(exact, 0.9, logarithm=True)
+    table = tables.power_table({"signal_same_quantised": equality}, claims)
+    row = table.iloc[0]
+    assert row["measured"].startswith("1 [0.9")
+    assert (row["seeds here"], row["texts here"]) == ("20", "40")
+    needed = exact.texts_needed(above=-np.log(1.25), below=np.log(1.25), confidence=0.9)
+    assert row["texts needed"] == f"{needed}"
+    assert needed < 40
+    seeds_alone = Crossed(0.1, (Part(0.03**2, 0.0, 20),), (Part(0.001**2, 0.0, 40),))
+    wide = {"accuracy_survives_freezing": tables.Equality(seeds_alone), "nf4_like_fp4": tables.Equality(None)}
     table = tables.power_table(wide, claims)
-    assert table.iloc[:, 2].tolist() == ["8.2 times as many", "—"]  # (2.80 / 1.96 * 0.04 / 0.02) ** 2
+    assert table["texts needed"].tolist() == ["more than any", "—"]
+    assert int(table["seeds needed"].iloc[0]) > 20
+    share = tables.Equality(Crossed(0.9, (Part(1e-4, 0.0, 20),), (Part(1e-4, 0.0, 40),)), equal=1)
+    assert tables.power_table({"top_words_survive_quantising": share}, claims)["measured"].item()
 
 
 def test_what_would_pass_by_chance():
-    assert "at most 0.7 would be expected" in tables.multiplicity(20, at_90_percent=8)
+    claims = load_claims(2)
+    names = ("nf4_like_fp4", "noise_reduced_by_freezing", "other_words")
+    verdicts = [judge(claims[name], Interval(1, 0.9, 1.1)) for name in names]
+    verdicts.append(judge(claims["equivalent_half"], None, "no runs"))
+    text = tables.multiplicity(verdict_table(verdicts))
+    assert text.startswith("3 of 4 claims were measured, 1 of them with intervals at 90 %")
+    assert "at most 0.1 would" in text  # 2 x 0.025 + 0.05
 
 
 def test_a_decomposition_names_its_steps(types, measured):

@@ -65,13 +65,14 @@ def stability_intervals(measured: Mapping[str, Mapping[str, Measured]]) -> tuple
     Parameters
     ----------
     measured : mapping of str to mapping of str to Measured
-        For each row of panels (a text, or all texts), from `lib.paper2.model_types.Bootstrap.measure`.
+        For each row of panels (a text, or all texts), from `lib.paper2.model_types.measure`.
 
     Returns
     -------
     Figure
     DataFrame
-        Its numbers: the unbiased values (marks) and the plug-in ones (crosses).
+        Its numbers: the unbiased values (marks) with their bounds, NaN where the value is not positive, and
+        the plug-in values (crosses).
     """
     types = list(next(iter(measured.values())))
     trainings = list(dict.fromkeys(name.split()[0] for name in types))
@@ -81,16 +82,22 @@ def stability_intervals(measured: Mapping[str, Mapping[str, Measured]]) -> tuple
     rows = []
     for line, (row_name, by_type) in zip(panels, measured.items(), strict=True):
         for axes, (quantity, label) in zip(line, QUANTITIES.items(), strict=True):
-            intervals = {name: by_type[name].interval(quantity) for name in types}
-            for place, (name, interval) in enumerate(intervals.items()):
-                plug_in = float(getattr(by_type[name].plug_in, quantity))
+            bounds = []
+            for place, name in enumerate(types):
+                interval = by_type[name].interval(quantity)
+                low, high = (interval.low, interval.high) if interval else (np.nan, np.nan)
+                unbiased, plug_in = (
+                    float(getattr(numbers, quantity))
+                    for numbers in (by_type[name].estimate, by_type[name].plug_in)
+                )
                 colour, _, marker = LINES[trainings.index(name.split()[0])]
-                axes.vlines(place, interval.low, min(interval.high, FAR), color=colour)
-                axes.plot(place, interval.estimate, marker, color=colour, markerfacecolor="white")
+                axes.vlines(place, low, min(high, FAR), color=colour)
+                axes.plot(place, unbiased, marker, color=colour, markerfacecolor="white")
                 axes.plot(place, plug_in, "x", color="black", markersize=5)
-                rows.append((row_name, name, label, interval.estimate, interval.low, interval.high, plug_in))
+                rows.append((row_name, name, label, unbiased, low, high, plug_in))
+                bounds.append((unbiased, low, high))
             axes.set_title(f"{row_name}: {label}")
-            _scale(axes, np.array([[i.estimate, i.low, i.high] for i in intervals.values()]))
+            _scale(axes, np.array(bounds))
             axes.set_xlim(-0.6, len(types) - 0.4)
             axes.set_xticks(range(len(types)), types, rotation=60, ha="right", fontsize=8)
             axes.set_ylabel("ratio" if quantity == "snr" else "in equal shares, squared")

@@ -5,47 +5,53 @@ the bits do, by whatever means, and it would be equal where the bits are.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from lib.intervals import Interval, bootstrap_interval
+from lib.crossed import Crossed, Part, crossed_mean
+from lib.intervals import Interval, exponential
 from lib.paper2.model_types import Floats, Measured, ModelType
 
+Terms = Sequence[tuple[float, Measured]]
+"""A sum of logarithms: a weight for each type."""
 
-@dataclass(frozen=True)
-class Elasticity:
-    """By how many percent noise (or another quantity) changes if the surface changes by one percent.
 
-    Attributes
+def sum_of_logs(terms: Terms, quantity: str = "noise") -> Crossed | None:
+    """Return a weighted sum of the logarithms of a quantity over types, with its error over seeds and texts.
+
+    All types explain the same texts. Types of one training are the same models, and their weighted sum is
+    taken seed by seed; seeds of different trainings are independent.
+
+    Parameters
     ----------
-    estimate : float
-        d log quantity / d log bits: 1 if both fall by the same factor, 0 if the quantity stays as it is.
-    resamples : ndarray, (resamples,)
-    drawn : int
-        As in `lib.paper2.model_types.Measured`.
+    terms : sequence of (float, Measured)
+        The weights 1 and -1 give the logarithm of a ratio, for example.
+    quantity : str
+        ``signal``, ``noise`` or ``snr``.
+
+    Returns
+    -------
+    Crossed or None
+        None if a quantity is not positive.
     """
-
-    estimate: float
-    resamples: Floats
-    drawn: int
-
-    def interval(self, level: float = 0.95) -> Interval | None:
-        """Return the elasticity with its bootstrap interval; None if a quantity was not positive."""
-        if not np.isfinite(self.estimate):
+    by_training: dict[str, Floats] = {}
+    for weight, kind in terms:
+        logs = weight * getattr(kind.logs, quantity)  # (seeds, texts)
+        if np.isnan(logs).any():
             return None
-        return bootstrap_interval(self.estimate, self.resamples, level, n=self.drawn)
+        by_training[kind.training] = by_training.get(kind.training, 0) + logs
+    sums = [crossed_mean(values) for values in by_training.values()]
+    residual = sum(part.residual for one in sums for part in one.seeds)
+    by_text = np.sum([values.mean(axis=0) for values in by_training.values()], axis=0)  # (texts,)
+    count = len(by_text)
+    texts = (Part(float(by_text.var(ddof=1)) / count, residual, count),) if count > 1 else ()
+    return Crossed(float(by_text.mean()), tuple(part for one in sums for part in one.seeds), texts)
 
-    def minus(self, other: "Elasticity") -> "Elasticity":
-        """Return the difference of two elasticities, paired where their types are."""
-        drawn = min(self.drawn, other.drawn)
-        return Elasticity(self.estimate - other.estimate, self.resamples - other.resamples, drawn)
 
+def elasticity(measured: Mapping[str, Measured], types: Sequence[ModelType]) -> list[tuple[float, Measured]]:
+    """Return d log noise / d log bits, by least squares over model types, as the terms of `sum_of_logs`.
 
-def elasticity(
-    measured: Mapping[str, Measured], types: Sequence[ModelType], quantity: str = "noise"
-) -> Elasticity:
-    """Return the slope of a quantity over the surface, both logarithmic, by least squares over model types.
+    It is 1 if noise falls by the factor of the bits, and 0 if it stays as it is.
 
     Parameters
     ----------
@@ -53,60 +59,51 @@ def elasticity(
         By the types' names.
     types : sequence of ModelType
         At least two surfaces: one model and its quantised versions, for example.
-    quantity : str
-        ``signal``, ``noise`` or ``snr``.
     """
     bits = np.log([kind.surface for kind in types])
-    weights = (bits - bits.mean()) / np.sum((bits - bits.mean()) ** 2)  # (types,)
-    estimates = [getattr(measured[kind.name].estimate, quantity) for kind in types]
-    resamples = np.stack([getattr(measured[kind.name].resamples, quantity) for kind in types], axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):  # no logarithm, no elasticity
-        estimate = float(np.log(estimates) @ weights)
-        drawn = np.log(resamples) @ weights
-    return Elasticity(estimate, drawn, min(measured[kind.name].drawn for kind in types))
+    weights = (bits - bits.mean()) / np.sum((bits - bits.mean()) ** 2)
+    return [(float(weight), measured[kind.name]) for weight, kind in zip(weights, types, strict=True)]
+
+
+def minus(one: Terms, other: Terms) -> list[tuple[float, Measured]]:
+    """Return the difference of two sums."""
+    return [*one, *((-weight, kind) for weight, kind in other)]
+
+
+def interval_of(found: Crossed | None, confidence: float = 0.95) -> Interval | None:
+    """Return the interval of a measurement, if there is one."""
+    return None if found is None else found.interval(confidence)
+
+
+def factor_of(found: Crossed | None, confidence: float = 0.95) -> Interval | None:
+    """Return the interval of a factor from the measurement of its logarithm, if there is one."""
+    return None if found is None else exponential(found.interval(confidence))
 
 
 def factor_apart(one: Measured, other: Measured, quantity: str = "noise") -> Interval | None:
-    """Return by what factor two types differ, whichever is larger: at least 1; None as `Measured.ratio`.
+    """Return by how many times the larger of two quantities exceeds the smaller; None if one is not positive.
 
     The interval starts at 1 if that of the ratio contains 1.
     """
-    ratio = one.ratio(other, quantity)
-    if ratio is None:
+    logs = interval_of(one.compared(other, quantity))
+    if logs is None:
         return None
-    with np.errstate(divide="ignore"):
-        low, estimate, high = (abs(float(np.log(value))) for value in (ratio.low, ratio.estimate, ratio.high))
-    nearest = 0.0 if ratio.low <= 1 <= ratio.high else min(low, high)
-    return Interval(*(float(np.exp(value)) for value in (estimate, nearest, max(low, high))))
+    nearest = 0.0 if logs.low <= 0 <= logs.high else min(abs(logs.low), abs(logs.high))
+    return exponential(Interval(abs(logs.estimate), nearest, max(abs(logs.low), abs(logs.high))))
 
 
-def ratio_of_ratios(
-    first: tuple[Measured, Measured], second: tuple[Measured, Measured], quantity: str = "noise"
-) -> Interval | None:
-    """Return the ratio of a quantity in one pair of types over that in another; None if it is not finite."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        estimate = float(_ratio(first, "estimate", quantity) / _ratio(second, "estimate", quantity))
-        resamples = _ratio(first, "resamples", quantity) / _ratio(second, "resamples", quantity)
-    if not np.isfinite(estimate):
-        return None
-    drawn = min(kind.drawn for kind in (*first, *second))
-    return bootstrap_interval(estimate, resamples, 0.95, n=drawn)
+def farthest_from_0(found: Sequence[Crossed | None], confidence: float) -> Crossed | None:
+    """Return the measurement whose interval reaches farthest from 0; None if any is None.
 
-
-def _ratio(pair: tuple[Measured, Measured], part: str, quantity: str) -> Floats:
-    """Return the ratio in one pair of types: () of the estimates or (resamples,) of the resamples."""
-    one, other = (getattr(getattr(kind, part), quantity) for kind in pair)
-    return np.divide(one, other)
-
-
-def farthest_from_1(ratios: Sequence[Interval | None]) -> Interval | None:
-    """Return the ratio whose interval reaches farthest from 1; None if any ratio is None.
-
-    A claim about several ratios holds if all of them lie in its region, so it is judged by this one: no
+    A claim about several quantities holds if all of them lie in its region, so it is judged by this one: no
     correction for their number is needed (intersection-union test).
     """
-    found = [ratio for ratio in ratios if ratio is not None]
-    if len(found) < len(ratios):
+    known = [one for one in found if one is not None]
+    if len(known) < len(found):
         return None
-    with np.errstate(divide="ignore"):
-        return max(found, key=lambda ratio: np.abs(np.log([ratio.low, ratio.high])).max())
+
+    def reach(one: Crossed) -> float:
+        interval = one.interval(confidence)
+        return max(abs(interval.low), abs(interval.high))
+
+    return max(known, key=reach)

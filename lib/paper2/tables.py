@@ -1,17 +1,18 @@
 """Paper 2's tables: equally accurate models, ratios between types, the curve, and what choices change."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 from transformers import PreTrainedConfig
 
 from lib import claims, stability
-from lib.claims import Claim, Region
-from lib.intervals import Interval, mean_interval
+from lib.claims import Claim
+from lib.crossed import Crossed
+from lib.intervals import Interval, exponential
 from lib.paper2.model_types import (
     FROZEN,
     TRAININGS,
@@ -22,9 +23,16 @@ from lib.paper2.model_types import (
     shares,
     type_name,
 )
+from lib.proportions import expected_false_passes
 from lib.quantization import surface_bits
 from lib.recipes import TrainingRecipe
-from lib.stability import Stability, equivalent_subset, over_texts, signal_noise
+from lib.stability import (
+    Stability,
+    equivalent_subset,
+    mean_relevance_statistic,
+    over_texts,
+    signal_noise,
+)
 from lib.words import role_agreement
 
 QUANTITIES = {"signal": "signal", "noise": "noise", "snr": "SNR"}
@@ -229,16 +237,20 @@ def decomposition_table(
     return pd.DataFrame(rows).T
 
 
-def multiplicity(claims_judged: int, *, at_90_percent: int) -> str:
-    """Say how many claims are judged and how many of them would pass by chance if all were false.
+def multiplicity(verdicts: pd.DataFrame) -> str:
+    """Say how many claims were measured, and how many of them would pass by chance if all were false.
 
-    A quantity on the border of its region has an interval inside it in 2.5 % of the runs, or in 5 % for the
-    claims that are judged by intervals at 90 %.
+    Parameters
+    ----------
+    verdicts : DataFrame
+        From `lib.claims.verdict_table`; the criterion says which claims are judged by a "90 % interval".
     """
-    expected = 0.025 * (claims_judged - at_90_percent) + 0.05 * at_90_percent
+    measured = verdicts[verdicts["measured here"] != "—"]
+    wide = int(measured["criterion"].str.contains("90 % interval").sum())
+    expected = expected_false_passes(len(measured) - wide) + expected_false_passes(wide, 0.9)
     return (
-        f"{claims_judged} claims are judged, {at_90_percent} of them at 90 %: if all were false, "
-        f"at most {expected:.1f} would be expected to be found reproduced by chance"
+        f"{len(measured)} of {len(verdicts)} claims were measured, {wide} of them with intervals at 90 %: "
+        f"if all were false, at most {expected:.1f} would be expected to be found reproduced by chance"
     )
 
 
@@ -282,49 +294,72 @@ def agreement_table(
     return pd.DataFrame(rows).T
 
 
-def power_table(
-    measured: Mapping[str, tuple[Interval | None, float]], claims_by_name: Mapping[str, Claim]
-) -> pd.DataFrame:
-    """Return how many times as many seeds and texts a claim of equality needs, one row per claim.
+class Equality(NamedTuple):
+    """The measurement behind a claim of equality.
 
-    With so many, the interval lies inside the region with a probability of 80 % if there is no difference at
-    all; its width is taken to fall with the square root of their number.
+    Attributes
+    ----------
+    found : Crossed or None
+        None if nothing could be measured.
+    confidence : float
+        Of the interval that the claim is judged by.
+    logarithm : bool
+        Whether it is that of a factor, in which the claim's region is given.
+    equal : float
+        The value if there is no difference.
+    """
+
+    found: Crossed | None
+    confidence: float = 0.95
+    logarithm: bool = False
+    equal: float = 0.0
+
+
+def power_table(measured: Mapping[str, Equality], claims_by_name: Mapping[str, Claim]) -> pd.DataFrame:
+    """Return how many seeds, or how many texts, a claim of equality needs, one row per claim.
+
+    With so many seeds (and the texts of this run), or so many texts (and its seeds), the interval lies inside
+    the region with a probability of 80 % if there is no difference at all.
 
     Parameters
     ----------
-    measured : mapping of str to (Interval, float)
-        By the claim's name what was measured, or None, and the confidence of the interval.
+    measured : mapping of str to Equality
+        By the claim's name.
     claims_by_name : mapping of str to Claim
-        A region above a positive number is that of a ratio: no difference is 1, otherwise 0.
     """
     rows = {}
-    for name, (interval, confidence) in measured.items():
-        region = claims_by_name[name].region
-        times = np.nan if interval is None else _times_as_many(interval, region, confidence)
-        rows[claims_by_name[name].statement] = {
-            "region": str(region),
-            "measured": str(interval or "—"),
-            "seeds and texts needed": f"{times:.2g} times as many" if np.isfinite(times) else "—",
-        }
+    for name, equality in measured.items():
+        claim, found = claims_by_name[name], equality.found
+        row = dict.fromkeys(("measured", "seeds here", "seeds needed", "texts here", "texts needed"), "—")
+        if found is not None:
+            interval = found.interval(equality.confidence)
+            bounds = {"above": claim.region.above, "below": claim.region.below}
+            if equality.logarithm:
+                interval = exponential(interval)
+                bounds = {side: math.log(bound) if bound > 0 else -math.inf for side, bound in bounds.items()}
+            needed = {**bounds, "truth": equality.equal, "confidence": equality.confidence}
+            row = {
+                "measured": str(interval),
+                "seeds here": ", ".join(str(part.count) for part in found.seeds),
+                "seeds needed": _number(found.seeds_needed(**needed)),
+                "texts here": ", ".join(str(part.count) for part in found.texts),
+                "texts needed": _number(found.texts_needed(**needed)),
+            }
+        rows[claim.statement] = {"region": str(claim.region), **row}
     return pd.DataFrame(rows).T
 
 
-def _times_as_many(interval: Interval, region: Region, confidence: float) -> float:
-    bounds, borders = np.array([interval.low, interval.high]), np.array([region.above, region.below])
-    if region.above > 0:
-        with np.errstate(divide="ignore"):
-            bounds, borders = np.log(np.maximum(bounds, 0)), np.log(borders)
-    used = stats.norm.ppf((1 + confidence) / 2)
-    # With two borders, both tests have to succeed: each may fail in 10 % of the cases.
-    power = stats.norm.ppf(0.9 if np.isfinite(borders).all() else 0.8)
-    error = (bounds[1] - bounds[0]) / 2 / used
-    return float(((used + power) * error / np.abs(borders).min()) ** 2)
+def _number(needed: int | None) -> str:
+    return "more than any" if needed is None else f"{needed:,}"
 
 
 def curve_table(
     measured: Mapping[str, Measured], types: Mapping[str, ModelType], labels: ArrayLike
 ) -> pd.DataFrame:
-    """Return the curve's points, one row per type: surface, accuracy; signal, noise, SNR with intervals."""
+    """Return the curve's points, one row per type: surface, accuracy; signal, noise, SNR with intervals.
+
+    The bounds are NaN where the estimate is not positive.
+    """
     rows = []
     for name, kind in types.items():
         row = {
@@ -336,8 +371,9 @@ def curve_table(
         }
         for quantity in Stability._fields:
             interval = measured[name].interval(quantity)
-            row[quantity] = interval.estimate
-            row[f"{quantity}_low"], row[f"{quantity}_high"] = interval.low, interval.high
+            row[quantity] = float(getattr(measured[name].estimate, quantity))
+            row[f"{quantity}_low"] = interval.low if interval else math.nan
+            row[f"{quantity}_high"] = interval.high if interval else math.nan
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -347,8 +383,8 @@ def proxy_table(measured: Mapping[str, Measured], groups: Mapping[str, Sequence[
     rows = {}
     for label, types in groups.items():
         rows[label] = {
-            "τ of surface and noise": str(rank_correlation(measured, types, "noise")),
-            "τ of surface and SNR": str(rank_correlation(measured, types, "snr")),
+            "τ of surface and noise": rank_correlation(measured, types, "noise"),
+            "τ of surface and SNR": rank_correlation(measured, types, "snr"),
         }
     return pd.DataFrame(rows).T
 
@@ -392,16 +428,26 @@ def cue_table(
     roles : sequence of sequences of str, (texts,) of (words,)
         See `lib.words.role_agreement`.
     """
-    rows: dict[str, dict[str, str]] = {}
+
+    def precision(score: ArrayLike) -> Floats:
+        by_text = [text[0] for text in stability.split_texts(np.asarray(score)[None], lengths)]
+        return role_agreement(by_text, roles, {"cue"})["average_precision"].to_numpy()
+
+    def precision_of_stable(mean: Floats, mean_square: Floats) -> Floats:
+        return precision(mean / (np.sqrt(np.maximum(mean_square - mean**2, 0)) + 1e-9))
+
+    rows = {}
     for name, kind in types.items():
         relevance = shares(kind.relevance[method], lengths)
-        mean, spread = relevance.mean(axis=0), relevance.std(axis=0, ddof=1)
-        rows[name] = {}
-        for label, score in {"most relevant": mean, "most stable": mean / (spread + 1e-9)}.items():
-            by_text = [text[0] for text in stability.split_texts(score[None], lengths)]
-            scores = role_agreement(by_text, roles, {"cue"})
-            rows[name][label] = str(mean_interval(scores["average_precision"].dropna(), 0.95))
-        rows[name]["by chance"] = f"{scores['share'].mean():.3g}"
+        by_text = stability.split_texts(relevance, lengths)
+        by_chance = role_agreement([text[0] for text in by_text], roles, {"cue"})["share"].mean()
+        rows[name] = {
+            "most relevant": str(mean_relevance_statistic(precision, relevance).interval()),
+            "most stable": str(
+                mean_relevance_statistic(precision_of_stable, relevance, relevance**2).interval()
+            ),
+            "by chance": f"{by_chance:.3g}",
+        }
     return pd.DataFrame(rows).T
 
 
