@@ -109,9 +109,7 @@ class Study:
             Without a measurement and a reason.
         """
         if name not in self.claims:
-            raise KeyError(
-                f"claim {name!r}: paper {self.paper} makes no such claim; {', '.join(self.claims)}"
-            )
+            raise KeyError(f"claim {name!r} of paper {self.paper}; allowed: {', '.join(self.claims)}")
         measured = None if self._refusal else measured
         self._ledger[name] = claims.judge(self.claims[name], measured, self._refusal or reason)
         return self._ledger[name]
