@@ -16,12 +16,7 @@ RECIPE = Recipe(epochs=1, learning_rate=2e-3)
 EIGHT_BIT = replace(RECIPE, optimizer="paged_adamw_8bit")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # this model is too small for two
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
