@@ -15,6 +15,8 @@ everything already.
   --profile NAME    smoke (CI), demo (the default), gpu or paper: the parameters of params/NAME/
   --only N          only notebook N (1, 2 or 3); repeatable
   -p NAME VALUE     set a parameter in every notebook that has it; repeatable
+  --repeat N        execute them N times more, under other seeds and once with other vector instructions, and
+                    write how repeatable each verdict is to docs/verdicts.md
   --tests           run ruff, shellcheck, mypy, the unit tests and the smoke profile instead
   --setup-only      set up and stop
   --help            show this text
@@ -32,7 +34,7 @@ while (($#)); do
     --help | -h) usage; exit 0 ;;
     --tests) action=check ;;
     --setup-only) action=setup ;;
-    --profile | --only) arguments+=("$1" "${2:?"$1 needs a value; see --help"}"); shift ;;
+    --profile | --only | --repeat) arguments+=("$1" "${2:?"$1 needs a value; see --help"}"); shift ;;
     -p) arguments+=(-p "${2:?"-p needs a name and a value"}" "${3?"-p $2 needs a value"}"); shift 2 ;;
     *) echo "run_all.sh: $1: no such option; see --help" >&2; exit 2 ;;
   esac

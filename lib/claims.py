@@ -72,6 +72,10 @@ class Claim(BaseModel):
         What is measured here, with its unit.
     region : Region
         Where that quantity must lie for the claim to hold.
+    why : str
+        Why the region is fair, and where its bounds come from.
+    requires : tuple of str
+        Conditions without which the claim cannot be tested; see `lib.study.Study.require`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,6 +86,8 @@ class Claim(BaseModel):
     published: str
     quantity: str
     region: Region
+    why: str = ""
+    requires: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -219,8 +225,9 @@ def verdict_csv_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``name``, ``section``, ``claim``, ``published``, ``quantity``, ``region``, ``estimate``,
-        ``low``, ``high`` (None without a measurement), ``verdict`` and ``why``.
+        Columns ``name``, ``section``, ``claim``, ``published``, ``quantity``, ``region`` (as text),
+        ``above``, ``below`` (its bounds, infinite where it has none), ``estimate``, ``low``, ``high`` (None
+        without a measurement), ``verdict`` and ``why``.
     """
     return pd.DataFrame(
         [
@@ -231,6 +238,8 @@ def verdict_csv_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 "published": verdict.claim.published,
                 "quantity": verdict.claim.quantity,
                 "region": str(verdict.claim.region),
+                "above": verdict.claim.region.above,
+                "below": verdict.claim.region.below,
                 "estimate": verdict.estimate,
                 "low": verdict.low,
                 "high": verdict.high,

@@ -30,16 +30,6 @@ def bitwise(results: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[
     return {name: len({fingerprint(result[name]) for result in results}) for name in names}
 
 
-def different_texts(texts: Sequence[Sequence[str]]) -> list[float]:
-    """Return the number of distinct texts per trial for each prompt: (prompts,).
-
-    Parameters
-    ----------
-    texts : sequence of sequences of str, (trials, prompts)
-    """
-    return [len(set(column)) / len(texts) for column in zip(*texts, strict=True)]
-
-
 def agreement(answers: Sequence[Sequence[str]]) -> tuple[float, float]:
     """Return how far trials agree on the answers to the same questions.
 
@@ -179,89 +169,6 @@ def compare(first: ArrayLike, second: ArrayLike, *, paired: bool, confidence: fl
     }
 
 
-def variance_shares(
-    runs: pd.DataFrame, factors: Sequence[str], value: str, *, confidence: float = 0.95, draws: int = 4_000
-) -> pd.DataFrame:
-    """Split the variance of a full factorial design by source (crossed random effects).
-
-    Each level of a factor is a random draw (a seed) and each combination of levels is run once. Variances are
-    estimated from the mean squares (analysis of variance); all interactions are pooled into one more source,
-    "interactions". Negative estimates are set to 0.
-
-    Parameters
-    ----------
-    runs : DataFrame
-        One row per run.
-    factors : sequence of str
-        Columns with the levels, at least two each.
-    value : str
-        Column with the outcome.
-    confidence : float
-        Coverage of the generalised confidence intervals (Weerahandi 1993), for which each mean square is
-        divided by draws of chi-squared over its degrees of freedom.
-    draws : int
-        Number of draws.
-
-    Returns
-    -------
-    DataFrame
-        Index: the factors and "interactions". Columns: ``freedom`` (degrees of freedom), ``sd`` (of the
-        outcome, from that source alone), ``share`` (of the summed variances), and ``low`` and ``high``
-        (bounds of the share).
-
-    Raises
-    ------
-    ValueError
-        If a combination is missing or repeated, or a factor has fewer than two levels.
-
-    Notes
-    -----
-    With N runs, the expected mean square of a factor of L levels is s² + (N / L) v, where v is its variance
-    and s² that of the interactions.
-    """
-    levels = {factor: runs[factor].nunique() for factor in factors}
-    size = int(np.prod(list(levels.values())))
-    if len(runs) != size or runs.duplicated(list(factors)).any():
-        raise ValueError(
-            f"{len(runs)} runs: a full design of {levels} has each of its {size} combinations once"
-        )
-    if min(levels.values()) < 2:
-        raise ValueError(f"levels = {levels}: at least two are required of each factor")
-    outcome = runs[value].astype(float)
-    squares, freedom = {}, {}
-    for factor in factors:
-        means = runs.assign(**{value: outcome}).groupby(factor)[value].mean()
-        squares[factor] = size / levels[factor] * float(((means - outcome.mean()) ** 2).sum())
-        freedom[factor] = levels[factor] - 1
-    total = float(((outcome - outcome.mean()) ** 2).sum())
-    squares["interactions"] = max(total - sum(squares.values()), 0.0)
-    freedom["interactions"] = size - 1 - sum(freedom.values())
-    names = [*factors, "interactions"]
-    mean_squares = np.array([squares[name] / freedom[name] for name in names])  # (sources,)
-    runs_a_level = np.array([size / levels[factor] for factor in factors])
-    random = np.random.default_rng(0).chisquare([freedom[name] for name in names], (draws, len(names)))
-    pivots = mean_squares * np.array([freedom[name] for name in names]) / random  # (draws, sources)
-    estimate = _components(mean_squares[None], runs_a_level)
-    shares = _shares(_components(pivots, runs_a_level))  # (draws, sources)
-    low, high = np.quantile(shares, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    return pd.DataFrame(
-        {
-            "freedom": [freedom[name] for name in names],
-            "sd": np.sqrt(estimate[0]),
-            "share": _shares(estimate)[0],
-            "low": low,
-            "high": high,
-        },
-        index=names,
-    )
-
-
-def _components(mean_squares: np.ndarray, runs_a_level: np.ndarray) -> np.ndarray:
-    """Turn mean squares into variances: (draws, sources) -> (draws, sources), the interactions last."""
-    residual = mean_squares[:, -1:]
-    return np.hstack([np.maximum(mean_squares[:, :-1] - residual, 0) / runs_a_level, residual])
-
-
 def _shares(variances: np.ndarray) -> np.ndarray:
     total = variances.sum(1, keepdims=True)
     return np.divide(variances, total, out=np.zeros_like(variances), where=total > 0)
@@ -285,7 +192,8 @@ def variance_components(
     value : str
         Column with the outcome.
     confidence : float
-        Coverage of the generalised confidence intervals (`variance_shares`).
+        Coverage of the generalised confidence intervals (Weerahandi 1993), for which each mean square is
+        divided by draws of chi-squared over its degrees of freedom.
     draws : int
         Number of draws.
 

@@ -309,7 +309,7 @@ class FinetunedVsFrozen(NotebookSettings):
 class QloraRepeatability(NotebookSettings):
     """Notebook 3: the repeatability of QLoRA fine-tuning."""
 
-    trials: Annotated[int, Field(ge=2, le=50)]
+    trials: Annotated[int, Field(ge=3, le=50)]  # an interval over pairs of trials needs three
     data_seed: Seed
     neox: Text
     llama: Text
@@ -327,11 +327,19 @@ class QloraRepeatability(NotebookSettings):
     max_length: Annotated[int, Field(ge=16)]
     compute: Literal["auto", "float32", "bfloat16", "float16"]
     new_tokens: Count
-    answered: Count
+    completed: Annotated[int, Field(ge=0)]
+    samples: Annotated[int, Field(ge=2)]  # a pair of samples is the control
+    answered: Annotated[int, Field(ge=2)]
+    repetitions: Annotated[int, Field(ge=2)]
     levels: Annotated[int, Field(ge=2, le=7)]
     explosion_seeds: Count
     labelled: Text
-    label_texts: Annotated[int, Field(ge=50)]
+    label_texts: Annotated[int, Field(ge=10)]
+    summarised: Text
+    summary_texts: Annotated[int, Field(ge=10)]
+    task_epochs: Count
+    task_learning_rate: Rate
+    task_batch_size: Count
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
 
     @property

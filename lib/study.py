@@ -42,12 +42,19 @@ class Study:
         self.claims = claims.load_claims(paper, margin=margin)
         self.published = claims.published(paper)
         self._ledger: dict[str, Verdict] = {}
+        self._conditions: dict[str, str] = {}
         self._refusal = ""
         figures.use_style()
         pd.set_option("display.max_colwidth", None)
 
     def sweep(
-        self, runs: Sequence[Run], *, together: int = 1, workers: int | None = None, **inputs: Any
+        self,
+        runs: Sequence[Run],
+        *,
+        together: int = 1,
+        workers: int | None = None,
+        deterministic: bool | None = None,
+        **inputs: Any,
     ) -> list[Record]:
         """Return one record per run, in their order: kept ones are read, the others carried out now.
 
@@ -59,6 +66,8 @@ class Study:
             How many seeds are carried out as one computation.
         workers : int, optional
             How many runs at a time; the settings' number if not given.
+        deterministic : bool, optional
+            Whether to require deterministic kernels; as the settings say if not given.
         **inputs
             What all runs share, such as a corpus. A record is identified by their fingerprints too.
 
@@ -76,7 +85,7 @@ class Study:
             engine=settings.engine,
             workers=settings.workers if workers is None else workers,
             device=settings.torch_device.type,
-            deterministic=settings.deterministic,
+            deterministic=settings.deterministic if deterministic is None else deterministic,
             together=together,
         )
 
@@ -88,6 +97,29 @@ class Study:
         records = [record for records in sweeps for record in records]
         self._refusal = refusal(records, self.settings.min_finished) or ""
         return rests_on(records)
+
+    def require(self, condition: str, holds: bool, otherwise: str) -> None:
+        """Say whether a condition holds that claims require; call it before such a claim is judged.
+
+        Parameters
+        ----------
+        condition : str
+            Its name, as in the claims' ``requires``.
+        holds : bool
+            Whether it holds at this scale.
+        otherwise : str
+            Why claims that require it cannot be tested where it does not hold.
+
+        Raises
+        ------
+        KeyError
+            For a condition that no claim of the paper requires.
+        """
+        required = {name for claim in self.claims.values() for name in claim.requires}
+        if condition not in required:
+            allowed = ", ".join(sorted(required))
+            raise KeyError(f"condition {condition!r} of paper {self.paper}; allowed: {allowed}")
+        self._conditions[condition] = "" if holds else otherwise
 
     def judge(self, name: str, measured: Interval | None, reason: str = "") -> Verdict:
         """Judge a claim by a measurement, and enter the verdict into the ledger.
@@ -106,12 +138,17 @@ class Study:
         KeyError
             For a claim that the paper does not make.
         ValueError
-            Without a measurement and a reason.
+            Without a measurement and a reason, or if a condition that the claim requires was not checked.
         """
         if name not in self.claims:
             raise KeyError(f"claim {name!r} of paper {self.paper}; allowed: {', '.join(self.claims)}")
-        measured = None if self._refusal else measured
-        self._ledger[name] = claims.judge(self.claims[name], measured, self._refusal or reason)
+        claim = self.claims[name]
+        unchecked = [condition for condition in claim.requires if condition not in self._conditions]
+        if unchecked:
+            raise ValueError(f"claim {name!r} requires {unchecked[0]!r}, which has not been checked yet")
+        unmet = [self._conditions[condition] for condition in claim.requires if self._conditions[condition]]
+        refused = "; ".join([self._refusal, *unmet] if self._refusal else unmet)
+        self._ledger[name] = claims.judge(claim, None if refused else measured, refused or reason)
         return self._ledger[name]
 
     def table(self, *names: str) -> Styler:

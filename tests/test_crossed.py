@@ -114,12 +114,12 @@ def test_an_accuracy_is_covered():
             interval = crossed_proportion_interval(classify(rng, seeds, texts, near, shares))
             hits += covers(interval, near)
         cells[seeds, texts, rate, shares] = hits / trials
-    enough = {name: hit for name, hit in cells.items() if name[1] * (1 - name[2]) >= 3}
+    enough = {name: hit for name, hit in cells.items() if name[1] >= 100}
     for positions in ((0,), (1, 2), (3,), (0, 3)):
-        assert_covers(means_by(enough, *positions), high=0.975)
-    # with fewer than three expected errors the two pseudo-errors make it wider than necessary
+        assert_covers(means_by(enough, *positions))
+    # on 40 texts, the four that are added make it wider than necessary
     few = {name: hit for name, hit in cells.items() if name not in enough}
-    assert_covers(means_by(few, 0), high=1.0)
+    assert_covers(means_by(few, 2), high=0.99)
 
 
 def test_students_interval_over_seeds_alone_does_not_cover_an_accuracy():
@@ -155,7 +155,7 @@ def test_a_difference_of_accuracies_on_the_same_texts_is_covered(paired):
             hits += covers(interval, pair[0] - pair[1])
         cells[size, texts, pair, shares] = hits / trials
     for positions in ((0,), (1,), (2,), (3,)):
-        assert_covers(means_by(cells, *positions), high=0.972)
+        assert_covers(means_by(cells, *positions))
 
 
 def test_a_difference_paired_by_seed_is_narrower_than_one_of_independent_seeds():
@@ -188,7 +188,7 @@ def test_a_gap_of_training_and_test_accuracy_is_covered(recorded):
             hits += covers(gap.interval(), 0.05)
         cells[seeds, texts, shares] = hits / trials
     for positions in ((0,), (1,), (2,)):
-        assert_covers(means_by(cells, *positions), high=0.972)
+        assert_covers(means_by(cells, *positions))
 
 
 def test_a_mean_gap_over_two_tasks_is_their_mean():
@@ -236,7 +236,7 @@ def test_the_numbers_needed_have_the_power_that_was_asked_for():
         inside = 0
         for _ in range(600):
             interval = crossed_mean(draw(*size)).interval(0.9)
-            inside += -0.05 < interval.low and interval.high < 0.05
+            inside += interval.low > -0.05 and interval.high < 0.05
         assert inside / 600 == pytest.approx(power, abs=0.06)
     assert known.texts_needed(**region, confidence=0.9, power=0.6) < texts
 
@@ -248,7 +248,7 @@ def test_no_number_of_texts_makes_up_for_seeds():
     one_sided = Crossed(0.0, (), (Part(0.3**2 / 100, 0.0, 100),))
     needed = one_sided.texts_needed(below=0.02)  # 0.02 / se = 1.96 + 0.84
     assert needed == pytest.approx((2.8 * 0.3 / 0.02) ** 2, rel=0.01)
-    with pytest.raises(ValueError, match="truth = 0.2: allowed are values above -inf and below 0.1"):
+    with pytest.raises(ValueError, match=r"truth = 0\.2: allowed are values above -inf and below 0\.1"):
         one_sided.texts_needed(below=0.1, truth=0.2)
     with pytest.raises(ValueError, match="about one seed"):
         one_sided.seeds_needed(below=0.1)

@@ -42,8 +42,12 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
-    outcomes = [_execute(path, chosen.profile, parameters[path]) for path in notebooks]
-    _print_table(outcomes)
+    outcomes = [execute(path, executed_folder(chosen.profile), parameters[path]) for path in notebooks]
+    if chosen.repeat:
+        import repeat  # which imports this module
+
+        outcomes += repeat.repeat(chosen.repeat, chosen.profile, parameters)
+    print_table(outcomes)
     return int(any(outcome.failed for outcome in outcomes))
 
 
@@ -54,6 +58,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "--only", type=int, action="append", choices=[int(path.name[0]) for path in NOTEBOOKS]
     )
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument("--repeat", type=int, choices=range(1, 100), metavar="N")
     return parser.parse_args(arguments)
 
 
@@ -89,11 +94,16 @@ def _refuse_unknown(overrides: dict[str, Any], notebooks: list[Path]) -> None:
             raise ValueError(f"-p {name} {value}: no such parameter; allowed: {', '.join(sorted(known))}")
 
 
-def _execute(notebook: Path, profile: str, parameters: dict[str, Any]) -> Outcome:
-    folder = ROOT / "notebooks" / "executed" / profile
+def executed_folder(profile: str) -> Path:
+    """Return where a profile's executed notebooks go."""
+    return ROOT / "notebooks" / "executed" / profile
+
+
+def execute(notebook: Path, folder: Path, parameters: dict[str, Any]) -> Outcome:
+    """Execute a notebook into a folder and write its HTML; a failure is an outcome, too."""
     folder.mkdir(parents=True, exist_ok=True)
     executed = folder / notebook.name
-    print(f"{notebook.name} ({profile}) ...", file=sys.stderr, flush=True)
+    print(f"{notebook.name} ({folder.name}) ...", file=sys.stderr, flush=True)
     start = time.monotonic()
     error = ""
     try:
@@ -143,7 +153,8 @@ def _verdicts(executed: Path) -> str:
     return "no verdict table"
 
 
-def _print_table(outcomes: list[Outcome]) -> None:
+def print_table(outcomes: list[Outcome]) -> None:
+    """Print one line per notebook: seconds, verdicts, and where to look."""
     width = max(len(outcome.notebook) for outcome in outcomes)
     print(f"\n{'notebook':<{width}}  seconds  verdicts")
     for outcome in outcomes:
