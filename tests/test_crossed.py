@@ -107,7 +107,7 @@ def test_an_accuracy_is_covered():
     rng = np.random.default_rng(1)
     cells = {}
     for seeds, texts, rate, shares in product(SEEDS, TEXTS, RATES, SHARES):
-        trials = 120 if seeds * texts < 5_000 else 40
+        trials = 100 if seeds * texts < 5_000 else 40
         hits = 0
         for _ in range(trials):
             near = rate + rng.uniform(-1, 1) * (1 - rate) / 4  # one rate alone is too discrete
@@ -140,7 +140,7 @@ def test_a_difference_of_accuracies_on_the_same_texts_is_covered(paired):
     for size, texts, pair, shares in product(sizes, TEXTS, rates, SHARES):
         if texts * (1 - pair[0]) < 3:
             continue
-        trials = 150 if max(size) * texts < 5_000 else 60
+        trials = 100 if max(size) * texts < 5_000 else 40
         hits = 0
         for _ in range(trials):
             of_a, easy, rest_a = latent(rng, size[0], texts, shares)
@@ -177,7 +177,7 @@ def test_a_difference_paired_by_seed_is_narrower_than_one_of_independent_seeds()
 def test_a_gap_of_training_and_test_accuracy_is_covered(recorded):
     rng = np.random.default_rng(5)
     cells = {}
-    for seeds, texts, shares in product((3, 5, 7, 20), (100, 200, 300), SHARES):
+    for seeds, texts, shares in product((3, 7, 20), (100, 300), SHARES):
         trials, hits = 150, 0
         for _ in range(trials):
             of_seeds, easy, rest = latent(rng, seeds, 5 * texts, shares)
@@ -200,7 +200,7 @@ def test_a_mean_gap_over_two_tasks_is_their_mean():
     assert [part.count for part in mean.texts] == [200, 50, 200, 50]
 
 
-@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
 def test_means_of_normal_values_are_covered_whatever_source_dominates(confidence):
     rng = np.random.default_rng(7)
     cells = {}
