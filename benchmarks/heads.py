@@ -67,7 +67,7 @@ def seconds(
 ) -> dict[str, float]:
     """Return the fastest of some runs of each side, in seconds: what else runs on the machine only adds time.
 
-    The sides take turns, so that a slow minute of the machine strikes them all.
+    The sides take turns, so a slow minute of the machine affects all of them.
     """
     taken = dict.fromkeys(sides, float("inf"))
     for _ in range(repeats):

@@ -98,11 +98,14 @@ def paper_3(p: dict[str, Any]) -> tuple[int, float]:
     else:
         one = llama * p["epochs"] * 0.8 * p["quote_texts"]
         kinds = [one] * 8
-    labels = llama * p["epochs"] * 0.8 * p["label_texts"]
+    tasks = llama * p["task_epochs"] * 0.8 * (p["label_texts"] + p["summary_texts"])
     candidates = len(explosion_candidates(Recipe(optimizer="adamw_torch")))
-    small = 2 * p["levels"] ** 3 + candidates * p["explosion_seeds"]
-    trials = (p["trials"] + 1) * len(kinds) + small + p["trials"]
-    return trials, (p["trials"] + 1) * sum(kinds) + small * one + p["trials"] * labels
+    # The first trial is the first repetition; all repetitions are done again with the other kernels.
+    of_each_kind = p["trials"] + 2 * p["repetitions"] - 1
+    # The factorial design's runs hold one kernel of each pair.
+    small = p["levels"] ** 3 + p["levels"] + candidates * p["explosion_seeds"]
+    trials = of_each_kind * len(kinds) + small + 2 * p["trials"]
+    return trials, of_each_kind * sum(kinds) + small * one + p["trials"] * tasks
 
 
 def main() -> None:

@@ -62,7 +62,8 @@ ONE_LAYER = LLAMA_7B | {"num_hidden_layers": 1, "vocab_size": 2_000}
 def timed(train: Callable[[int], object], steps: int, device: torch.device) -> dict[str, float]:
     """Return the seconds of the first step, start-up included, and of a further one.
 
-    The latter is the time of 2n steps less that of n, over n: what a training takes beyond its steps is out.
+    The latter is the time of 2n steps minus that of n, divided by n: what a training takes beyond its
+    steps is left out.
     """
     taken = []
     for number in (1, steps, 2 * steps):

@@ -5,7 +5,8 @@ quantity with an interval, and the verdict follows:
 
 - the interval lies inside the region: *reproduced*;
 - it lies entirely outside: *not reproduced*;
-- it crosses the border, or nothing could be measured: *not testable at this scale*, with the reason.
+- it crosses the border, has no width although it was estimated, or nothing could be measured: *not testable
+  at this scale*, with the reason.
 
 Claims and published values stand in ``published/paper{1,2,3}.yaml``, transcribed from the papers, and nowhere
 else.
@@ -173,7 +174,9 @@ def judge(claim: Claim, measured: Interval | None, reason: str = "") -> Verdict:
     claim : Claim
         The claim to judge.
     measured : Interval or None
-        The measurement; None if the quantity cannot be measured at this scale.
+        The measurement; None if the quantity cannot be measured at this scale. An interval of no width
+        settles nothing, unless it is a count (`lib.intervals.exactly`): all values of a sample were equal,
+        and their spread is unknown.
     reason : str
         Why there is no measurement; required without one, ignored otherwise.
 
@@ -187,7 +190,9 @@ def judge(claim: Claim, measured: Interval | None, reason: str = "") -> Verdict:
             raise ValueError(f"claim {claim.name!r} has no measurement: a reason is required")
         return Verdict(claim, "", NOT_TESTABLE, reason)
     region = claim.region
-    if region.above < measured.low and measured.high < region.below:
+    if not (measured.counted or measured.has_width):
+        verdict, why = NOT_TESTABLE, "the interval has no width: nothing varied in this sample"
+    elif region.above < measured.low and measured.high < region.below:
         verdict, why = REPRODUCED, f"the interval lies {region}"
     elif measured.high <= region.above or measured.low >= region.below:
         verdict, why = NOT_REPRODUCED, f"no part of the interval lies {region}"

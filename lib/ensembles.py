@@ -104,11 +104,19 @@ def fine_tune_together(
             raise
         reason = first_line(error)
     logger.warning("%d seeds are fine-tuned one at a time instead of together: %s", len(seeds), reason)
-    alone = (
-        fine_tune(model, tokenizer, texts, labels, seed=seed, **training)
+    return [
+        replace(_trained_alone(model, tokenizer, texts, labels, seed=seed, **training), fallback=reason)
         for model, seed in zip(models, seeds, strict=True)
-    )
-    return [replace(done, fallback=reason) for done in alone]
+    ]
+
+
+def _trained_alone(model: PreTrainedModel, *data: Any, **training: Any) -> Training:
+    """Train one member as `fine_tune` does; one that diverges leaves the others unaffected."""
+    initial = fingerprint(model)
+    try:
+        return fine_tune(model, *data, **training)
+    except FloatingPointError:
+        return Training(np.array([np.nan]), initial, data_order="", final_weights=fingerprint(model))
 
 
 class _Ensemble:

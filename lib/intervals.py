@@ -4,6 +4,7 @@ Every function returns an `Interval`, an estimate and its bounds in the unit of 
 `percentile_interval`, which returns the bounds alone.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,10 +12,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Interval:
     """An estimate and the interval around it, in one unit.
+
+    Attributes
+    ----------
+    estimate, low, high : float
+    counted : bool
+        Whether the value is a count of all there is, which needs no width (`exactly`).
 
     Raises
     ------
@@ -25,6 +34,7 @@ class Interval:
     estimate: float
     low: float
     high: float
+    counted: bool = False
 
     def __post_init__(self) -> None:
         if not self.low <= self.estimate <= self.high:
@@ -32,13 +42,28 @@ class Interval:
                 f"interval [{self.low}, {self.high}] does not contain its estimate {self.estimate}"
             )
 
+    @property
+    def has_width(self) -> bool:
+        """Whether the bounds differ by more than rounding.
+
+        An estimate from a sample that happens not to vary has no width, but is no more certain for that.
+        """
+        return not math.isclose(self.low, self.high, rel_tol=1e-12, abs_tol=1e-14)
+
     def __str__(self) -> str:
         return f"{self.estimate:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
 def exactly(value: float) -> Interval:
     """Return an interval of width zero, for a quantity that is counted rather than estimated."""
-    return Interval(float(value), float(value), float(value))
+    return Interval(float(value), float(value), float(value), counted=True)
+
+
+def exponential(interval: Interval) -> Interval:
+    """Return the interval of a quantity from that of its logarithm."""
+    with np.errstate(over="ignore"):  # a bound may be infinite
+        estimate, low, high = np.exp([interval.estimate, interval.low, interval.high])
+    return Interval(float(estimate), float(low), float(high))
 
 
 def mean_and_range(values: Sequence[float] | NDArray[np.float64]) -> Interval:
@@ -114,6 +139,51 @@ def sd_ratio_interval(first: ArrayLike, second: ArrayLike, confidence: float = 0
     ratio = first.std(ddof=1) / second.std(ddof=1)
     low, high = ratio / np.sqrt(stats.f.ppf([(1 + confidence) / 2, (1 - confidence) / 2], *freedom))
     return Interval(float(ratio), float(low), float(high))
+
+
+def paired_sd_ratio_interval(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return the ratio of two standard deviations, first over second, of paired normal data.
+
+    Parameters
+    ----------
+    first, second : array_like, (pairs,)
+        Values at the same position belong together, such as trials that share their seed.
+    confidence : float
+        Coverage of the interval.
+
+    Raises
+    ------
+    ValueError
+        With fewer than three pairs, with samples of different lengths, or if all values of one are equal.
+
+    Notes
+    -----
+    With F the ratio of variances, r the correlation, n pairs and t Student's quantile for n - 2 degrees of
+    freedom, the bounds are sqrt(F (K -+ sqrt(K^2 - 1))) with K = 1 + 2 (1 - r^2) t^2 / (n - 2): the ratios
+    that the test of Pitman and of Morgan does not reject (Biometrika 31, 1939, 9-12 and 13-19). The more the
+    pairs correlate, the narrower it is than the F interval of independent samples (`sd_ratio_interval`).
+    """
+    a, b, unexplained = _pairs(first, second)
+    ratio = float(a.std(ddof=1) / b.std(ddof=1))
+    freedom = len(a) - 2
+    t = float(stats.t.ppf((1 + confidence) / 2, freedom))
+    excess = 2 * unexplained * t**2 / freedom  # K - 1
+    # K - sqrt(K^2 - 1) and K + sqrt(K^2 - 1) are reciprocals: no difference of large numbers.
+    factor = math.sqrt(1 + excess + math.sqrt(excess * (excess + 2)))
+    return Interval(ratio, ratio / factor, ratio * factor)
+
+
+def _pairs(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats, float]:
+    """Return two paired samples and 1 - r^2, with r their correlation."""
+    a, b = np.asarray(first, float), np.asarray(second, float)
+    if len(a) != len(b) or len(a) < 3 or not (a.std() > 0 and b.std() > 0):
+        raise ValueError(
+            f"samples of {len(a)} and {len(b)} paired values: a ratio of standard deviations needs the same "
+            "number in both, at least 3, and values that are not all equal"
+        )
+    x, y = ((values - values.mean()) / np.linalg.norm(values - values.mean()) for values in (a, b))
+    # 1 - r^2 = (1 - r)(1 + r), each from a sum of squares, so that r near 1 loses no digits.
+    return a, b, float(np.sum((x - y) ** 2) * np.sum((x + y) ** 2)) / 4
 
 
 def percentile_interval(resamples: ArrayLike, level: float = 0.95, *, n: int) -> tuple[float, float]:

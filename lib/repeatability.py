@@ -30,16 +30,6 @@ def bitwise(results: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[
     return {name: len({fingerprint(result[name]) for result in results}) for name in names}
 
 
-def different_texts(texts: Sequence[Sequence[str]]) -> list[float]:
-    """Return the number of distinct texts per trial for each prompt: (prompts,).
-
-    Parameters
-    ----------
-    texts : sequence of sequences of str, (trials, prompts)
-    """
-    return [len(set(column)) / len(texts) for column in zip(*texts, strict=True)]
-
-
 def agreement(answers: Sequence[Sequence[str]]) -> tuple[float, float]:
     """Return how far trials agree on the answers to the same questions.
 
@@ -102,6 +92,31 @@ def brown_forsythe_p(first: ArrayLike, second: ArrayLike) -> float:
     return float(stats.levene(first, second, center="median").pvalue)
 
 
+def pitman_morgan_p(first: ArrayLike, second: ArrayLike) -> float:
+    """Return the two-sided p-value of Pitman and Morgan's test of equal spreads of paired, normal values.
+
+    The spreads are equal if and only if the sums and differences of the pairs are uncorrelated. NaN with
+    fewer than three pairs, or if all values of a sample are equal.
+
+    Parameters
+    ----------
+    first, second : array_like, (pairs,)
+        Values at the same position belong together, such as trials that share their seed.
+
+    Notes
+    -----
+    Biometrika 31, 1939, 9-12 and 13-19. p is below 1 - confidence if and only if 1 lies outside
+    `lib.intervals.paired_sd_ratio_interval`.
+    """
+    first, second = np.asarray(first, float), np.asarray(second, float)
+    if len(first) < 3 or not (first.std() > 0 and second.std() > 0):
+        return math.nan
+    sums, differences = first + second, first - second
+    if not (sums.std() > 0 and differences.std() > 0):  # equal or opposite pairs: the spreads are equal
+        return 1.0
+    return float(stats.pearsonr(sums, differences).pvalue)
+
+
 def holm(p: Mapping[str, float]) -> dict[str, float]:
     """Return p-values corrected for multiple testing by Holm's step-down method, by name."""
     ordered = sorted(p, key=p.__getitem__)
@@ -154,20 +169,25 @@ def compare(first: ArrayLike, second: ArrayLike, *, paired: bool, confidence: fl
     }
 
 
-def variance_shares(
+def _shares(variances: np.ndarray) -> np.ndarray:
+    total = variances.sum(1, keepdims=True)
+    return np.divide(variances, total, out=np.zeros_like(variances), where=total > 0)
+
+
+def variance_components(
     runs: pd.DataFrame, factors: Sequence[str], value: str, *, confidence: float = 0.95, draws: int = 4_000
 ) -> pd.DataFrame:
-    """Split the variance of a full factorial design by source (crossed random effects).
+    """Split the variance of a full design of three crossed random factors, each interaction by itself.
 
-    Each level of a factor is a random draw (a seed) and each combination of levels is run once. Variances are
-    estimated from the mean squares (analysis of variance); all interactions are pooled into one more source,
-    "interactions". Negative estimates are set to 0.
+    Each level of a factor is a random draw (a seed), and each combination of levels is run once, so the
+    interaction of all three cannot be told from what does not repeat. Runs that merely repeat the arithmetic
+    of others, such as another attention kernel, are no replicates: use one of them.
 
     Parameters
     ----------
     runs : DataFrame
         One row per run.
-    factors : sequence of str
+    factors : sequence of str, (3,)
         Columns with the levels, at least two each.
     value : str
         Column with the outcome.
@@ -180,66 +200,108 @@ def variance_shares(
     Returns
     -------
     DataFrame
-        Index: the factors and "interactions". Columns: ``freedom`` (degrees of freedom), ``sd`` (of the
-        outcome, from that source alone), ``share`` (of the summed variances), and ``low`` and ``high``
-        (bounds of the share).
+        Index: the factors, their pairs ("a x b"), and "a x b x c". Columns: ``freedom`` and ``mean square``;
+        ``F`` and ``p`` (NaN for the last, against which the pairs are tested); ``sd`` of the outcome from
+        that source alone; ``share`` of the summed variances; ``low`` and ``high``, bounds of the share.
 
     Raises
     ------
     ValueError
-        If a combination is missing or repeated, or a factor has fewer than two levels.
+        If there are not three factors, a combination is missing or repeated, or a factor has fewer than two
+        levels.
 
     Notes
     -----
-    With N runs, the expected mean square of a factor of L levels is s² + (N / L) v, where v is its variance
-    and s² that of the interactions.
+    No mean square has the expectation of MS_A under the hypothesis that factor A has no effect, but
+    MS_AB + MS_AC - MS_ABC has (Satterthwaite, Biometrics Bulletin 2, 1946). That difference can be negative
+    and is then no denominator, so MS_ABC is moved to the other side: F is (MS_A + MS_ABC) / (MS_AB + MS_AC),
+    with Satterthwaite's degrees of freedom for both sums (Cochran, Biometrics 7, 1951). With three levels it
+    rejects a true hypothesis in 3 to 6 % of the cases at p < 0.05; the difference as denominator in 1 to 4 %,
+    and a denominator that pools all interactions in up to 48 %, if there are any.
+
+    The intervals of the factors' shares cover at 93 to 97 %, or more where a factor has no effect. With three
+    levels they span most of the range from 0 to 1 all the same: a variance on 2 degrees of freedom is
+    known to a factor of 12.
     """
-    levels = {factor: runs[factor].nunique() for factor in factors}
-    size = int(np.prod(list(levels.values())))
+    if len(factors) != 3:
+        raise ValueError(f"factors = {list(factors)}: three are required")
+    levels = [runs[factor].nunique() for factor in factors]
+    size = math.prod(levels)
     if len(runs) != size or runs.duplicated(list(factors)).any():
+        named = dict(zip(factors, levels, strict=True))
         raise ValueError(
-            f"{len(runs)} runs: a full design of {levels} has each of its {size} combinations once"
+            f"{len(runs)} runs: a full design of {named} has each of its {size} combinations once"
         )
-    if min(levels.values()) < 2:
+    if min(levels) < 2:
         raise ValueError(f"levels = {levels}: at least two are required of each factor")
-    outcome = runs[value].astype(float)
-    squares, freedom = {}, {}
-    for factor in factors:
-        means = runs.assign(**{value: outcome}).groupby(factor)[value].mean()
-        squares[factor] = size / levels[factor] * float(((means - outcome.mean()) ** 2).sum())
-        freedom[factor] = levels[factor] - 1
-    total = float(((outcome - outcome.mean()) ** 2).sum())
-    squares["interactions"] = max(total - sum(squares.values()), 0.0)
-    freedom["interactions"] = size - 1 - sum(freedom.values())
-    names = [*factors, "interactions"]
-    mean_squares = np.array([squares[name] / freedom[name] for name in names])  # (sources,)
-    runs_a_level = np.array([size / levels[factor] for factor in factors])
-    random = np.random.default_rng(0).chisquare([freedom[name] for name in names], (draws, len(names)))
-    pivots = mean_squares * np.array([freedom[name] for name in names]) / random  # (draws, sources)
-    estimate = _components(mean_squares[None], runs_a_level)
-    shares = _shares(_components(pivots, runs_a_level))  # (draws, sources)
+    cube = runs.sort_values(list(factors))[value].to_numpy(float).reshape(levels)
+    sources = [subset for number in (1, 2, 3) for subset in combinations(range(3), number)]
+    freedom = np.array([math.prod(levels[axis] - 1 for axis in source) for source in sources])
+    mean_squares = np.array([_sum_of_squares(cube, source) for source in sources]) / freedom
+    estimate = _components_of_three(mean_squares[None], levels)
+    random = np.random.default_rng(0).chisquare(freedom, (draws, len(sources)))
+    shares = _shares(_components_of_three(mean_squares * freedom / random, levels))
     low, high = np.quantile(shares, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    ratios, p = _quasi_f_tests(mean_squares, freedom)
     return pd.DataFrame(
         {
-            "freedom": [freedom[name] for name in names],
+            "freedom": freedom,
+            "mean square": mean_squares,
+            "F": ratios,
+            "p": p,
             "sd": np.sqrt(estimate[0]),
             "share": _shares(estimate)[0],
             "low": low,
             "high": high,
         },
-        index=names,
+        index=[" x ".join(factors[axis] for axis in source) for source in sources],
     )
 
 
-def _components(mean_squares: np.ndarray, runs_a_level: np.ndarray) -> np.ndarray:
-    """Turn mean squares into variances: (draws, sources) -> (draws, sources), the interactions last."""
-    residual = mean_squares[:, -1:]
-    return np.hstack([np.maximum(mean_squares[:, :-1] - residual, 0) / runs_a_level, residual])
+# The sources of three factors, in order: A, B, C, AB, AC, BC, ABC; and each factor's two interactions.
+_PAIRS_OF = ((3, 4), (3, 5), (4, 5))
 
 
-def _shares(variances: np.ndarray) -> np.ndarray:
-    total = variances.sum(1, keepdims=True)
-    return np.divide(variances, total, out=np.zeros_like(variances), where=total > 0)
+def _sum_of_squares(cube: np.ndarray, source: tuple[int, ...]) -> float:
+    """Return the sum of squares of an effect or interaction, named by its axes, in a full design."""
+    effect = cube
+    for axis in range(cube.ndim):
+        mean = effect.mean(axis=axis, keepdims=True)
+        effect = effect - mean if axis in source else np.broadcast_to(mean, effect.shape)
+    return float((effect**2).sum())
+
+
+def _components_of_three(mean_squares: np.ndarray, levels: Sequence[int]) -> np.ndarray:
+    """Turn mean squares into variances, negative ones set to 0: (draws, sources) -> (draws, sources)."""
+    rest = mean_squares[:, 6]
+    variances = np.empty_like(mean_squares)
+    variances[:, 6] = rest
+    size = math.prod(levels)
+    for factor, (one, other) in enumerate(_PAIRS_OF):
+        effect = mean_squares[:, factor] - mean_squares[:, one] - mean_squares[:, other] + rest
+        variances[:, factor] = effect * levels[factor] / size
+    for pair, (one, other) in zip((3, 4, 5), ((0, 1), (0, 2), (1, 2)), strict=True):
+        variances[:, pair] = (mean_squares[:, pair] - rest) * levels[one] * levels[other] / size
+    return np.maximum(variances, 0)
+
+
+def _quasi_f_tests(mean_squares: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return F and p of each source but the last, which has none: (sources,) each."""
+
+    def total(*sources: int) -> tuple[float, float]:
+        chosen = list(sources)
+        squares = mean_squares[chosen]
+        return squares.sum(), squares.sum() ** 2 / (squares**2 / freedom[chosen]).sum()
+
+    ratios, p = np.full(7, np.nan), np.full(7, np.nan)
+    if not mean_squares[6] > 0:
+        return ratios, p
+    for source in range(6):
+        over = total(source, 6) if source < 3 else total(source)
+        under = total(*_PAIRS_OF[source]) if source < 3 else total(6)
+        ratios[source] = over[0] / under[0]
+        p[source] = stats.f.sf(ratios[source], over[1], under[1])
+    return ratios, p
 
 
 def coarsest_grid(values: Sequence[float], decimals: int, finest: int = 10) -> int | None:

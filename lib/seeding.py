@@ -47,7 +47,8 @@ def set_deterministic(on: bool) -> None:
     costs speed, and an operation without a deterministic kernel raises an error instead of differing
     silently. (The environment variable that cuBLAS needs is set when this package is imported.)
     """
-    torch.use_deterministic_algorithms(on)
+    # the same flag as torch.use_deterministic_algorithms, which imports torch's compiler to set it there too
+    torch.set_deterministic_debug_mode("error" if on else "default")
     torch.backends.cudnn.benchmark = False
 
 

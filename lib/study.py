@@ -48,7 +48,13 @@ class Study:
         pd.set_option("display.max_colwidth", None)
 
     def sweep(
-        self, runs: Sequence[Run], *, together: int = 1, workers: int | None = None, **inputs: Any
+        self,
+        runs: Sequence[Run],
+        *,
+        together: int = 1,
+        workers: int | None = None,
+        deterministic: bool | None = None,
+        **inputs: Any,
     ) -> list[Record]:
         """Return one record per run, in their order: kept ones are read, the others carried out now.
 
@@ -60,6 +66,8 @@ class Study:
             How many seeds are carried out as one computation.
         workers : int, optional
             How many runs at a time; the settings' number if not given.
+        deterministic : bool, optional
+            Whether to require deterministic kernels; as the settings say if not given.
         **inputs
             What all runs share, such as a corpus. A record is identified by their fingerprints too.
 
@@ -77,7 +85,7 @@ class Study:
             engine=settings.engine,
             workers=settings.workers if workers is None else workers,
             device=settings.torch_device.type,
-            deterministic=settings.deterministic,
+            deterministic=settings.deterministic if deterministic is None else deterministic,
             together=together,
         )
 
@@ -133,9 +141,7 @@ class Study:
             Without a measurement and a reason, or if a condition that the claim requires was not checked.
         """
         if name not in self.claims:
-            raise KeyError(
-                f"claim {name!r}: paper {self.paper} makes no such claim; {', '.join(self.claims)}"
-            )
+            raise KeyError(f"claim {name!r} of paper {self.paper}; allowed: {', '.join(self.claims)}")
         claim = self.claims[name]
         unchecked = [condition for condition in claim.requires if condition not in self._conditions]
         if unchecked:

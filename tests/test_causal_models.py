@@ -19,12 +19,7 @@ CPU = torch.device("cpu")
 TEXTS = ["Your silence will not protect you from fear.", "Hope is a distant shore.", "Be kind."]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # these models are too small for two
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

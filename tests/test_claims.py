@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from lib import claims
 from lib.claims import Claim, Region, judge
-from lib.intervals import Interval
+from lib.intervals import Interval, exactly
 
 CLAIM = Claim(
     name="n", section="1", statement="s", published="p", quantity="q", region=Region(above=-0.02, below=0.02)
@@ -31,6 +31,14 @@ def test_the_three_verdicts(low, high, verdict):
     judged = judge(CLAIM, Interval((low + high) / 2, low, high))
     assert judged.verdict == verdict
     assert (judged.estimate, judged.low, judged.high) == ((low + high) / 2, low, high)
+
+
+def test_an_interval_of_no_width_settles_nothing_unless_it_is_a_count():
+    judged = judge(CLAIM, Interval(0.0, 0.0, 0.0))
+    assert judged.verdict == claims.NOT_TESTABLE
+    assert judged.reason == "the interval has no width: nothing varied in this sample"
+    assert judge(CLAIM, exactly(0)).verdict == claims.REPRODUCED
+    assert judge(CLAIM, exactly(1)).verdict == claims.NOT_REPRODUCED
 
 
 def test_without_a_measurement_a_reason_is_required():
@@ -120,6 +128,8 @@ def test_the_csv_table_keeps_every_digit(tmp_path):
         "published": "p",
         "quantity": "q",
         "region": "above -0.02 and below 0.02",
+        "above": -0.02,
+        "below": 0.02,
         "estimate": third,
         "low": -third,
         "high": 0.5,

@@ -237,6 +237,20 @@ def test_seeds_that_do_not_fit_into_memory_are_trained_one_at_a_time_and_say_so(
         assert trainings[index].final_weights == expected.final_weights
 
 
+def test_a_seed_that_diverges_when_trained_alone_leaves_the_others_unaffected(
+    tokenizer: PreTrainedTokenizerFast,
+    corpus: tuple[list[str], list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    together, alone = fail_in_step(monkeypatch, torch.OutOfMemoryError("CUDA out of memory."), at=0)
+    with torch.no_grad():
+        next(together[1].parameters()).fill_(float("nan"))
+    trainings = fine_tune_together(together, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
+    assert [bool(np.isfinite(training.losses).all()) for training in trainings] == [True, False, True]
+    expected = fine_tune(alone[2], tokenizer, *corpus, seed=SEEDS[2], **TRAINING)
+    assert trainings[2].final_weights == expected.final_weights
+
+
 @pytest.mark.usefixtures("no_fallback")
 def test_any_other_error_is_raised_and_leaves_the_models_as_they_were(
     tokenizer: PreTrainedTokenizerFast,

@@ -4,14 +4,17 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from lib.intervals import (
     Interval,
     bootstrap_interval,
     exactly,
+    exponential,
     mean_and_range,
     mean_interval,
     paired_difference,
+    paired_sd_ratio_interval,
     percentile_interval,
     proportion_interval,
     sd_interval,
@@ -27,8 +30,20 @@ def test_an_interval_must_contain_its_estimate():
 
 
 def test_counts_and_ranges_by_hand():
-    assert exactly(3) == Interval(3.0, 3.0, 3.0)
+    assert exactly(3) == Interval(3.0, 3.0, 3.0, counted=True)
     assert mean_and_range([1, 2, 6]) == Interval(3.0, 1.0, 6.0)
+
+
+def test_only_bounds_that_differ_by_more_than_rounding_are_a_width():
+    assert Interval(0.0, -1e-6, 0.0).has_width
+    assert Interval(1.0, 0.0, math.inf).has_width
+    assert not Interval(0.3, 0.3, 0.1 + 0.2).has_width
+    assert not exactly(3).has_width
+
+
+def test_exponential_by_hand():
+    assert exponential(Interval(0.0, -math.inf, 1.0)) == Interval(1.0, 0.0, math.e)
+    assert exponential(Interval(0.0, -1.0, 1e4)).high == math.inf
 
 
 def test_mean_interval_by_hand():
@@ -46,6 +61,28 @@ def test_proportion_interval_by_hand():
     interval = proportion_interval(0, 10)
     assert (interval.estimate, interval.low) == (0.0, 0.0)
     assert interval.high == pytest.approx(1 - 0.025 ** (1 / 10))
+
+
+@pytest.mark.parametrize("values", [3, 5, 6, 7, 20, 30])
+def test_mean_interval_covers_the_truth_at_its_rate(values):
+    rng = np.random.default_rng(values)
+    intervals = [mean_interval(rng.normal(1, 2, values)) for _ in range(1_500)]
+    assert 0.935 < np.mean([interval.low < 1 < interval.high for interval in intervals]) < 0.965
+
+
+@pytest.mark.parametrize("trials", [40, 100, 200, 300, 1000])
+@pytest.mark.parametrize("rate", [0.6, 0.9, 0.97])
+def test_proportion_interval_covers_the_truth_at_least_at_its_rate(trials, rate):
+    # Clopper and Pearson guarantee 95 %; the fewer errors are expected, the more they exceed it.
+    counts = np.arange(*stats.binom.interval(1 - 1e-9, trials, rate) + np.array([-40, 40])).astype(int)
+    counts = counts[(counts >= 0) & (counts <= trials)]
+    intervals = [proportion_interval(int(count), trials) for count in counts]
+    coverage = []
+    for near in rate + np.linspace(-1, 1, 21) * (1 - rate) / 4:
+        inside = [interval.low <= near <= interval.high for interval in intervals]
+        coverage.append(stats.binom.pmf(counts, trials, near) @ inside)
+    assert min(coverage) >= 0.95 - 1e-9
+    assert np.mean(coverage) < (0.97 if trials * (1 - rate) >= 20 else 0.99)
 
 
 def test_sd_interval_of_seven_values_is_as_wide_as_the_docstring_says():
@@ -66,6 +103,48 @@ def test_sd_ratio_interval_covers_the_truth_at_its_rate():
     rng = np.random.default_rng(0)
     intervals = [sd_ratio_interval(rng.normal(0, 3, 7), rng.normal(0, 2, 7)) for _ in range(2_000)]
     assert 0.935 < np.mean([interval.low < 1.5 < interval.high for interval in intervals]) < 0.965
+
+
+@pytest.mark.parametrize("correlation", [0, 0.5, 0.9, 0.99, 0.999])
+@pytest.mark.parametrize("pairs", [5, 7, 50])
+def test_paired_sd_ratio_interval_covers_the_truth_at_its_rate(correlation, pairs):
+    rng = np.random.default_rng(pairs)
+    hits, widths = [], []
+    for _ in range(1_500):
+        common, own = rng.normal(size=(2, pairs))
+        other = correlation * common + math.sqrt(1 - correlation**2) * own
+        interval = paired_sd_ratio_interval(3 * common, 2 * other)
+        hits.append(interval.low < 1.5 < interval.high)
+        widths.append(math.log(interval.high / interval.low))
+    assert 0.935 < np.mean(hits) < 0.965
+    if correlation > 0.9:  # far narrower than for independent samples
+        assert np.median(widths) < 2 * math.log(sd_ratio_interval(3 * common, 2 * other).high / 1.5)
+
+
+def test_the_f_interval_is_far_too_wide_for_trials_paired_by_seed():
+    rng = np.random.default_rng(0)
+    hits = []
+    for _ in range(500):
+        common = rng.normal(size=7)
+        interval = sd_ratio_interval(common, common + 0.1 * rng.normal(size=7))
+        hits.append(interval.low < 1 / math.sqrt(1.01) < interval.high)
+    assert np.mean(hits) == 1
+
+
+def test_paired_sd_ratio_interval_by_hand():
+    # variances 1 and 4, r = 0.5, t(1; 0.975) = 12.7062: K = 1 + 2 * 0.75 * 161.447 = 243.17
+    interval = paired_sd_ratio_interval([1, 2, 3], [2, 6, 4])
+    k = 1 + 2 * 0.75 * 12.7062**2
+    assert interval.estimate == pytest.approx(0.5)
+    assert interval.high == pytest.approx(math.sqrt(0.25 * (k + math.sqrt(k**2 - 1))), rel=1e-5)
+    assert interval.low == pytest.approx(0.25 / interval.high)
+    assert not paired_sd_ratio_interval([1, 2, 4], [2, 4, 8]).has_width  # proportional
+
+
+@pytest.mark.parametrize(("first", "second"), [([1, 2], [1, 2]), ([1, 2, 3], [1, 2]), ([1, 2, 3], [4, 4, 4])])
+def test_pairs_without_a_ratio_of_deviations_are_refused(first, second):
+    with pytest.raises(ValueError, match=f"samples of 3 and {len(second)}|samples of 2 and 2"):
+        paired_sd_ratio_interval(first, second)
 
 
 @pytest.mark.parametrize(("first", "second"), [([1], [1, 2]), ([1, 2], [1]), ([1, 2], [3, 3])])

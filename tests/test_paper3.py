@@ -3,36 +3,54 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
+from lib.claims import Region, load_claims, published
+from lib.intervals import Interval, mean_interval
+from lib.paper3.own_numbers import (
+    ARCHITECTURES,
+    VOCABULARY,
+    expected_memory,
+    judged_by_itself,
+    lora_parameters,
+    own_measurements,
+    time_ratios,
+)
 from lib.paper3.tables import (
-    answers,
     as_printed,
+    by_text,
     by_trial,
-    checked_answers,
     comparisons,
-    completions,
-    distinct_texts,
+    decisive,
+    difference_interval,
     explosion_table,
     factorial_table,
     frame,
-    letter,
-    letters,
+    kernel_table,
+    memory_table,
     printed_grids,
+    printed_values,
+    published_excess,
+    reached,
     repeats,
-    same_twice,
-    side_by_side,
+    signature,
+    single_source,
 )
 from lib.paper3.trials import (
+    beginnings,
     explosion_candidates,
     factorial,
+    kernel_pairs,
     label_task,
+    summary_task,
     sweep_parts,
     trials_of,
     with_both_optimizers,
 )
 from lib.qlora import Recipe, Sources, Trial
 from lib.runs import Record
+from lib.study import Study
 
 RECIPE = Recipe(epochs=1, learning_rate=2e-3)
 
@@ -53,23 +71,61 @@ def record(run, **result):
     )
 
 
+def result(perplexity=1.0, **others):
+    """Return a trial's result of which a test needs only some values."""
+    return {
+        "perplexity": perplexity,
+        "perplexity_unmerged": 1.0,
+        "vocabulary": 100,
+        "model_bytes": 1_000,
+        "adapter_bytes": 10,
+        "state_bytes": 20,
+        **others,
+    }
+
+
 def trial(seed, repetition=0):
     (run,) = trials_of("m", "t", [RECIPE], [seed], repetition=repetition)
     return run
 
 
 def test_each_model_has_a_trial_per_optimizer_and_seed():
-    trials = with_both_optimizers({"a": RECIPE, "b": RECIPE}, [3, 4], repetition=1)
-    kinds = [(run.model, run.task, run.recipe.bits, run.seed, run.repetition) for run in trials]
-    assert kinds == [(m, m, bits, s, 1) for m in "ab" for bits in ("8-bit", "32-bit") for s in (3, 4)]
+    trials = with_both_optimizers({"a": RECIPE, "b": RECIPE}, [3, 4])
+    kinds = [(run.model, run.task, run.recipe.bits, run.seed) for run in trials]
+    assert kinds == [(m, m, bits, s) for m in "ab" for bits in ("8-bit", "32-bit") for s in (3, 4)]
     assert all(run.sources == Sources.same(run.seed) for run in trials)
+
+
+def test_repetitions_differ_in_their_number_alone_and_the_first_is_the_trial():
+    once = with_both_optimizers({"a": RECIPE}, [3])
+    twice = with_both_optimizers({"a": RECIPE}, [3], repetitions=2)
+    assert twice[:2] == once
+    assert [run.repetition for run in twice] == [0, 0, 1, 1]
+    assert [run.recipe for run in twice[2:]] == [run.recipe for run in once]
 
 
 def test_a_factorial_design_has_every_combination_once():
     design = factorial("m", "t", RECIPE, levels=3, first_seed=5)
-    assert len({(run.sources, run.recipe.attention) for run in design}) == len(design) == 54
+    assert len({run.sources for run in design}) == len(design) == 27
+    assert {run.recipe for run in design} == {RECIPE}
     assert {run.sources.order for run in design} == {5, 6, 7}
     assert {run.seed for run in design} == {5}
+
+
+def test_kernels_are_compared_by_pairs_of_equal_seeds():
+    pairs = kernel_pairs("m", "t", RECIPE, [5, 6])
+    assert [(run.seed, run.recipe.attention) for run in pairs] == [
+        (5, "sdpa"),
+        (5, "eager"),
+        (6, "sdpa"),
+        (6, "eager"),
+    ]
+    assert all(run.sources == Sources.same(run.seed) for run in pairs)
+
+
+def test_prompts_are_distinct_beginnings_of_test_quotes():
+    quotes = Dataset.from_dict({"quote": ["a b c d", "a b c e", "f g", "h i j"]})
+    assert beginnings(DatasetDict(train=quotes, test=quotes), 2) == ["a b c", "f g"]
 
 
 def test_single_changes_come_before_combinations():
@@ -86,14 +142,27 @@ def test_a_plan_is_one_sweep_and_its_records_come_back_in_parts():
     class Study:
         sweeps = 0
 
-        def sweep(self, runs, *, material):
+        def sweep(self, runs, *, material, deterministic):
             self.sweeps += 1
-            return [(run.seed, material) for run in runs]
+            return [(run.seed, material, deterministic) for run in runs]
 
     study, plan = Study(), {"trials": [trial(1), trial(2)], "repetitions": [trial(1)], "none": []}
-    parts = sweep_parts(study, plan, material="m")
-    assert parts == {"trials": [(1, "m"), (2, "m")], "repetitions": [(1, "m")], "none": []}
+    parts = sweep_parts(study, plan, material="m", deterministic=False)
+    first, second = (1, "m", False), (2, "m", False)
+    assert parts == {"trials": [first, second], "repetitions": [first], "none": []}
     assert study.sweeps == 1
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, True), (False, False), (True, True)])
+def test_a_study_sweeps_with_the_kernels_asked_for(monkeypatch, asked, expected):
+    class Settings:
+        cache_dir, engine, workers, deterministic = "cache", "local", 1, True
+        torch_device = torch.device("cpu")
+
+    given = {}
+    monkeypatch.setattr("lib.study.sweep", lambda runs, inputs, **how: given.update(how))
+    Study(paper=3, settings=Settings()).sweep([], deterministic=asked)
+    assert given["deterministic"] is expected
 
 
 def test_a_text_is_asked_for_its_class_and_answered_by_name():
@@ -103,16 +172,32 @@ def test_a_text_is_asked_for_its_class_and_answered_by_name():
     task, true = label_task("llama", DatasetDict(train=split, test=split))
     assert task.train[0] == "<s><INST>bon\nIs this negative or positive?</INST>positive</s>"
     assert task.questions[1] == "<s><INST>nul\nIs this negative or positive?</INST>"
+    assert task.given[0] == "<s><INST>bon\nIs this negative or positive?</INST>"
     assert task.options == ["negative", "positive"]
     assert true == ["positive", "negative"]
 
 
+def test_a_summary_is_learned_and_its_document_only_read():
+    split = Dataset.from_dict({"document": ["It rained all day."], "summary": ["Rain."]})
+    task, true = summary_task("llama", DatasetDict(train=split, test=split), new_tokens=7)
+    assert task.given == task.questions == ["<s><INST>Summarise: It rained all day.</INST>"]
+    assert task.train == ["<s><INST>Summarise: It rained all day.</INST>Rain.</s>"]
+    assert (true, task.answer_tokens) == (["Rain."], 7)
+
+
 def test_a_table_of_trials_has_log_perplexities_and_failed_runs():
-    table = frame([record(trial(0), perplexity=np.e, perplexity_unmerged=1.0), record(trial(1))])
+    table = frame([record(trial(0), **result(np.e)), record(trial(1))])
     assert table["nats"][0] == table["lost"][0] == 1
     assert table["status"].to_list() == ["done", "failed"]
     assert table["bits"].to_list() == ["32-bit"] * 2
-    assert table["nats"].isna()[1]
+    assert table[["nats", "scored_nats"]].isna().all(axis="columns").to_list() == [False, True]
+    assert table["total_bytes"][0] == 1_030
+
+
+def test_outputs_that_are_not_finite_are_scored_as_a_uniform_guess():
+    table = frame([record(trial(0), **result(np.inf)), record(trial(1), **result(np.e))])
+    assert table["nats"][0] == np.inf
+    assert table["scored_nats"].to_list() == pytest.approx([np.log(100), 1])
 
 
 def test_only_records_of_trials_make_a_table():
@@ -122,27 +207,248 @@ def test_only_records_of_trials_make_a_table():
 
 def test_a_design_shows_its_factors_instead_of_the_orders_fingerprint():
     design = factorial("m", "t", RECIPE, levels=2, first_seed=0)
-    records = [record(run, order="hash", perplexity=1.0, perplexity_unmerged=1.0) for run in design]
-    table = factorial_table(records)
+    table = factorial_table([record(run, **result(order="hash")) for run in design])
     assert set(table["order"]) == {0, 1}
-    assert set(table["kernel"]) == {"sdpa", "eager"}
+    assert set(table["kernel"]) == {"sdpa"}
+    assert set(table["printed"]) == {1_000.0}
+
+
+def test_a_pair_of_kernels_shows_whether_the_adapters_are_the_same():
+    values = [("a", 1.0), ("a", 1.0), ("b", 1.0), ("c", np.e)]
+    records = [
+        record(run, **result(adapter=adapter, perplexity_unmerged=perplexity))
+        for run, (adapter, perplexity) in zip(kernel_pairs("m", "t", RECIPE, [0, 1]), values, strict=True)
+    ]
+    table = kernel_table(records)
+    assert table["same adapter"].to_list() == [True, False]
+    assert table["difference"].to_list() == pytest.approx([0, 1])
+
+
+def test_one_source_alone_is_reseeded_with_the_others_fixed():
+    design = pd.DataFrame([(a, b, 10 * a + b) for a in (0, 1) for b in (0, 1)], columns=["a", "b", "printed"])
+    # the levels of a differ by 10, whatever b: standard deviation 10 / sqrt(2)
+    assert single_source(design, "a", ["b"], 0.95).estimate == pytest.approx(10 / np.sqrt(2))
+    assert single_source(design, "b", ["a"], 0.95).estimate == pytest.approx(1 / np.sqrt(2))
+
+
+def test_the_interval_of_a_single_source_covers_the_truth_at_least_at_its_rate():
+    rng = np.random.default_rng(0)
+    levels = [(a, b, c) for a in range(3) for b in range(3) for c in range(3)]
+    design = pd.DataFrame(levels, columns=["a", "b", "c"])
+    hits = 0
+    for _ in range(200):
+        effects = {name: rng.normal(0, 2.0, 3) for name in "abc"}
+        values = sum(effects[name][design[name]] for name in "abc") + rng.normal(0, 1, len(design))
+        interval = single_source(design.assign(printed=values), "a", ["b", "c"], 0.95)
+        hits += interval.low <= np.sqrt(5) <= interval.high
+    assert hits >= 184  # 92 %: binomial(200, 0.95) is below that with a probability of 2 %
+
+
+EXCESS = pd.DataFrame(
+    {
+        "model": ["one"] * 3 + ["two"] * 3,
+        "above": [4.0, 5.0, 7.0, 0.5, 0.7, 10.0],
+        "of_guess": [0.4, 0.5, 0.7, 0.05, 0.07, 1.0],
+    }
+)
+
+
+def test_published_trials_are_measured_from_the_pre_trained_model_and_a_uniform_guess():
+    excess = published_excess({"m": {"8-bit": [10.0, 1_000.0]}}, {"m": 10.0}, {"m": 100})
+    assert excess["above"].to_list() == pytest.approx([0, np.log(100)])
+    assert excess["of_guess"].to_list() == pytest.approx([0, 2])
+
+
+def test_a_gap_within_a_model_separates_two_modes():
+    modes = signature(EXCESS).set_index(["model", "mode"])
+    assert modes.index.to_list() == [("one", "only"), ("two", "low"), ("two", "high")]
+    assert modes["trials"].to_list() == [3, 2, 1]
+    assert modes.loc[("two", "low"), ["low", "high", "of_guess_high"]].to_list() == [0.5, 0.7, 0.07]
+
+
+def test_the_published_explosion_is_that_of_the_paper():
+    values = published(3)
+    excess = published_excess(values["perplexity"], values["pretrained_perplexity"], VOCABULARY)
+    modes = signature(excess).set_index(["model", "mode"])
+    assert modes.loc[("GPT-NeoX-20B", "only"), ["low", "high"]].to_list() == pytest.approx(
+        [4.0, 7.3], abs=0.02
+    )
+    low, high = (modes.loc[("Llama2-7B", mode)] for mode in ("low", "high"))
+    assert [low["low"], low["high"]] == pytest.approx([0.57, 0.74], abs=0.01)
+    assert high["of_guess_low"] > 1  # worse than a uniform guess
 
 
 def test_candidates_are_named_and_measured_from_the_pre_trained_model():
     candidates = {"none": RECIPE, "faster": Recipe(learning_rate=0.1)}
-    result = {"perplexity": np.e, "perplexity_unmerged": 1.0, "state_dtypes": ["uint8"]}
     runs = trials_of("m", "t", candidates.values(), [0, 1])
-    table = explosion_table([record(run, **result) for run in runs], candidates, pretrained_nats=0.25)
+    own = {"state_dtypes": ["uint8"], "losses": np.full(10, 2.25)}
+    records = [record(run, **result(np.e, **own)) for run in runs[:3]] + [record(runs[3])]
+    table = explosion_table(records, candidates, pretrained_nats=0.25)
     assert table["changed"].to_list() == ["none", "none", "faster", "faster"]
-    assert set(table["above"]) == {0.75}
-    assert set(table["states"]) == {"uint8"}
+    assert table["above"].to_list()[:3] == [0.75] * 3
+    assert table["of_guess"][0] == pytest.approx(0.75 / (np.log(100) - 0.25))
+    assert table["training"].to_list()[:3] == [2.0] * 3
+    assert table["states"][0] == "uint8"
+    assert table.loc[3, ["above", "training"]].isna().all()  # the failed one
 
 
-def test_same_seeds_and_different_seeds_are_counted_separately():
-    trials = [record(trial(0)), *(record(trial(n), adapter=a) for n, a in ((1, "a"), (2, "b"), (3, "b")))]
-    counts = repeats(trials, [record(trial(1, repetition=1), adapter="a")], ["adapter"])
-    assert counts.loc[("same seeds, twice", "m", "32-bit"), "adapter"] == 1
-    assert counts.loc[("different seeds", "m", "32-bit"), "adapter"] == 2
+def test_runs_are_counted_within_the_modes_they_reach():
+    outcomes = pd.DataFrame(
+        {
+            "changed": ["a", "a", "a", "b", "b"],
+            "above": [3.0, 0.6, np.inf, 30.0, np.nan],
+            "of_guess": [0.45, 0.06, np.inf, 3.0, np.nan],
+        }
+    )
+    counts = reached(outcomes, signature(EXCESS))
+    assert counts.columns.to_list() == [
+        "one",
+        "two, low",
+        "two, high",
+        "beyond a uniform guess",
+        "not finite",
+    ]
+    assert counts.loc["a"].to_list() == [1, 1, 0, 0, 1]
+    assert counts.loc["b"].to_list() == [0, 0, 0, 1, 0]
+
+
+def test_distinct_results_are_counted_by_group_model_and_optimizer():
+    groups = {
+        "same seeds": [record(trial(0), adapter="a"), record(trial(0, repetition=1), adapter="a")],
+        "different seeds": [record(trial(n), adapter=a) for n, a in ((0, "a"), (1, "b"))]
+        + [record(trial(2))],
+    }
+    counts = repeats(groups, ["adapter"])
+    assert counts.loc[("same seeds", "m", "32-bit")].to_list() == [2, 1]
+    assert counts.loc[("different seeds", "m", "32-bit")].to_list() == [2, 2]  # the failed run is left out
+
+
+@pytest.mark.parametrize(
+    ("intervals", "region", "chosen"),
+    [
+        ([Interval(2, 1, 3), Interval(1.5, 1.2, 2)], Region(above=0), 1),  # both inside: the nearer one
+        ([Interval(2, -1, 5), Interval(1, 0.5, 2)], Region(above=0), 0),  # across comes before inside
+        ([Interval(2, -1, 5), Interval(-1, -2, -0.5)], Region(above=0), 1),  # outside comes first
+        ([Interval(1.1, 1.05, 1.2), Interval(1.8, 1.7, 1.9)], Region(above=1, below=1.25), 1),
+    ],
+)
+def test_the_most_contrary_model_decides(intervals, region, chosen):
+    models = dict(zip("ab", intervals, strict=True))
+    assert decisive(lambda model, _: models[model], list(models), region, 0.95) == intervals[chosen]
+
+
+def test_a_model_that_speaks_against_a_claim_needs_the_corrected_interval():
+    asked = []
+
+    def measure(model, confidence):
+        asked.append((model, round(confidence, 4)))
+        return Interval(1, 0.5, 2) if model == "a" else Interval(-1, -2, 0.5 if confidence > 0.95 else -0.5)
+
+    assert decisive(measure, ["a", "b"], Region(above=0), 0.95) == Interval(-1, -2, 0.5)
+    assert asked == [("a", 0.95), ("b", 0.95), ("b", 0.975)]
+
+
+def test_a_claim_on_the_border_for_all_models_is_rarely_decided():
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(300):
+        samples = {model: rng.normal(0, 1, 7) for model in "abcd"}
+
+        def measure(model, confidence, samples=samples):
+            return mean_interval(samples[model], confidence)
+
+        interval = decisive(measure, list("abcd"), Region(above=0), 0.95)
+        wrong += interval.high <= 0
+    assert wrong <= 16  # at most 2.5 %; binomial(300, 0.025) exceeds 16 with a probability of 0.2 %
+
+
+def test_values_by_text_have_the_difference_of_the_log_perplexities_as_their_mean():
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(5, 50, 12)
+    losses, other = rng.normal(3, 1, (4, 12)) * tokens, rng.normal(2, 1, (4, 12)) * tokens
+    values = by_text(losses, other, tokens)
+    expected = (losses.sum() - other.sum()) / (4 * tokens.sum())
+    assert values.mean() == pytest.approx(expected)
+    constant = by_text([0.5 * tokens] * 4, [0 * tokens] * 4, tokens)
+    assert np.allclose(constant, 0.5)  # the same for every text: lengths add no variance
+
+
+def trials_with_losses(losses, tokens, seeds):
+    return pd.DataFrame(
+        {
+            "seed": seeds,
+            "merged_losses": list(losses),
+            "text_tokens": [tokens] * len(losses),
+            "vocabulary": [100] * len(losses),
+        }
+    )
+
+
+def test_a_difference_of_perplexities_pairs_seeds_and_scores_a_diverged_model_as_a_guess():
+    tokens = np.array([10, 20])
+    first = trials_with_losses([[20.0, 50.0], [np.inf, np.inf]], tokens, [1, 2])
+    second = trials_with_losses([[0.0, 0.0], [10.0, 20.0], [10.0, 20.0]], tokens, [3, 2, 1])
+    first["merged_losses"] = [np.array(value) for value in first["merged_losses"]]
+    second["merged_losses"] = [np.array(value) for value in second["merged_losses"]]
+    expected = ((70 - 30) / 30 + np.log(100) - 1) / 2
+    assert difference_interval(first, second, 0.95).estimate == pytest.approx(expected)
+    against = difference_interval(first, np.array([10.0, 20.0]), 0.95)
+    assert against.estimate == pytest.approx(expected)
+
+
+def test_a_difference_of_perplexities_covers_the_truth_at_its_rate():
+    rng = np.random.default_rng(0)
+    hits, repeated = 0, 400
+    for _ in range(repeated):
+        tokens = rng.integers(10, 40, 40)
+        by_seed, of_text = rng.normal(0.3, 0.05, (7, 1)), rng.normal(0, 0.1, 40)
+        noise = rng.normal(0, 0.05, (7, 40))
+        losses = (by_seed + of_text + noise) * tokens
+        trials = trials_with_losses(losses, tokens, range(7))
+        interval = difference_interval(trials, np.zeros(40), 0.95)
+        hits += interval.low <= 0.3 <= interval.high
+    assert 0.93 <= hits / repeated <= 0.98
+
+
+def test_perplexities_are_compared_as_printed():
+    columns = pd.MultiIndex.from_product([["m"], ["8-bit", "32-bit"]])
+    values = pd.DataFrame([[1.0, 2.0], [1.0004, 2.001], [1.5, np.nan]], columns=columns)
+    counts = printed_values(values)
+    assert counts.loc[("m", "8-bit"), ["different", "trials"]].to_list() == [2, 3]
+    assert counts.loc[("m", "8-bit"), "pairs that differ"] == pytest.approx(2 / 3)
+    assert counts.loc[("m", "32-bit"), "sd"] == pytest.approx(1 / np.sqrt(2))
+
+
+def test_memory_is_that_of_model_adapters_and_states():
+    table = frame([record(trial(0), **result(trained_parameters=5))])
+    memory = memory_table(table, {"M": {"32-bit": 17.0}}, {"m": "M"})
+    parts = ["weights", "adapters", "states", "total", "trained", "paper"]
+    assert memory.loc[("m", "32-bit"), parts].to_list() == [1_000, 10, 20, 1_030, 5, 17.0]
+
+
+def test_the_papers_times_are_not_what_it_says_of_them():
+    ratios = time_ratios(published(3), 0.95)
+    assert ratios.loc["Llama2-7B", "training"] == pytest.approx(0.9991, abs=5e-5)
+    assert ratios.loc["GPT-NeoX-20B", "training"] == pytest.approx(1.77, abs=5e-3)
+    assert (ratios["testing"] < 1).sum() == 3
+
+
+def test_the_papers_own_numbers_are_judged_by_its_own_claims():
+    claims, values = load_claims(3), published(3)
+    judged = judged_by_itself(claims, values, 0.95).set_index("claim")["verdict"]
+    assert judged[claims["slower_32_bit"].statement] == "not reproduced"
+    assert judged[claims["eight_bit_worse"].statement] == "reproduced"
+    measured = own_measurements(claims, values, 0.95)
+    assert measured["completions_differ"].estimate == pytest.approx(83 / 84)
+    assert measured["answers_differ"].estimate == pytest.approx(55 / 84)
+
+
+def test_published_memory_follows_from_the_shapes_of_the_models():
+    assert set(ARCHITECTURES) == set(VOCABULARY) == set(published(3)["models"])
+    assert lora_parameters("Llama2-7B", 8) == 4_194_304  # as peft counts them
+    expected = expected_memory(published(3), rank=8, gpu_bytes=80 * 2**30)
+    assert expected.loc["Llama2-7B", "expected"] == pytest.approx(0.03, abs=0.002)
+    assert expected.loc["Llama2-7B", "published"] == pytest.approx(0.03)
 
 
 def test_measured_and_published_values_have_one_form():
@@ -172,76 +478,6 @@ def test_grids_of_printed_values():
     assert grids["multiples of it"].to_list() == ["1, 3, 1", ""]
     assert grids.loc["coarse", "chance that all fit"] == pytest.approx(0.008**3)
     assert grids["equal values"].to_list() == [1, 0]
-
-
-@pytest.fixture
-def texts():
-    return pd.DataFrame(
-        {
-            "model": ["m", "m", "other"],
-            "bits": ["32-bit", "32-bit", "32-bit"],
-            "seed": [8, 7, 7],
-            "completions": [["p", "second"], ["p", "first"], ["p", "no"]],
-            "cold_completions": [["a", "b"], ["a", "c"], ["d", "e"]],
-            "cold_completions_again": [["a", "b"], ["a", "x"], ["x", "x"]],
-            "answers": [["4", "B"], ["4", "?"], ["?", "?"]],
-        }
-    )
-
-
-def test_completions_stand_beside_the_published_ones_trial_by_trial(texts):
-    shown = side_by_side(texts, "m", 1, {"8-bit": ["x", "y", "z"], "32-bit": ["u", "v", ""]})
-    assert shown["here", "32-bit"].to_list()[:2] == ["first", "second"]
-    assert shown["here", "32-bit"].isna().to_list() == [False, False, True]
-    assert shown["paper", "32-bit"].to_list() == ["u", "v", ""]
-    assert shown.index.to_list() == [1, 2, 3]
-
-
-def test_each_model_is_shown_with_the_texts_that_the_paper_prints_of_it(texts):
-    published = {
-        "prompts": ["one", "two"],
-        "instructions": ["do", "say"],
-        "completions": {"M": {"one": {"32-bit": ["a", "b"]}, "two": {"32-bit": ["c", "d"]}}},
-        "answers": {"Other": {"32-bit": [["A"], ["D"]]}},
-    }
-    names = {"m": "M", "other": "Other"}
-    shown = completions(texts, published, names)
-    assert shown.loc[("m", "two", 1)].to_list() == ["first", "c"]
-    answered = answers(texts, published, names)
-    assert answered.index.to_list() == [("other", "instruction 1", 1), ("other", "instruction 2", 1)]
-    assert letters(answered)["paper", "32-bit"].to_list() == ["A", "D"]
-    assert letters(answered)["here", "32-bit"].to_list() == ["—", "—"]
-
-
-def test_answers_are_checked_where_there_is_a_reference(texts):
-    trials = texts[texts["model"] == "m"]
-    scores = checked_answers(trials, ["4", None], parse=lambda text: None if text == "?" else text)
-    shares = {"right": 1, "no answer": 0.25, "all trials": 0.5, "two trials": 0.5}
-    assert scores.loc[("m", "32-bit")].to_dict() == shares
-    assert checked_answers(trials, [None, None], parse=str)["right"].isna().all()
-
-
-def test_texts_are_counted_per_prompt(texts):
-    assert same_twice(texts).to_list() == [1, 0.5, 0]
-    counts = distinct_texts(texts, "completions")
-    assert counts.loc[("m", "32-bit")].to_list() == [0.5, 1]
-    assert counts.columns.to_list() == ["prompt 1", "prompt 2"]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("A", "A"),
-        ("It is (C).", "C"),
-        ("B: a pear", "B"),
-        ("A pear. The answer is D because", "D"),
-        ("A tired traveller", "—"),
-        ("Because", "—"),
-        ("", "—"),
-    ],
-)
-def test_the_letter_of_an_answer(text, expected):
-    assert letter(text) == expected
 
 
 def test_trials_with_the_same_fields_are_equal():

@@ -6,8 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib.qlora import Material, Pretrained, Recipe, Sources, Task, Trial
+from lib.qlora import Material, Pretrained, Reading, Recipe, Sources, Task, Trial
 from lib.qlora.adapters import data_order, new_adapter, optimizer_states
+from lib.qlora.causal_models import load_four_bit, load_tokenizer
+from lib.qlora.scores import IGNORED, collate, complete, continuation_losses, text_losses
 from lib.seeding import fingerprint
 from lib.texts.generated.mini_quotes import mini_quotes
 from lib.tiny import pretrain_tiny
@@ -30,7 +32,12 @@ def material(tmp_path_factory):
     folder = pretrain_tiny(["tiny-llama"], seed=0, steps=60, cache_dir=cache)["tiny-llama"]
     quotes = mini_quotes(seed=0, count=30)["quote"][:]
     task = Task(
-        quotes[:20], quotes[20:], prompts=["Your silence will"], questions=quotes[20:22], new_tokens=8
+        quotes[:20],
+        quotes[20:],
+        prompts=["Your silence will", "Never trade"],
+        questions=quotes[20:22],
+        samples=2,
+        new_tokens=8,
     )
     return Material({"m": str(folder)}, {"t": task}, cache / "adapters", "cpu")
 
@@ -123,7 +130,8 @@ def test_a_diverged_run_is_a_result_and_names_the_step(run):
     assert result["diverged_step"] is not None
     assert len(result["losses"]) == result["diverged_step"]  # it stopped there
     assert result["perplexity"] == np.inf
-    assert result["completions"] == [""]
+    assert result["completions"] == [["", ""], ["", ""]]
+    assert result["cold_completions"] == ["", ""]
 
 
 def test_scaling_the_loss_changes_only_rounding(run):
@@ -135,6 +143,19 @@ def test_merging_rounds_and_changes_little(run):
     result = run()
     assert result["perplexity"] != result["perplexity_unmerged"]
     assert result["perplexity"] == pytest.approx(result["perplexity_unmerged"], rel=0.1)
+
+
+def test_losses_by_text_add_up_to_the_perplexities(run):
+    result = run()
+    tokens = result["text_tokens"].sum()
+    assert np.exp(result["merged_losses"].sum() / tokens) == pytest.approx(result["perplexity"])
+    assert np.exp(result["text_losses"].sum() / tokens) == pytest.approx(result["perplexity_unmerged"])
+
+
+def test_bytes_are_those_of_what_training_keeps(run):
+    result = run()
+    assert result["adapter_bytes"] == 4 * result["trained_parameters"]
+    assert result["vocabulary"] > 500
 
 
 def test_the_adapter_is_saved_as_safetensors_under_its_fingerprint(run, material):
@@ -184,6 +205,84 @@ def test_material_is_identified_by_models_and_texts_alone(material, tmp_path):
     assert moved.fingerprints == material.fingerprints
     other = replace(material, tasks={"t": replace(material.tasks["t"], new_tokens=9)})
     assert {name for name in names if other.fingerprints[name] != material.fingerprints[name]} == {"tasks"}
+
+
+@pytest.fixture(scope="module")
+def base(material):
+    model = material.models["m"]
+    return load_four_bit(model, device=torch.device("cpu"), dtype=torch.float32), load_tokenizer(model)
+
+
+def test_samples_of_a_prompt_differ_and_repeat_with_their_seed(base):
+    model, tokenizer = base
+    prompts = ["Your silence will", "Never trade", "Your courage will"]
+    first, again, other = (
+        complete(model, prompts, tokenizer, new_tokens=8, seed=seed, samples=3) for seed in (0, 0, 1)
+    )
+    assert [len(texts) for texts in first] == [3, 3, 3]
+    assert first == again != other
+    assert len(set(first[0])) == 3
+    assert complete(model, [], tokenizer, new_tokens=8, seed=0) == []
+
+
+def test_a_prompt_is_completed_alike_whatever_longer_or_shorter_prompts_stand_beside_it(base):
+    model, tokenizer = base
+    alone = complete(model, ["Never trade"], tokenizer, new_tokens=8, seed=0, samples=2)
+    beside = complete(
+        model, ["Your silence will be remembered", "Never trade"], tokenizer, new_tokens=8, seed=0, samples=2
+    )
+    assert beside[1] == alone[0]
+
+
+def test_a_continuation_has_the_loss_that_the_whole_text_has_beyond_its_prompt(base):
+    model, tokenizer = base
+    prompts, continuations = ["Your silence will", "Never trade"], ["not protect you.", ""]
+    losses, tokens = continuation_losses(model, prompts, continuations, tokenizer)
+    whole, _ = text_losses(model, ["Your silence will not protect you."], tokenizer)
+    asked, asked_tokens = text_losses(model, ["Your silence will"], tokenizer)
+    assert losses[0] == pytest.approx(whole[0] - asked[0], rel=1e-5)
+    ids = tokenizer("Your silence will not protect you.")["input_ids"]
+    assert tokens.tolist() == [len(ids) - 1 - asked_tokens[0], 0]
+    assert losses[1] == 0
+    assert continuation_losses(model, ["a"], [""], tokenizer)[1].tolist() == [0]
+
+
+def test_a_reading_scores_continuations_under_the_base_model(material):
+    reading = Reading(
+        0, model="m", task="t", compute="float32", prompts=("Never trade",) * 2, continuations=("it.", "")
+    )
+    result = reading.carry_out(material=material)
+    assert result["losses"][0] > 0
+    assert result["tokens"].tolist()[1] == 0
+    with pytest.raises(ValueError, match="prompts = 1: there are 0 continuations"):
+        Reading(0, model="m", task="t", compute="float32", prompts=("a",), continuations=())
+    with pytest.raises(ValueError, match="compute = 'int8': allowed: float32"):
+        Reading(0, model="m", task="t", compute="int8", prompts=(), continuations=())
+
+
+def test_what_is_given_is_read_but_not_learned(material, monkeypatch):
+    seen = {}
+
+    def stop(adapted, encoded, given, *_):
+        seen.update(encoded=encoded, given=given)
+        raise InterruptedError
+
+    monkeypatch.setattr("lib.qlora.trial.train", stop)
+    task = Task(["Never trade hope."], ["Never trade hope."], given=["Never trade"])
+    for variant in (task, replace(task, given=[])):
+        with pytest.raises(InterruptedError):
+            trial().carry_out(material=replace(material, tasks={"t": variant}))
+        seen[bool(variant.given)] = seen["given"]
+    tokenizer = load_tokenizer(material.models["m"])
+    assert 0 < seen[True][0] <= len(tokenizer("Never trade")["input_ids"])
+    assert tokenizer.decode(seen["encoded"][0][seen[True][0] :]).endswith("hope.")
+    assert seen[False] == [0]
+
+
+def test_labels_mask_what_is_not_learned():
+    batch = collate([{"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]}, {"input_ids": [8, 9]}])
+    assert batch["labels"].tolist() == [[IGNORED, 6, 7], [8, 9, IGNORED]]
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 9, 0]]
 
 
 @pytest.mark.parametrize(

@@ -5,19 +5,17 @@ from itertools import combinations, product
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from lib import repeatability
 from lib.claims import published
+from lib.intervals import paired_sd_ratio_interval
 
 
 def test_bitwise_distinguishes_the_last_bit():
     value = np.array([0.1, 0.2])
     results = [{"losses": value}, {"losses": value.copy()}, {"losses": np.nextafter(value, 1)}]
     assert repeatability.bitwise(results, ["losses"]) == {"losses": 2}
-
-
-def test_different_texts_are_counted_per_prompt():
-    assert repeatability.different_texts([["a", "x"], ["a", "y"]]) == [0.5, 1.0]
 
 
 def test_agreement_by_hand():
@@ -54,6 +52,32 @@ def test_two_values_give_no_test_of_spread():
     assert repeatability.brown_forsythe_p([1.0, 2.0, 3.0], [1.0, 5.0, 9.0]) > 0.05
 
 
+@pytest.mark.parametrize("correlation", [0.0, 0.99])
+def test_pitman_morgan_rejects_equal_spreads_at_its_level(correlation):
+    rng = np.random.default_rng(0)
+    p, other = [], []
+    for _ in range(1_000):
+        common, own = rng.normal(size=(2, 7))
+        paired = correlation * common + np.sqrt(1 - correlation**2) * own
+        p.append(repeatability.pitman_morgan_p(common, paired))
+        other.append(repeatability.brown_forsythe_p(common, paired))
+    assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.015)
+    if correlation:
+        assert np.mean(np.array(other) < 0.05) == 0  # which takes the pairs as independent
+
+
+def test_pitman_morgan_agrees_with_the_interval_of_the_ratio():
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        first, second = rng.normal(size=(2, 7)) * [[2], [1]]
+        interval = paired_sd_ratio_interval(first, second)
+        assert (repeatability.pitman_morgan_p(first, second) < 0.05) == (
+            not interval.low <= 1 <= interval.high
+        )
+    assert np.isnan(repeatability.pitman_morgan_p([1, 2], [3, 4]))
+    assert repeatability.pitman_morgan_p([1, 2, 4], [1, 2, 4]) == 1
+
+
 def test_holm_by_hand():
     # sorted 0.01, 0.02, 0.04: times 3, 2, 1 -> 0.03, 0.04, 0.04
     corrected = repeatability.holm({"a": 0.04, "b": 0.01, "c": 0.02})
@@ -79,37 +103,66 @@ def test_two_groups_are_compared_first_minus_second():
     assert repeatability.compare(first, second, paired=False, confidence=0.95)["p sign flip"] is None
 
 
-def _design(levels, effects, noise=0.0):
-    rng = np.random.default_rng(1)
-    drawn = [rng.normal(0, sd, levels) for sd in effects]
-    rows = [
-        {"a": a, "b": b, "c": c, "y": drawn[0][a] + drawn[1][b] + drawn[2][c] + rng.normal(0, noise)}
-        for a, b, c in product(range(levels), repeat=3)
-    ]
-    return pd.DataFrame(rows)
+def _crossed(rng, levels, sds):
+    """A full design of three random factors; standard deviations of A, B, C, AB, AC, BC, ABC."""
+    cube = np.zeros((levels,) * 3)
+    for sd, source in zip(sds, ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)), strict=True):
+        cube = cube + sd * rng.normal(size=[levels if axis in source else 1 for axis in range(3)])
+    index = list(product(range(levels), repeat=3))
+    return pd.DataFrame(index, columns=list("abc")).assign(y=cube.ravel())
 
 
-def test_variance_shares_of_a_sum_are_the_variances_of_its_terms():
-    runs = _design(4, (3.0, 1.0, 0.0))
-    shares = repeatability.variance_shares(runs, ["a", "b", "c"], "y")
-    by_hand = {name: runs.groupby(name)["y"].mean().var(ddof=1) for name in "abc"}
-    assert (shares["sd"] ** 2).to_dict() == pytest.approx(by_hand | {"interactions": 0}, abs=1e-9)
-    assert shares.loc["interactions", "share"] == pytest.approx(0, abs=1e-9)
-    assert shares["share"].sum() == pytest.approx(1)
-    assert shares["freedom"].to_dict() == {"a": 3, "b": 3, "c": 3, "interactions": 54}
+def test_variance_components_split_the_sum_of_squares():
+    runs = _crossed(np.random.default_rng(0), 3, (2, 1, 1, 1, 0.5, 0.5, 1)).sample(frac=1, random_state=0)
+    found = repeatability.variance_components(runs, ["a", "b", "c"], "y")
+    assert list(found.index) == ["a", "b", "c", "a x b", "a x c", "b x c", "a x b x c"]
+    assert found["freedom"].tolist() == [2, 2, 2, 4, 4, 4, 8]
+    total = ((runs["y"] - runs["y"].mean()) ** 2).sum()
+    assert (found["mean square"] * found["freedom"]).sum() == pytest.approx(total)
+    assert found["share"].sum() == pytest.approx(1)
+    a, ab, ac, abc = found.loc[["a", "a x b", "a x c", "a x b x c"], "mean square"]
+    assert found.loc["a", "F"] == pytest.approx((a + abc) / (ab + ac))
+    assert found.loc["a x b", "F"] == pytest.approx(ab / abc)
+    assert found.loc["a", "sd"] ** 2 == pytest.approx(max(a - ab - ac + abc, 0) / 9)
+    assert found.loc["a x b", "sd"] ** 2 == pytest.approx(max(ab - abc, 0) / 3)
 
 
-def test_variance_shares_find_a_known_source_in_noise():
-    shares = repeatability.variance_shares(_design(7, (2.0, 0.0, 0.0), noise=1.0), ["a", "b", "c"], "y")
-    assert shares.loc["interactions", "sd"] == pytest.approx(1, rel=0.1)
-    assert shares.loc["a", "low"] > shares.loc["b", "high"]
+@pytest.mark.parametrize("interactions", [(0, 0, 0), (0.5, 0.5, 0), (1, 1, 0), (3, 0, 1)])
+def test_a_factor_without_an_effect_is_found_to_have_one_at_the_level_of_the_test(interactions):
+    rng = np.random.default_rng(2)
+    p, pooled = [], []
+    for _ in range(400):
+        runs = _crossed(rng, 3, (0, 1, 1, *interactions, 1))
+        found = repeatability.variance_components(runs, ["a", "b", "c"], "y", draws=1)
+        p.append(found.loc["a", "p"])
+        rest = found.iloc[3:]
+        error = (rest["mean square"] * rest["freedom"]).sum() / rest["freedom"].sum()
+        pooled.append(stats.f.sf(found.loc["a", "mean square"] / error, 2, rest["freedom"].sum()))
+    assert 0.015 < np.mean(np.array(p) < 0.05) < 0.075
+    if any(interactions):  # what pooling the interactions would do
+        assert np.mean(np.array(pooled) < 0.05) > 0.12
 
 
-def test_an_incomplete_design_is_refused():
+@pytest.mark.parametrize("sds", [(1, 1, 1, 0, 0, 0, 1), (3, 1, 0.5, 0.5, 0.5, 0.5, 1), (1, 1, 1, 1, 1, 1, 1)])
+def test_intervals_of_the_factors_shares_cover_the_truth(sds):
+    rng = np.random.default_rng(3)
+    truth = np.square(sds[:3]) / np.square(sds).sum()
+    hits = []
+    for _ in range(300):
+        found = repeatability.variance_components(_crossed(rng, 3, sds), ["a", "b", "c"], "y", draws=1_000)
+        factors = found.iloc[:3]
+        hits.append((factors["low"] <= truth) & (truth <= factors["high"]))
+    assert 0.93 < np.mean(hits) < 0.975
+
+
+def test_designs_without_three_crossed_factors_are_refused():
+    runs = _crossed(np.random.default_rng(4), 2, (1,) * 7)
+    with pytest.raises(ValueError, match="three are required"):
+        repeatability.variance_components(runs, ["a", "b"], "y")
     with pytest.raises(ValueError, match="7 runs: a full design"):
-        repeatability.variance_shares(_design(2, (1, 1, 1)).iloc[1:], ["a", "b", "c"], "y")
-    with pytest.raises(ValueError, match="at least two are required of each factor"):
-        repeatability.variance_shares(_design(1, (1, 1, 1)), ["a", "b", "c"], "y")
+        repeatability.variance_components(runs.iloc[1:], ["a", "b", "c"], "y")
+    with pytest.raises(ValueError, match="at least two"):
+        repeatability.variance_components(runs[runs["a"] == 0], ["a", "b", "c"], "y")
 
 
 def test_the_published_perplexities_lie_on_the_grids_of_16_bit_floats():

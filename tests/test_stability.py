@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lib.crossed import crossed_mean
+from lib.intervals import mean_interval
 from lib.proportions import z_statistic
 from lib.stability import (
     Stability,
@@ -14,12 +16,17 @@ from lib.stability import (
     equivalent,
     equivalent_subset,
     kendall_tau,
+    log_stability,
+    mean_relevance_statistic,
     over_texts,
+    overlap_beyond_seeds,
     percentile_interval,
     permuted_null,
     resample,
     signal_noise,
     split_texts,
+    stability_interval,
+    stability_ratio,
     top_k_overlap,
 )
 
@@ -202,3 +209,197 @@ def test_concordance_by_hand() -> None:
     # deviations from 7.5 squared sum to 41
     relevance = [[1, 2, 3, 4], [1, 2, 3, 4], [2, 1, 3, 4]]
     assert concordance(relevance).w == pytest.approx(12 * 41 / (9 * (4**3 - 4)))
+
+
+def _texts(rng: np.random.Generator, texts: int, words: int) -> dict[str, np.ndarray]:
+    """Draw texts from a population with signal (words - 1) / words and noise 1, on average."""
+    return {
+        "means": rng.standard_normal((texts, words)) * np.sqrt(rng.gamma(2, 0.5, (texts, 1))),
+        "noise": rng.gamma(2, 0.5, (texts, 1)),
+        "direction": rng.choice([-1, 1], (texts, words)),
+    }
+
+
+def _seed_parts(rng: np.random.Generator, seeds: int, shape: tuple[int, int]) -> list[np.ndarray]:
+    sizes = [(seeds, *shape), (seeds, shape[0], 1), (seeds, 1, 1), (seeds, 1, 1)]
+    return [rng.standard_normal(size) for size in sizes]
+
+
+def _explain(
+    texts: dict[str, np.ndarray], parts: list[np.ndarray], noise: float, shared: tuple[float, float, float]
+) -> np.ndarray:
+    """Explanations (seeds, words) whose noise is shared within texts, over all texts, and unequal by seed."""
+    in_text, over_texts_, unequal = shared
+    of_word, of_text, of_seed, spread = parts
+    deviation = np.sqrt(1 - in_text - over_texts_) * of_word
+    deviation = deviation + texts["direction"] * (np.sqrt(in_text) * of_text + np.sqrt(over_texts_) * of_seed)
+    scale = np.exp(unequal * spread - unequal**2)  # its square has mean 1
+    relevance = texts["means"] + np.sqrt(noise * texts["noise"]) * scale * deviation
+    return relevance.reshape(len(relevance), -1)
+
+
+SIZES = [(6, 6, False), (6, 6, True), (6, 20, False), (20, 20, True), (20, 30, False)]
+NOISES = [(0.0, 0.0, 0.0), (0.3, 0.05, 0.2)]
+
+
+@pytest.mark.parametrize(("seeds", "other_seeds", "paired"), SIZES)
+def test_signal_noise_snr_and_their_ratios_are_covered(seeds: int, other_seeds: int, paired: bool) -> None:
+    rng = np.random.default_rng(seeds + other_seeds)
+    count, words, trials, noise = 40, 12, 150, 0.5
+    truth = dict(zip(Stability._fields, ((words - 1) / words, 1.0, (words - 1) / words), strict=True))
+    ratios = {"signal": 1.0, "noise": noise, "snr": 1 / noise}
+    hits: dict[str, list[bool]] = {}
+    for shared in NOISES * trials:
+        texts = _texts(rng, count, words)
+        parts = _seed_parts(rng, seeds, (count, words))
+        others = _seed_parts(rng, other_seeds, (count, words))
+        if paired:
+            others = [0.9 * one + np.sqrt(1 - 0.9**2) * own for one, own in zip(parts, others, strict=True)]
+        one = log_stability(_explain(texts, parts, 1.0, shared), [words] * count)
+        other = log_stability(_explain(texts, others, noise, shared), [words] * count)
+        for quantity in Stability._fields:
+            a, b = getattr(one, quantity), getattr(other, quantity)
+            interval, ratio = stability_interval(a), stability_ratio(b, a, paired=paired)
+            assert interval is not None
+            assert ratio is not None
+            hits.setdefault(quantity, []).append(interval.low <= truth[quantity] <= interval.high)
+            hits.setdefault(f"ratio of {quantity}", []).append(ratio.low <= ratios[quantity] <= ratio.high)
+    coverage = {name: float(np.mean(values)) for name, values in hits.items()}
+    assert all(0.92 <= value <= 0.99 for value in coverage.values()), coverage
+    assert 0.93 <= np.mean(list(coverage.values())) <= 0.97, coverage
+
+
+def test_log_stability_is_the_logarithm_of_the_unbiased_estimate() -> None:
+    rng = np.random.default_rng(10)
+    relevance, lengths = rng.normal(size=(5, 18)) + 3 * rng.normal(size=18), [5, 3, 10]
+    logs = log_stability(relevance, lengths)
+    estimate = over_texts(signal_noise(relevance, lengths, estimate="unbiased"))
+    assert [values.shape for values in logs] == [(5, 3)] * 3
+    assert np.exp([values.mean() for values in logs]) == pytest.approx(estimate)
+    without = signal_noise(relevance[1:], lengths, estimate="unbiased").noise  # the first seed left out
+    everyone = signal_noise(relevance, lengths, estimate="unbiased").noise
+    pseudo = 5 * everyone - 4 * without
+    assert logs.noise[0] == pytest.approx(np.log(everyone.mean()) + pseudo / everyone.mean() - 1)
+    with pytest.raises(ValueError, match="seeds = 2: at least 3"):
+        log_stability(relevance[:2], lengths)
+
+
+def test_a_type_against_itself_has_ratio_one_and_no_width() -> None:
+    rng = np.random.default_rng(11)
+    logs = log_stability(rng.normal(size=(6, 20)) + 2 * rng.normal(size=20), [10, 10])
+    ratio = stability_ratio(logs.noise, logs.noise, paired=True)
+    assert ratio is not None
+    assert ratio.estimate == 1
+    assert not ratio.has_width
+
+
+def test_a_signal_whose_estimate_is_not_positive_has_no_interval() -> None:
+    relevance = np.array([[1.0, -1.0], [-1.0, 1.0], [0.1, -0.1]])
+    logs = log_stability(relevance)
+    assert np.isnan(logs.signal).all()
+    assert np.isnan(logs.snr).all()
+    assert stability_interval(logs.signal) is None
+    assert stability_ratio(logs.noise, logs.snr, paired=True) is None
+    assert stability_interval(logs.noise) is not None  # of one text: over seeds alone
+
+
+@pytest.mark.parametrize("seeds", [6, 20])
+def test_noise_of_a_single_text_is_covered(seeds: int) -> None:
+    rng = np.random.default_rng(12)
+    hits = []
+    for _ in range(400):
+        spreads = np.full(30, 0.5)
+        interval = stability_interval(log_stability(3 + spreads * rng.standard_normal((seeds, 30))).noise)
+        assert interval is not None
+        hits.append(interval.low <= 0.25 <= interval.high)
+    assert 0.92 < np.mean(hits) < 0.98
+
+
+def test_overlap_beyond_seeds_by_hand() -> None:
+    lengths, k = [4, 3], 1
+    a = np.tile([9.0, 1, 1, 1, 9, 1, 1], (4, 1))
+    b = np.tile([9.0, 1, 1, 1, 1, 9, 1], (6, 1))
+    found = overlap_beyond_seeds(a, b, lengths, k, np.random.default_rng(0))
+    assert found.cross == pytest.approx([1, 0])
+    assert found.within_a == pytest.approx([1, 1])
+    assert found.within_b == pytest.approx([1, 1])
+    assert found.differences == pytest.approx([0, -1])
+    assert found.crossed.estimate == pytest.approx(-0.5)
+    assert [part.count for part in found.crossed.seeds] == [4, 6]
+    with pytest.raises(ValueError, match="types of 3 and 6 seeds"):
+        overlap_beyond_seeds(a[:3], b, lengths, k, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("seeds", "other_seeds"), [(6, 6), (20, 30)])
+@pytest.mark.parametrize("alike", [True, False])
+def test_overlap_beyond_seeds_is_covered(seeds: int, other_seeds: int, alike: bool) -> None:
+    rng = np.random.default_rng(13)
+    count, words, k, shared = 40, 12, 5, (0.3, 0.1, 0.2)
+    half = min(seeds, other_seeds) // 2
+
+    def draw(number: int, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
+        texts = _texts(rng, number, words)
+        other = (
+            texts
+            if alike
+            else texts | {"means": 0.8 * texts["means"] + 0.6 * _texts(rng, number, words)["means"]}
+        )
+        return tuple(
+            _explain(kind, _seed_parts(rng, size, (number, words)), 1.0, shared)
+            for kind, size in ((texts, first), (other, second))
+        )
+
+    many = [
+        overlap_beyond_seeds(*draw(200, 2 * half, 2 * half), [words] * 200, k, rng, splits=1)
+        for _ in range(60)
+    ]
+    truth = 0.0 if alike else np.mean([found.crossed.estimate for found in many])
+    covered, by_texts_alone = [], []
+    for _ in range(100):
+        found = overlap_beyond_seeds(*draw(count, seeds, other_seeds), [words] * count, k, rng, splits=5)
+        for hits, interval in (
+            (covered, found.crossed.interval()),
+            (by_texts_alone, mean_interval(found.differences)),
+        ):
+            hits.append(interval.low <= truth <= interval.high)
+    assert 0.93 <= np.mean(covered) <= (1 if alike else 0.98)
+    assert np.mean(by_texts_alone) < np.mean(covered)
+
+
+@pytest.mark.parametrize("seeds", [6, 20])
+def test_the_overlap_of_a_type_and_its_quantised_version_is_covered(seeds: int) -> None:
+    rng = np.random.default_rng(14)
+    count, words, k, shared = 40, 12, 5, (0.3, 0.1, 0.2)
+
+    def overlap(one: np.ndarray, other: np.ndarray) -> list[float]:
+        pairs = np.stack([one, other])
+        return [top_k_overlap(pairs[:, start : start + words], k) for start in range(0, len(one), words)]
+
+    def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
+        texts = _texts(rng, number, words)
+        shifted = texts | {"means": texts["means"] + 0.2 * rng.standard_normal((number, words))}
+        parts = _seed_parts(rng, seeds, (number, words))
+        changed = [0.9 * part + np.sqrt(1 - 0.9**2) * rng.standard_normal(part.shape) for part in parts]
+        return _explain(texts, parts, 1.0, shared), _explain(shifted, changed, 1.0, shared)
+
+    truth = np.mean([np.mean(overlap(*(one.mean(axis=0) for one in draw(200)))) for _ in range(150)])
+    covered = []
+    for _ in range(100):
+        interval = mean_relevance_statistic(overlap, *draw(count)).interval()
+        covered.append(interval.low <= truth <= interval.high)
+    assert 0.92 <= np.mean(covered) <= 0.99
+
+
+def test_texts_without_a_value_are_left_out_of_a_mean_relevance_statistic() -> None:
+    relevance = np.random.default_rng(15).normal(size=(5, 4))
+
+    def of_texts(mean: np.ndarray) -> np.ndarray:
+        return np.where([True, False, True, True], mean, np.nan)
+
+    found = mean_relevance_statistic(of_texts, relevance)
+    assert found.estimate == pytest.approx(relevance[:, [0, 2, 3]].mean())
+    seeds, texts = crossed_mean(relevance[:, [0, 2, 3]]).seeds[0], found.texts[0]
+    assert found.seeds[0].variance == pytest.approx(seeds.net)
+    assert texts.variance == pytest.approx(relevance[:, [0, 2, 3]].mean(axis=0).var(ddof=1) / 3)
+    with pytest.raises(ValueError, match="seeds = 1"):
+        mean_relevance_statistic(of_texts, relevance[:1])

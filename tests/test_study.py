@@ -58,6 +58,22 @@ def test_the_order_of_judging_does_not_matter_to_the_closing_table(study, tmp_pa
     assert pd.read_csv(study.settings.figure_dir / "verdicts.csv")["name"].tolist() == names
 
 
+def test_a_claim_whose_requirement_does_not_hold_is_not_testable(study):
+    qlora = Study(paper=3, settings=study.settings)
+    ratio = Interval(1.1, 1.05, 1.15)
+    with pytest.raises(
+        ValueError, match="claim 'slower_32_bit' requires 'a_gpu', which has not been checked"
+    ):
+        qlora.judge("slower_32_bit", ratio)
+    qlora.require("a_gpu", False, "there is no GPU here")
+    refused = qlora.judge("slower_32_bit", ratio)
+    assert (refused.verdict, refused.reason) == (NOT_TESTABLE, "there is no GPU here")
+    qlora.require("a_gpu", True, "there is no GPU here")
+    assert qlora.judge("slower_32_bit", ratio).verdict == REPRODUCED
+    with pytest.raises(KeyError, match="condition 'a_gpus' of paper 3; allowed: a_gpu, "):
+        qlora.require("a_gpus", True, "")
+
+
 def test_an_unknown_claim_is_refused(study):
     with pytest.raises(KeyError, match=r"claim 'better' of paper 1; allowed: finetuned_better_on_reviews, "):
         study.judge("better", BETTER)

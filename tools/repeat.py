@@ -42,7 +42,7 @@ def repeat(count: int, profile: str, parameters: Mapping[Path, dict[str, Any]]) 
         folder = ROOT / ".cache" / "repetitions" / profile / (OTHER_MACHINE if other_machine else str(number))
         for notebook, given in parameters.items():
             figures = folder / notebook.stem
-            changed = {"figure_dir": str(figures)}
+            changed: dict[str, Any] = {"figure_dir": str(figures)}
             if other_machine:
                 changed["cache_dir"] = f".cache/{profile}-{OTHER_MACHINE}"  # a key does not tell CPUs apart
             else:
@@ -69,11 +69,11 @@ def report(runs: Mapping[str, Mapping[str, pd.DataFrame]], profile: str) -> str:
     lines = [
         f"# How repeatable is a verdict? (profile `{profile}`)",
         "",
-        "Written by `./run_all.sh --repeat N`. Each run except the last has other training seeds; the last has "
-        "the first run's seeds and other vector instructions, like another machine. *yes*: reproduced; *no*: "
-        "not reproduced; *open*: not testable at this scale. *Margin*: the smallest distance, over the runs, "
-        "between an end of the interval and a border of the claim's region, in widths of the interval: the "
-        "smaller, the closer the verdict was to another one.",
+        "Written by `./run_all.sh --repeat N`. Each run except the last has other training seeds; the last "
+        "has the first run's seeds and other vector instructions, like another machine. *yes*: reproduced; "
+        "*no*: not reproduced; *open*: not testable at this scale. *Margin*: the smallest distance, over the "
+        "runs, between an end of the interval and a border of the claim's region, in widths of the interval: "
+        "the smaller, the closer the verdict was to another one.",
     ]
     for notebook, tables in runs.items():
         stood = [name for name in tables["first run"].index if _stood(tables, name)]

@@ -286,7 +286,7 @@ def artifact_lines(measured: pd.DataFrame) -> Figure:
     _means_and_marks(panels[0], series, "models", "rate", "reliance")
     _means_and_marks(panels[1], series, "models", "rate", "relevance")
     for axes in panels:
-        axes.set_xlabel("share of class 1's training texts with the artifact")
+        axes.set_xlabel("share of class 1 with the artifact")
     panels[0].set_ylabel("share of texts that change to class 1")
     panels[1].set_ylabel("the artifact's share of relevance")
     panels[0].legend()

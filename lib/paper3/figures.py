@@ -86,7 +86,7 @@ def variance_shares(shares: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     Parameters
     ----------
     shares : DataFrame
-        Results of `lib.repeatability.variance_shares`, concatenated under their names: one panel each.
+        Results of `lib.repeatability.variance_components`, concatenated under their names: one panel each.
     """
     names = shares.index.get_level_values(0).unique()
     figure, panels = plt.subplots(1, len(names), figsize=(9, 3.2), sharey=True, squeeze=False)
@@ -100,27 +100,107 @@ def variance_shares(shares: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     return figure, shares.reset_index(names=["what", "source"])
 
 
-def explosion(outcomes: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw how far each variant ends from the pre-trained model; infinite values at the right edge.
+def explosion(
+    outcomes: pd.DataFrame, excess: pd.DataFrame, modes: pd.DataFrame
+) -> tuple[Figure, pd.DataFrame]:
+    """Draw how far each candidate ends from the pre-trained model, beside the published explosion.
+
+    Left in nats per token, right as a share of a uniform guess's distance. Published 8-bit trials are the
+    lower rows; the bands are the modes of the base models. Infinite values stand at the right edge.
 
     Parameters
     ----------
     outcomes : DataFrame
         Of `lib.paper3.tables.explosion_table`.
+    excess : DataFrame
+        Of `lib.paper3.tables.published_excess`.
+    modes : DataFrame
+        Of `lib.paper3.tables.signature`: the modes to draw as bands.
     """
-    figure, axes = plt.subplots(figsize=(8, 5))
-    variants = outcomes["changed"].unique().tolist()
-    height = outcomes["changed"].map(variants.index)
-    finite = np.isfinite(outcomes["above"])
-    edge = outcomes["above"][finite].max() + 0.5
-    axes.plot(outcomes["above"][finite], height[finite], "o", color=COLOURS[0], label="a run")
-    axes.plot([edge] * int((~finite).sum()), height[~finite], "X", color=COLOURS[1], label="not finite")
-    axes.axvline(0, color="grey", linestyle=":")
-    axes.set_yticks(range(len(variants)), variants)
-    axes.set(xlabel="log-perplexity above the pre-trained (nats per token)", ylabel="changed")
-    axes.invert_yaxis()
-    axes.legend()
-    return figure, outcomes[["changed", "seed", "above", "diverged_step"]]
+    candidates, printed = outcomes["changed"].unique().tolist(), excess["model"].unique().tolist()
+    names = [*candidates, *(f"paper, 8-bit: {model}" for model in printed)]
+    figure, panels = plt.subplots(1, 2, figsize=(12, 7), sharey=True)
+    height = outcomes["changed"].map(candidates.index)
+    finite, infinite = np.isfinite(outcomes["above"]), np.isinf(outcomes["above"])
+    ends = {"above": ("low", "high"), "of_guess": ("of_guess_low", "of_guess_high")}
+    for axes, (column, (low, high)) in zip(panels, ends.items(), strict=True):
+        for number, model in enumerate(modes["model"].unique()):
+            band = {"color": COLOURS[number + 2], "alpha": 0.25, "linewidth": 0}
+            for position, mode in enumerate(modes[modes["model"] == model].to_dict("records")):
+                label = f"published, {model}" if position == 0 else None
+                axes.axvspan(mode[low], mode[high], label=label, **band)
+        edge = 1.05 * max(outcomes[column][finite].max(), excess[column].max())
+        axes.plot(outcomes[column][finite], height[finite], "o", color=COLOURS[0], label="a run")
+        axes.plot([edge] * int(infinite.sum()), height[infinite], "X", color=COLOURS[1], label="not finite")
+        published = len(candidates) + excess["model"].map(printed.index)
+        axes.plot(excess[column], published, "s", color="black", markersize=4, label="a published trial")
+        axes.axvline(0, color="grey", linestyle=":")
+    guess = (outcomes["above"] / outcomes["of_guess"])[finite].median()
+    panels[0].axvline(guess, color="grey", linestyle="--")
+    panels[1].axvline(1, color="grey", linestyle="--")
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set(xlabel="log-perplexity above the pre-trained (nats per token)", ylabel="changed")
+    panels[1].set(xlabel="the same, uniform guess = 1", ylabel="changed")
+    panels[1].label_outer()
+    panels[0].invert_yaxis()
+    panels[1].legend()
+    own = outcomes[["changed", "seed", "above", "of_guess", "training", "diverged_step"]]
+    return figure, pd.concat([own, excess.assign(changed="paper, 8-bit: " + excess["model"])])
+
+
+def sampling(compared: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw how many words two texts do not share: of one trial sampled again, and of two trials.
+
+    Parameters
+    ----------
+    compared : DataFrame
+        Of `lib.paper3.text_tables.sampling_against_training`.
+    """
+    kinds = compared.index.droplevel("compared").unique()
+    names = compared.index.get_level_values("compared").unique().tolist()
+    figure, panels = plt.subplots(
+        1, len(kinds), figsize=(3 * len(kinds) + 3, 3.4), sharey=True, squeeze=False
+    )
+    rows = []
+    for axes, (model, bits) in zip(panels.flat, kinds, strict=True):
+        for position, name in enumerate(names):
+            interval = compared.loc[(model, bits, name), "unlike"]
+            axes.plot([interval.low, interval.high], [position] * 2, color="black")
+            axes.plot(interval.estimate, position, "o", color=COLOURS[0])
+            bounds = {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
+            rows.append({"model": model, "bits": bits, "compared": name, **bounds})
+        axes.axvline(0, color="grey", linestyle=":")
+        axes.set(title=f"{model}, {bits}", xlabel="words not shared (1 - F1)", ylabel="compared")
+        axes.set_yticks(range(len(names)), names)
+        axes.label_outer()
+    panels[0, 0].invert_yaxis()
+    return figure, pd.DataFrame(rows)
+
+
+def sound_texts(measured: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw four measures of the completions, one point per trial; a dash is the model before fine-tuning.
+
+    Parameters
+    ----------
+    measured : DataFrame
+        Of `lib.paper3.text_tables.sound_texts`.
+    """
+    labels = {
+        "known": "share of words known\nfrom the training texts",
+        "repeated": "share of neighbouring\npairs repeated",
+        "sound": "share of sound words",
+        "surprise": "nats per token under\nthe pre-trained model",
+    }
+    figure, panels = plt.subplots(1, 4, figsize=(12, 3.4))
+    models = measured["model"].unique().tolist()
+    for axes, (column, label) in zip(panels, labels.items(), strict=True):
+        _points(axes, measured, column)
+        for position, model in enumerate(models):
+            before = measured[(measured["model"] == model) & (measured["bits"] == "before")][column]
+            axes.hlines(before, 2 * position - 0.4, 2 * position + 1.4, color="grey", linestyle="--")
+        axes.set_ylabel(label)
+    panels[0].legend()
+    return figure, measured
 
 
 def _points(axes: Axes, long: pd.DataFrame, value: str) -> None:

@@ -1,17 +1,22 @@
-"""Paper 3's tables: trials measured here, the published values in the same form, and texts side by side."""
+"""Paper 3's tables: trials measured here, and the published values in the same form."""
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from lib.intervals import Interval
+from lib.claims import Region
+from lib.crossed import crossed_mean
+from lib.intervals import Interval, paired_sd_ratio_interval
 from lib.qlora.recipes import Recipe
 from lib.qlora.trial import Trial
-from lib.repeatability import agreement, bitwise, coarsest_grid, compare, different_texts, with_holm
+from lib.repeatability import bitwise, coarsest_grid, compare, pitman_morgan_p, with_holm
 from lib.runs import Record, finished
+
+PRINTED_DECIMALS = 3  # of the paper's perplexities with the 32-bit optimizer
 
 
 def frame(records: Sequence[Record]) -> pd.DataFrame:
@@ -23,6 +28,8 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
         Columns ``model``, ``bits`` ("8-bit" or "32-bit"), ``seed``, ``status``, ``peak_memory`` (bytes), all
         results of `lib.qlora.Trial`, and log-perplexities in nats per token: ``nats`` of the merged model,
         ``nats_unmerged`` of the adapter beside its base, and their difference ``lost``, the cost of merging.
+        ``scored_nats`` is ``nats`` with a perplexity that is not finite replaced by that of a uniform guess,
+        and ``total_bytes`` what training keeps: 4-bit model, adapters and optimizer states.
     """
     rows = []
     for record in records:
@@ -39,27 +46,60 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
         )
     table = pd.DataFrame(rows)
     nats, unmerged = np.log(table["perplexity"]), np.log(table["perplexity_unmerged"])
-    return table.assign(nats=nats, nats_unmerged=unmerged, lost=nats - unmerged)
+    guess = np.log(table["vocabulary"].astype(float))
+    return table.assign(
+        nats=nats,
+        nats_unmerged=unmerged,
+        lost=nats - unmerged,
+        scored_nats=nats.where(np.isfinite(nats) | table["vocabulary"].isna(), guess),
+        total_bytes=table["model_bytes"] + table["adapter_bytes"] + table["state_bytes"],
+    )
 
 
 def factorial_table(records: Sequence[Record]) -> pd.DataFrame:
     """Return `frame` with a column per factor: the seeds of `lib.qlora.Sources` by name, and ``kernel``.
 
-    The column ``order`` holds the seed of the order, in place of the order's fingerprint.
+    The column ``order`` holds the seed of the order, in place of the order's fingerprint, and ``printed`` the
+    perplexity beside the base in units of the last decimal that the paper prints.
     """
     trials = [_trial(record) for record in records]
-    return frame(records).assign(
+    table = frame(records)
+    return table.assign(
         initialisation=[trial.sources.initialisation for trial in trials],
         order=[trial.sources.order for trial in trials],
         dropout=[trial.sources.dropout for trial in trials],
         kernel=[trial.recipe.attention for trial in trials],
+        printed=table["perplexity_unmerged"] * 10**PRINTED_DECIMALS,
+    )
+
+
+def kernel_table(records: Sequence[Record]) -> pd.DataFrame:
+    """Compare runs that differ in the attention kernel alone: one row per seed.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        Of `lib.paper3.trials.kernel_pairs`.
+
+    Returns
+    -------
+    DataFrame
+        Index: the seed. Columns: whether the ``same adapter`` came out, and the ``difference`` of the
+        log-perplexities beside the base, in nats per token.
+    """
+    by_seed = frame(records).groupby("seed")
+    return pd.DataFrame(
+        {
+            "same adapter": by_seed["adapter"].nunique() == 1,
+            "difference": by_seed["nats_unmerged"].agg(np.ptp),
+        }
     )
 
 
 def explosion_table(
     records: Sequence[Record], candidates: Mapping[str, Recipe], pretrained_nats: float
 ) -> pd.DataFrame:
-    """Return `frame` with the columns ``changed`` (the candidate), ``above`` and ``states`` (their types).
+    """Return `frame` with what is needed to compare the candidates with the published explosion.
 
     Parameters
     ----------
@@ -68,14 +108,129 @@ def explosion_table(
     candidates : mapping of str to Recipe
         Of `lib.paper3.trials.explosion_candidates`.
     pretrained_nats : float
-        Log-perplexity of the pre-trained model; ``above`` is a trial's log-perplexity minus this.
+        Log-perplexity of the pre-trained model.
+
+    Returns
+    -------
+    DataFrame
+        Columns beside those of `frame`: ``changed`` (the candidate), ``states`` (their types), ``above`` (a
+        trial's log-perplexity minus the pre-trained model's; infinite if its outputs are not finite, NaN if
+        the run failed),
+        ``of_guess`` (the same as a share of a uniform guess's distance from the pre-trained model) and
+        ``training`` (nats per token over the last tenth of the training steps, minus the pre-trained
+        model's).
     """
     table = frame(records)
+    above = table["nats"] - pretrained_nats
+    guess = np.log(table["vocabulary"].astype(float)) - pretrained_nats
+    last = [_mean_of_last_tenth(losses) for losses in table["losses"]]
     return table.assign(
         changed=np.repeat(list(candidates), len(records) // len(candidates)),
-        above=table["nats"] - pretrained_nats,
         states=table["state_dtypes"].str.join(", "),
+        above=above,
+        of_guess=above / guess,
+        training=np.array(last) - pretrained_nats,
     )
+
+
+def published_excess(
+    perplexity: Mapping[str, Mapping[str, Sequence[float]]],
+    pretrained: Mapping[str, float],
+    vocabulary: Mapping[str, int],
+) -> pd.DataFrame:
+    """Return how far the published 8-bit trials end above the pre-trained models: one row per trial.
+
+    Parameters
+    ----------
+    perplexity : mapping
+        Published perplexities of the trials, by model and bits (paper 3, Tables 1 and 2).
+    pretrained : mapping of str to float
+        Published perplexities before fine-tuning, by model (paper 3, section IX).
+    vocabulary : mapping of str to int
+        Tokens of each model's vocabulary.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``model``, ``above`` (nats per token), and ``of_guess``, the same as a share of a uniform
+        guess's distance from the pre-trained model: above 1, the model is worse than a uniform guess.
+    """
+    rows = []
+    for model, trials in perplexity.items():
+        before = math.log(pretrained[model])
+        guess = math.log(vocabulary[model]) - before
+        for value in trials["8-bit"]:
+            above = math.log(value) - before
+            rows.append({"model": model, "above": above, "of_guess": above / guess})
+    return pd.DataFrame(rows)
+
+
+def signature(excess: pd.DataFrame) -> pd.DataFrame:
+    """Return the modes of the published explosion, on either side of the largest gap within a model.
+
+    A model whose trials leave no gap of more than 2 nats has one mode. (GPT-NeoX leaves none above 1.4 nats,
+    Llama-2 one of 9.)
+
+    Parameters
+    ----------
+    excess : DataFrame
+        Of `published_excess`.
+
+    Returns
+    -------
+    DataFrame
+        One row per model and mode ("low", "high" or "only"), with the range of ``above`` and ``of_guess`` as
+        ``low``, ``high``, ``of_guess_low`` and ``of_guess_high``, and the number of ``trials``.
+    """
+    rows = []
+    for model, trials in excess.groupby("model", sort=False):
+        ordered = trials.sort_values("above").reset_index(drop=True)
+        gaps = ordered["above"].diff()
+        mode = pd.Series("only", index=ordered.index)
+        if gaps.max() > 2:
+            mode = pd.Series(np.where(ordered.index < gaps.idxmax(), "low", "high"))
+        for name, part in ordered.groupby(mode, sort=False):
+            rows.append(
+                {
+                    "model": model,
+                    "mode": name,
+                    "low": part["above"].min(),
+                    "high": part["above"].max(),
+                    "of_guess_low": part["of_guess"].min(),
+                    "of_guess_high": part["of_guess"].max(),
+                    "trials": len(part),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def reached(outcomes: pd.DataFrame, modes: pd.DataFrame) -> pd.DataFrame:
+    """Count the runs of each candidate that end within a mode of the published explosion.
+
+    Parameters
+    ----------
+    outcomes : DataFrame
+        Of `explosion_table`.
+    modes : DataFrame
+        Of `signature`.
+
+    Returns
+    -------
+    DataFrame
+        Index: the candidates. One column per model and mode, and "beyond a uniform guess" and "not finite",
+        with numbers of runs. A run is within a mode if its share of a uniform guess's distance
+        (``of_guess``) is: nats cannot be compared between vocabularies.
+    """
+    finite = outcomes[np.isfinite(outcomes["above"])]
+    counts = {}
+    for mode in modes.itertuples():
+        inside = finite["of_guess"].between(mode.of_guess_low, mode.of_guess_high)
+        name = mode.model if mode.mode == "only" else f"{mode.model}, {mode.mode}"
+        counts[name] = inside.groupby(finite["changed"]).sum()
+    counts["beyond a uniform guess"] = (finite["of_guess"] > 1).groupby(finite["changed"]).sum()
+    counts["not finite"] = np.isinf(outcomes["above"]).groupby(outcomes["changed"]).sum()
+    table = pd.DataFrame(counts).reindex(outcomes["changed"].unique())
+    return table.fillna(0).astype(int)
 
 
 def by_trial(table: pd.DataFrame, value: str) -> pd.DataFrame:
@@ -119,23 +274,167 @@ def comparisons(perplexities: pd.DataFrame, *, paired: bool, confidence: float) 
     Returns
     -------
     DataFrame
-        One row per model; each column of p-values is corrected by Holm's method.
+        One row per model; each column of p-values is corrected by Holm's method. Spreads of pairs are
+        compared by Pitman and Morgan's test and interval, those of independent trials by Brown and Forsythe's
+        test and the F interval.
     """
     rows = {}
     for model in perplexities.columns.unique("model"):
         nats = np.log(perplexities[model].dropna())
-        rows[model] = compare(nats["8-bit"], nats["32-bit"], paired=paired, confidence=confidence)
+        eight_bit, thirty_two_bit = nats["8-bit"], nats["32-bit"]
+        rows[model] = compare(eight_bit, thirty_two_bit, paired=paired, confidence=confidence)
+        if paired:
+            ratio = paired_sd_ratio_interval(eight_bit, thirty_two_bit, confidence)
+            of_pairs = {"ratio of sds": str(ratio), "p spread": pitman_morgan_p(eight_bit, thirty_two_bit)}
+            rows[model] |= of_pairs
     return with_holm(pd.DataFrame(rows).T)
 
 
-def largest(intervals: Iterable[Interval]) -> Interval:
-    """Return the interval with the largest estimate."""
-    return max(intervals, key=lambda interval: interval.estimate)
+def decisive(
+    measure: Callable[[str, float], Interval], models: Sequence[str], region: Region, confidence: float
+) -> Interval:
+    """Return the interval of the model that decides a claim about all models.
+
+    The claim holds if it holds of each model, and fails if it fails for one. For the first, each model's
+    interval has the nominal coverage (an intersection-union test needs no correction); for the second,
+    Bonferroni's correction, since one of several models is singled out.
+
+    Parameters
+    ----------
+    measure : callable
+        Returns a model's interval, given the model and the coverage.
+    models : sequence of str
+        At least one.
+    region : Region
+        Where the claim holds.
+    confidence : float
+        Coverage.
+
+    Returns
+    -------
+    Interval
+        Of the model that contradicts the claim most: the first of those outside the region, or else across
+        its border, or else inside; among equals, the one whose estimate has the smallest distance inward.
+    """
+    corrected = 1 - (1 - confidence) / len(models)
+    ranked = []
+    for model in models:
+        interval = measure(model, confidence)
+        if not region.above < interval.low <= interval.high < region.below:
+            interval = measure(model, corrected)
+        outside = interval.high <= region.above or interval.low >= region.below
+        inside = region.above < interval.low and interval.high < region.below
+        distance = min(interval.estimate - region.above, region.below - interval.estimate)
+        ranked.append((1 - outside + inside, distance, interval))
+    return min(ranked, key=lambda entry: entry[:2])[2]
 
 
-def smallest(intervals: Iterable[Interval]) -> Interval:
-    """Return the interval with the smallest estimate."""
-    return min(intervals, key=lambda interval: interval.estimate)
+def by_text(losses: Sequence[np.ndarray], subtracted: Sequence[np.ndarray], tokens: np.ndarray) -> np.ndarray:
+    """Turn a difference of log-perplexities into one value per trial and text: (trials, texts).
+
+    A log-perplexity is a ratio, summed losses over the number of tokens. The values are its linearisation:
+    their mean is the difference of the log-perplexities, in nats per token, and their variance that of the
+    ratio, whatever the lengths of the texts (Cochran 1977, section 6.4).
+
+    Parameters
+    ----------
+    losses, subtracted : sequence of ndarray, (trials, texts)
+        Summed losses of each text, in nats.
+    tokens : ndarray, (texts,)
+        Number of tokens in the sums.
+    """
+    difference = np.asarray(losses, float) - np.asarray(subtracted, float)  # (trials, texts)
+    ratio = difference.sum() / (len(difference) * tokens.sum())
+    return (difference - ratio * tokens) / tokens.mean() + ratio
+
+
+def difference_interval(
+    first: pd.DataFrame, second: pd.DataFrame | np.ndarray, confidence: float
+) -> Interval:
+    """Return the difference of two mean log-perplexities in nats per token, over trials and texts jointly.
+
+    Parameters
+    ----------
+    first : DataFrame
+        Of `frame`: the trials of one kind.
+    second : DataFrame or ndarray, (texts,)
+        The trials with the same seeds of another kind, or the losses of a model that is no trial.
+    confidence : float
+        Coverage.
+    """
+    own = first.set_index("seed").sort_index()
+    tokens = own["text_tokens"].iloc[0]
+    if isinstance(second, np.ndarray):
+        return crossed_mean(by_text(_scored(own), [second] * len(own), tokens)).interval(confidence)
+    other = second.set_index("seed").sort_index()
+    shared = own.index.intersection(other.index)
+    values = by_text(_scored(own.loc[shared]), _scored(other.loc[shared]), tokens)
+    return crossed_mean(values).interval(confidence)
+
+
+def _scored(trials: pd.DataFrame) -> list[np.ndarray]:
+    """Return the merged models' losses by text; those of a uniform guess where they are not finite."""
+    return [
+        row.merged_losses
+        if np.isfinite(row.merged_losses).all()
+        else row.text_tokens * math.log(row.vocabulary)
+        for row in trials.itertuples()
+    ]
+
+
+def printed_values(perplexities: pd.DataFrame) -> pd.DataFrame:
+    """Count the different perplexities as the paper prints them, with three decimals.
+
+    Parameters
+    ----------
+    perplexities : DataFrame, (trials, models x bits)
+        Of `by_trial` or `as_printed`.
+
+    Returns
+    -------
+    DataFrame
+        Index: model and bits. Columns: ``different`` values, ``trials``, the share of ``pairs that differ``,
+        and the standard deviation in units of the last printed decimal (``sd``).
+    """
+    rows = {}
+    for kind, column in perplexities.items():
+        values = column.dropna()
+        printed = values.round(PRINTED_DECIMALS)
+        counts = printed.value_counts()
+        alike = (counts * (counts - 1) / 2).sum() / (len(values) * (len(values) - 1) / 2)
+        rows[kind] = {
+            "different": len(counts),
+            "trials": len(values),
+            "pairs that differ": 1 - alike,
+            "sd": values.std() * 10**PRINTED_DECIMALS,
+        }
+    return pd.DataFrame(rows).T.rename_axis(["model", "bits"])
+
+
+def single_source(design: pd.DataFrame, factor: str, others: Sequence[str], confidence: float) -> Interval:
+    """Return the standard deviation of the printed perplexity when one source alone is reseeded.
+
+    Parameters
+    ----------
+    design : DataFrame
+        Of `factorial_table`, one run per combination.
+    factor : str
+        The source.
+    others : sequence of str
+        The other sources, which are held fixed.
+    confidence : float
+        Coverage, at least: the levels of the other sources share those of the factor, so they add degrees of
+        freedom only as far as the sources interact, and none are counted.
+
+    Returns
+    -------
+    Interval
+        In units of the last decimal that the paper prints.
+    """
+    sd = math.sqrt(design.groupby(list(others))["printed"].var().mean())
+    freedom = design[factor].nunique() - 1
+    low, high = np.sqrt(freedom / stats.chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], freedom))
+    return Interval(sd, float(sd * low), float(sd * high))
 
 
 def printed_grids(printed: Mapping[str, Sequence[float]], *, decimals: int) -> pd.DataFrame:
@@ -176,162 +475,19 @@ def memory_table(
     Returns
     -------
     DataFrame
-        Index: model and bits. Columns ``peak`` (MiB), ``states`` and ``weights`` (bytes), ``trained``
-        (parameters) and ``paper`` (percent of a GPU's memory).
+        Index: model and bits. Columns ``peak`` (MiB), ``weights``, ``adapters``, ``states`` and their sum
+        ``total`` (bytes), ``trained`` (parameters) and ``paper`` (percent of a GPU's memory).
     """
     memory = table.groupby(["model", "bits"], sort=False).agg(
         peak=("peak_memory", "max"),
-        states=("state_bytes", "max"),
         weights=("model_bytes", "max"),
+        adapters=("adapter_bytes", "max"),
+        states=("state_bytes", "max"),
+        total=("total_bytes", "max"),
         trained=("trained_parameters", "max"),
     )
     percent = [printed[paper_names[model]][bits] for model, bits in memory.index]
     return memory.assign(peak=memory["peak"] / 2**20, paper=percent)
-
-
-def side_by_side(
-    table: pd.DataFrame, model: str, number: int, printed: Mapping[str, Sequence[str]]
-) -> pd.DataFrame:
-    """Put each trial's completion of a prompt beside the published ones: (trials, 4).
-
-    Parameters
-    ----------
-    table : DataFrame
-        Of `frame`.
-    model : str
-        Whose completions.
-    number : int
-        Index of the prompt.
-    printed : mapping of str to sequence of str
-        The published completions of the trials, by bits.
-
-    Returns
-    -------
-    DataFrame
-        Index: the trial, from 1. Columns: "here" or "paper", each with "8-bit" and "32-bit"; NaN where one
-        has fewer trials.
-    """
-    own = table[table["model"] == model].sort_values("seed")
-    texts = {("here", bits): own.loc[own["bits"] == bits, "completions"].str[number] for bits in printed}
-    texts |= {("paper", bits): pd.Series(column) for bits, column in printed.items()}
-    shown = pd.DataFrame({name: column.reset_index(drop=True) for name, column in texts.items()})
-    return shown.set_axis(range(1, len(shown) + 1)).rename_axis("trial")
-
-
-def completions(
-    table: pd.DataFrame, published: Mapping[str, Any], paper_names: Mapping[str, str]
-) -> pd.DataFrame:
-    """Return `side_by_side` for the base models and the paper's prompts (paper 3, Tables 4 to 7).
-
-    Parameters
-    ----------
-    table : DataFrame
-        Of `frame`.
-    published : mapping
-        The paper's values.
-    paper_names : mapping of str to str
-        The paper's name of each model, by its name here.
-    """
-    parts = {}
-    for model in _printed_models(published["completions"], paper_names):
-        printed = published["completions"][paper_names[model]]
-        for number, prompt in enumerate(published["prompts"]):
-            parts[model, prompt] = side_by_side(table, model, number, printed[prompt])
-    return pd.concat(parts)
-
-
-def answers(
-    table: pd.DataFrame, published: Mapping[str, Any], paper_names: Mapping[str, str]
-) -> pd.DataFrame:
-    """Return `side_by_side` for the chat models and the paper's instructions (paper 3, Tables 8 and 9).
-
-    Parameters are those of `completions`.
-    """
-    parts = {}
-    for model in _printed_models(published["answers"], paper_names):
-        printed = published["answers"][paper_names[model]]
-        for number in range(len(published["instructions"])):
-            of_trials = {bits: texts[number] for bits, texts in printed.items()}
-            parts[model, f"instruction {number + 1}"] = side_by_side(table, model, number, of_trials)
-    return pd.concat(parts)
-
-
-def letters(answers: pd.DataFrame) -> pd.DataFrame:
-    """Return the `letter` of each trial's answer, in one text per model and instruction."""
-    return answers.groupby(level=[0, 1], sort=False).agg(
-        lambda texts: " ".join(letter(text) for text in texts.dropna())
-    )
-
-
-def letter(text: str) -> str:
-    """Return the letter from A to D that an answer gives, or a dash; the article "A" is not an answer."""
-    match = re.search(r"(?<=answer is )[A-D]\b|\b[A-D](?=[:.)]|$)", text)
-    return match[0] if match else "—"
-
-
-def checked_answers(
-    table: pd.DataFrame, references: Sequence[str | None], parse: Callable[[str], str | None]
-) -> pd.DataFrame:
-    """Score the answers of chat models, and their agreement among trials.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Of `frame`, the chat models' rows.
-    references : sequence of str or None, (questions,)
-        The right answers; None if a question's answer cannot be checked.
-    parse : callable
-        Returns the answer in a text, or None.
-
-    Returns
-    -------
-    DataFrame
-        Index: model and bits. Columns: the shares of questions answered ``right`` (among those that can be
-        checked; NaN if there are none) and with ``no answer``, means over trials, and the shares on which
-        ``all trials`` and ``two trials`` give the same text.
-    """
-    checkable = [number for number, reference in enumerate(references) if reference is not None]
-
-    def right(texts: Sequence[str]) -> float:
-        hits = [parse(texts[number]) == references[number] for number in checkable]
-        return float(np.mean(hits)) if hits else np.nan
-
-    def no_answer(texts: Sequence[str]) -> float:
-        return float(np.mean([parse(text) is None for text in texts]))
-
-    rows = {}
-    for kind, texts in table.groupby(["model", "bits"], sort=False)["answers"]:
-        unanimous, pairwise = agreement(texts.to_list())
-        rows[kind] = {
-            "right": texts.map(right).mean(),
-            "no answer": texts.map(no_answer).mean(),
-            "all trials": unanimous,
-            "two trials": pairwise,
-        }
-    return pd.DataFrame(rows).T.rename_axis(["model", "bits"])
-
-
-def same_twice(table: pd.DataFrame) -> pd.Series:
-    """Return the share of prompts completed identically at 0.1 with two sampling seeds: (trials,)."""
-    pairs = zip(table["cold_completions"], table["cold_completions_again"], strict=True)
-    shares = [np.mean([a == b for a, b in zip(first, second, strict=True)]) for first, second in pairs]
-    return pd.Series(shares, index=table.index)
-
-
-def distinct_texts(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return the number of distinct texts per trial: (models x bits, prompts).
-
-    Parameters
-    ----------
-    table : DataFrame
-        Of `frame`.
-    column : str
-        A column of completions.
-    """
-    groups = table.groupby(["model", "bits"], sort=False)[column]
-    shares = pd.DataFrame({kind: different_texts(texts.to_list()) for kind, texts in groups}).T
-    prompts = [f"prompt {number + 1}" for number in shares]
-    return shares.set_axis(prompts, axis="columns").rename_axis(["model", "bits"])
 
 
 def times(table: pd.DataFrame, published: Mapping[str, Any], paper_names: Mapping[str, str]) -> pd.DataFrame:
@@ -347,37 +503,37 @@ def times(table: pd.DataFrame, published: Mapping[str, Any], paper_names: Mappin
     return pd.DataFrame(columns)
 
 
-def repeats(trials: Sequence[Record], repetitions: Sequence[Record], names: Sequence[str]) -> pd.DataFrame:
-    """Count the distinct results of trials: with the same seeds, done twice, and with different seeds.
+def repeats(groups: Mapping[str, Sequence[Record]], names: Sequence[str]) -> pd.DataFrame:
+    """Count the distinct results of trials of each model and optimizer, in several groups of trials.
 
     Parameters
     ----------
-    trials : sequence of Record
-        Several of each model and recipe.
-    repetitions : sequence of Record
-        One of each model and recipe, with the seeds of one of its trials.
+    groups : mapping of str to sequence of Record
+        The trials to compare with each other, such as those with the same seeds.
     names : sequence of str
         Which results to compare.
 
     Returns
     -------
     DataFrame
-        Index: "same seeds, twice" or "different seeds", then model, then bits. One column per name. Failed
-        runs are left out.
+        Index: group, model and bits. Columns: ``runs`` (failed ones are left out), then one per name.
     """
-    same, different = {}, {}
-    for repetition in finished(repetitions):
-        second = _trial(repetition)
-        alike = [
-            record
-            for record in finished(trials)
-            if (_trial(record).model, _trial(record).recipe) == (second.model, second.recipe)
-        ]
-        first = [record for record in alike if _trial(record).sources == second.sources]
-        kind = second.model, second.recipe.bits
-        same["same seeds, twice", *kind] = bitwise([record.result for record in [*first, repetition]], names)
-        different["different seeds", *kind] = bitwise([record.result for record in alike], names)
-    return pd.DataFrame(same | different).T
+    rows = {}
+    for group, records in groups.items():
+        kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        for record in finished(records):
+            trial = _trial(record)
+            kinds.setdefault((trial.model, trial.recipe.bits), []).append(record.result)
+        for kind, results in kinds.items():
+            rows[group, *kind] = {"runs": len(results), **bitwise(results, names)}
+    return pd.DataFrame(rows).T.rename_axis(["trials", "model", "bits"])
+
+
+def _mean_of_last_tenth(losses: np.ndarray | float) -> float:
+    """Return the mean loss at the end of a training; NaN for a failed run, which has none."""
+    if not isinstance(losses, np.ndarray):
+        return math.nan
+    return float(np.mean(losses[-max(1, len(losses) // 10) :]))
 
 
 def _trial(record: Record) -> Trial:
@@ -385,8 +541,3 @@ def _trial(record: Record) -> Trial:
     if not isinstance(record.run, Trial):
         raise TypeError(f"run = {record.run!r}: the record of a trial is required")
     return record.run
-
-
-def _printed_models(printed: Mapping[str, Any], paper_names: Mapping[str, str]) -> list[str]:
-    """Return the models for which the paper prints these values."""
-    return [model for model, name in paper_names.items() if name in printed]

@@ -7,14 +7,14 @@ from typing import Any
 
 from datasets import DatasetDict
 
-from lib.qlora.causal_models import dialogue, prompt
+from lib.qlora.causal_models import TAGS, dialogue, prompt
 from lib.qlora.recipes import KERNELS, Recipe, Sources, Task
 from lib.qlora.trial import Material, Trial
 from lib.runs import Record, Run
 from lib.study import Study
 
 
-def quote_task(quotes: DatasetDict, prompts: Sequence[str], *, new_tokens: int) -> Task:
+def quote_task(quotes: DatasetDict, prompts: Sequence[str], *, new_tokens: int, samples: int) -> Task:
     """Learn quotes, and complete prompts (paper 3, Tables 1 and 4 to 7).
 
     Parameters
@@ -25,9 +25,25 @@ def quote_task(quotes: DatasetDict, prompts: Sequence[str], *, new_tokens: int) 
         Completed by sampling.
     new_tokens : int
         Maximum length of a completion.
+    samples : int
+        Completions of each prompt at temperature 1.
     """
     train, test = (list(quotes[split]["quote"]) for split in ("train", "test"))
-    return Task(train, test, prompts=list(prompts), new_tokens=new_tokens)
+    return Task(train, test, prompts=list(prompts), samples=samples, new_tokens=new_tokens)
+
+
+def beginnings(quotes: DatasetDict, count: int) -> list[str]:
+    """Return the first three words of test quotes, each once: at most ``count`` texts.
+
+    Parameters
+    ----------
+    quotes : DatasetDict
+        Splits train and test, column ``quote``.
+    count : int
+        How many at most; fewer if the quotes begin alike.
+    """
+    begun = dict.fromkeys(" ".join(quote.split()[:3]) for quote in quotes["test"]["quote"])
+    return list(begun)[:count]
 
 
 def instruction_task(
@@ -67,6 +83,8 @@ def instruction_task(
 def label_task(family: str, corpus: DatasetDict) -> tuple[Task, list[str]]:
     """Learn to name a text's class in a family's tags; return the task and the test texts' true class names.
 
+    Only the names are learned, not the texts: a text has dozens of tokens, its name one or two.
+
     Parameters
     ----------
     family : str
@@ -77,15 +95,55 @@ def label_task(family: str, corpus: DatasetDict) -> tuple[Task, list[str]]:
     names = corpus["train"].features["label"].names
 
     def question(text: str) -> str:
-        return f"{text}\nIs this {' or '.join(names)}?"
+        return prompt(family, f"{text}\nIs this {' or '.join(names)}?")
 
-    train, test = (
-        [dialogue(family, question(row["text"]), names[row["label"]]) for row in corpus[split]]
+    given, questions = ([question(text) for text in corpus[split]["text"]] for split in ("train", "test"))
+    true = {split: [names[label] for label in corpus[split]["label"]] for split in ("train", "test")}
+    task = Task(
+        _answered(family, given, true["train"]),
+        _answered(family, questions, true["test"]),
+        given=given,
+        questions=questions,
+        options=names,
+        special_tokens=False,
+    )
+    return task, true["test"]
+
+
+def summary_task(family: str, documents: DatasetDict, *, new_tokens: int) -> tuple[Task, list[str]]:
+    """Learn to summarise in a family's tags; return the task and the test documents' summaries.
+
+    Only the summaries are learned, not the documents.
+
+    Parameters
+    ----------
+    family : str
+        ``gpt_neox`` or ``llama``.
+    documents : DatasetDict
+        Splits train and test, columns ``document`` and ``summary``.
+    new_tokens : int
+        Maximum length of a summary.
+    """
+    given, questions = (
+        [prompt(family, f"Summarise: {text}") for text in documents[split]["document"]]
         for split in ("train", "test")
     )
-    questions = [prompt(family, question(text)) for text in corpus["test"]["text"]]
-    task = Task(train, test, questions=questions, options=names, special_tokens=False)
-    return task, [names[label] for label in corpus["test"]["label"]]
+    summaries = list(documents["test"]["summary"])
+    task = Task(
+        _answered(family, given, documents["train"]["summary"]),
+        _answered(family, questions, summaries),
+        given=given,
+        questions=questions,
+        answer_tokens=new_tokens,
+        special_tokens=False,
+    )
+    return task, summaries
+
+
+def _answered(family: str, prompts: Sequence[str], answers: Sequence[str]) -> list[str]:
+    """Put each answer and the family's closing tag after its prompt."""
+    end = TAGS[family][2]
+    return [f"{asked}{answer}{end}" for asked, answer in zip(prompts, answers, strict=True)]
 
 
 def trials_of(
@@ -100,7 +158,7 @@ def trials_of(
 
 
 def with_both_optimizers(
-    recipes: Mapping[str, Recipe], seeds: Sequence[int], *, repetition: int = 0
+    recipes: Mapping[str, Recipe], seeds: Sequence[int], *, repetitions: int = 1
 ) -> list[Trial]:
     """Train each model on the task of its own name with the 8-bit and with the 32-bit optimizer.
 
@@ -110,26 +168,27 @@ def with_both_optimizers(
         By model.
     seeds : sequence of int
         One trial per seed, model and optimizer.
-    repetition : int
-        Distinguishes repetitions of the same trials.
+    repetitions : int
+        How often each trial is carried out, with all its seeds the same.
     """
     trials = []
     for model, recipe in recipes.items():
         eight_bit = replace(recipe, optimizer="paged_adamw_8bit")
         thirty_two_bit = replace(recipe, optimizer="paged_adamw_32bit")
-        trials += trials_of(model, model, [eight_bit, thirty_two_bit], seeds, repetition=repetition)
+        for repetition in range(repetitions):
+            trials += trials_of(model, model, [eight_bit, thirty_two_bit], seeds, repetition=repetition)
     return trials
 
 
 def factorial(model: str, task: str, recipe: Recipe, *, levels: int, first_seed: int) -> list[Trial]:
-    """Cross the seeds of initialisation, order and dropout with two attention kernels: a full design.
+    """Cross the seeds of initialisation, order and dropout: a full design.
 
     Parameters
     ----------
     model, task : str
         What is trained, and on what.
     recipe : Recipe
-        Its kernel is replaced.
+        How.
     levels : int
         Seeds of each source: ``first_seed``, ``first_seed + 1``, ...
     first_seed : int
@@ -137,19 +196,32 @@ def factorial(model: str, task: str, recipe: Recipe, *, levels: int, first_seed:
 
     Returns
     -------
-    list of Trial, (2 * levels ** 3,)
+    list of Trial, (levels ** 3,)
         Every combination once.
     """
     seeds = range(first_seed, first_seed + levels)
     return [
+        Trial(first_seed, model=model, task=task, recipe=recipe, sources=Sources(*combination))
+        for combination in product(seeds, repeat=3)
+    ]
+
+
+def kernel_pairs(model: str, task: str, recipe: Recipe, seeds: Sequence[int]) -> list[Trial]:
+    """Train with each attention kernel under the same seeds: (2 * seeds,), the kernels of a seed in a row.
+
+    A kernel is no replicate of the factorial design: the two agree to about 1e-6 nats, so runs that differ in
+    the kernel alone would count as the same observation twice.
+    """
+    return [
         Trial(
-            first_seed,
+            seed,
             model=model,
             task=task,
             recipe=replace(recipe, attention=kernel),
-            sources=Sources(initialisation, order, dropout),
+            sources=Sources.same(seed),
         )
-        for initialisation, order, dropout, kernel in product(seeds, seeds, seeds, KERNELS)
+        for seed in seeds
+        for kernel in KERNELS
     ]
 
 
@@ -187,9 +259,16 @@ def explosion_candidates(recipe: Recipe) -> dict[str, Recipe]:
 
 
 def sweep_parts(
-    study: Study, plan: Mapping[str, Sequence[Run]], *, material: Material
+    study: Study,
+    plan: Mapping[str, Sequence[Run]],
+    *,
+    material: Material,
+    deterministic: bool | None = None,
 ) -> dict[str, list[Record]]:
-    """Carry out a plan in one sweep, which keeps all workers busy, and return the records of each part."""
+    """Carry out a plan in one sweep, which keeps all workers busy, and return the records of each part.
+
+    ``deterministic`` is as for `lib.study.Study.sweep`.
+    """
     runs = [run for part in plan.values() for run in part]
-    records: Iterator[Record] = iter(study.sweep(runs, material=material))
+    records: Iterator[Record] = iter(study.sweep(runs, material=material, deterministic=deterministic))
     return {name: [next(records) for _ in part] for name, part in plan.items()}

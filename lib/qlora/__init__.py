@@ -2,6 +2,6 @@
 
 from lib.qlora.recipes import Recipe, Sources, Task
 from lib.qlora.scores import perplexity
-from lib.qlora.trial import Material, Pretrained, Trial
+from lib.qlora.trial import Material, Pretrained, Reading, Trial
 
-__all__ = ["Material", "Pretrained", "Recipe", "Sources", "Task", "Trial", "perplexity"]
+__all__ = ["Material", "Pretrained", "Reading", "Recipe", "Sources", "Task", "Trial", "perplexity"]

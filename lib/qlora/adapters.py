@@ -17,7 +17,7 @@ from transformers import Trainer
 from lib.finetuning import run_trainer
 from lib.qlora.causal_models import load_four_bit
 from lib.qlora.recipes import Recipe
-from lib.qlora.scores import collate
+from lib.qlora.scores import IGNORED, collate
 from lib.seeding import derive, generator, seed_everything
 
 
@@ -88,6 +88,7 @@ def new_adapter(model: str, recipe: Recipe, device: torch.device, seed: int) -> 
 def train(
     adapted: PeftModel,
     encoded: Sequence[Sequence[int]],
+    given: Sequence[int],
     order: Sequence[int],
     recipe: Recipe,
     device: torch.device,
@@ -101,6 +102,8 @@ def train(
         From `new_adapter`.
     encoded : sequence of sequences of int, (texts, tokens)
         The texts' tokens, of different lengths.
+    given : sequence of int, (texts,)
+        How many tokens at the beginning of each text are read but not learned; at least one token is learned.
     order : sequence of int, (epochs * texts,)
         From `data_order`.
     recipe : Recipe
@@ -116,12 +119,16 @@ def train(
         ``losses`` (steps,) in nats per token, ``train_seconds``, and what `optimizer_states` returns.
     """
     start = time.perf_counter()
+    labels = []
+    for ids, count in zip(encoded, given, strict=True):
+        ignored = min(count, len(ids) - 1)
+        labels.append([IGNORED] * ignored + list(ids[ignored:]))
     # Automatic mixed precision requires 32-bit adapters; 16-bit adapters are trained without it.
     mixed = device.type == "cuda" and recipe.adapter == "float32"
     trainer = run_trainer(
         partial(QloraTrainer, min_8bit_size=recipe.min_8bit_size, loss_scale=recipe.loss_scale),
         model=adapted,
-        train_dataset=Dataset.from_dict({"input_ids": encoded}).select(order),
+        train_dataset=Dataset.from_dict({"input_ids": encoded, "labels": labels}).select(order),
         data_collator=collate,
         seed=seed,
         device=device,

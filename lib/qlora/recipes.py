@@ -120,8 +120,12 @@ class Task:
     ----------
     train, test : list of str
         Whole texts, including tags.
+    given : list of str
+        The beginning of each training text, which is read but not learned; empty: whole texts are learned.
     prompts : list of str
         Completed by sampling.
+    samples : int
+        Completions of each prompt at temperature 1, drawn independently of each other.
     questions : list of str
         Answered by greedy decoding.
     options : list of str
@@ -134,9 +138,11 @@ class Task:
 
     train: list[str]
     test: list[str]
+    given: list[str] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
     options: list[str] = field(default_factory=list)
+    samples: int = 1
     new_tokens: int = 20
     answer_tokens: int = 40
     special_tokens: bool = True

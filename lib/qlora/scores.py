@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lib.seeding import seed_everything
+from lib.seeding import derive, seed_everything
 
 IGNORED = -100  # the label of a position that does not count in any loss
 
@@ -111,8 +111,53 @@ def text_losses(
     return np.concatenate(losses), np.concatenate(counts)
 
 
+def continuation_losses(
+    model: PreTrainedModel,
+    prompts: Sequence[str],
+    continuations: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    special_tokens: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the loss in nats of each continuation after its prompt, and its number of tokens: (texts,) each.
+
+    It is the loss of prompt and continuation, minus that of the prompt alone. A continuation without text
+    has neither loss nor tokens.
+
+    Parameters
+    ----------
+    model, tokenizer
+        A causal language model and its tokenizer.
+    prompts, continuations : sequence of str, (texts,)
+        Put together with a blank between them.
+    special_tokens : bool
+        Whether the tokenizer adds its special tokens.
+    """
+    losses, counts = np.zeros(len(prompts)), np.zeros(len(prompts), int)
+    written = [number for number, text in enumerate(continuations) if text]
+    if not written:
+        return losses, counts
+    whole = [f"{prompts[number]} {continuations[number]}" for number in written]
+    whole_losses, whole_counts = text_losses(
+        model, whole, tokenizer, batch_size=64, special_tokens=special_tokens
+    )
+    asked = sorted({prompts[number] for number in written})
+    asked_losses, asked_counts = text_losses(
+        model, asked, tokenizer, batch_size=64, special_tokens=special_tokens
+    )
+    position = np.array([asked.index(prompts[number]) for number in written])
+    losses[written] = whole_losses - asked_losses[position]
+    counts[written] = whole_counts - asked_counts[position]
+    return losses, counts
+
+
 def collate(rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
     """Pad token lists on the right; padding is masked in the attention and in the loss.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        ``input_ids`` (tokens,), and ``labels`` (tokens,) if not every token is learned.
 
     Returns
     -------
@@ -120,11 +165,12 @@ def collate(rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         ``input_ids``, ``attention_mask`` and ``labels``.
     """
     tokens = [torch.tensor(row["input_ids"]) for row in rows]
+    labels = [torch.tensor(row.get("labels", row["input_ids"])) for row in rows]
     pad = torch.nn.utils.rnn.pad_sequence
     return {
         "input_ids": pad(tokens, batch_first=True),
         "attention_mask": pad([torch.ones_like(ids) for ids in tokens], batch_first=True),
-        "labels": pad(tokens, batch_first=True, padding_value=IGNORED),
+        "labels": pad(labels, batch_first=True, padding_value=IGNORED),
     }
 
 
@@ -135,45 +181,55 @@ def complete(
     *,
     new_tokens: int,
     seed: int,
+    samples: int = 1,
     temperature: float = 1.0,
     top_p: float = 1.0,
     special_tokens: bool = True,
-) -> list[str]:
-    """Complete each prompt by sampling, and return the new text without special tokens: (prompts,).
+) -> list[list[str]]:
+    """Complete each prompt by sampling, and return the new texts without special tokens: (prompts, samples).
+
+    Prompts of the same number of tokens are completed as one batch, so none is ever padded.
 
     Parameters
     ----------
     model, tokenizer
         A causal language model and its tokenizer.
     prompts : sequence of str, (prompts,)
-        Completed one at a time, so none depends on another's padding.
+        What to complete.
     new_tokens : int
         At most this many; fewer if the model ends its text.
     seed : int
-        Set before each prompt.
+        Determines every draw: models that are given the same prompts and seed draw the same random numbers
+        for the same prompt and sample.
+    samples : int
+        Completions of each prompt, drawn independently of each other.
     temperature, top_p : float
         Of the sampling: 1 and 1 in paper 3, 0.1 and 0.1 in its ablation.
     special_tokens : bool
         Whether the tokenizer adds its special tokens to a prompt.
     """
-    texts: list[str] = []
-    for prompt in prompts:
-        batch = tokenizer(
-            [prompt], add_special_tokens=special_tokens, return_tensors="pt", return_token_type_ids=False
-        )
-        seed_everything(seed)
+    encoded = tokenizer(list(prompts), add_special_tokens=special_tokens)["input_ids"] if prompts else []
+    texts: dict[int, list[str]] = {}
+    for length in sorted({len(ids) for ids in encoded}):
+        alike = [number for number, ids in enumerate(encoded) if len(ids) == length]
+        batch = torch.tensor([encoded[number] for number in alike], device=model.device)
+        seed_everything(derive(seed, length))
         tokens = cast(Any, model).generate(
-            **batch.to(model.device),
+            input_ids=batch,
+            attention_mask=torch.ones_like(batch),
             max_new_tokens=new_tokens,
             do_sample=True,
+            num_return_sequences=samples,
             temperature=temperature,
             top_p=top_p,
             top_k=0,
             pad_token_id=tokenizer.pad_token_id,
-        )
-        new = tokens[:, batch["input_ids"].shape[1] :]
-        texts += tokenizer.batch_decode(new, skip_special_tokens=True)
-    return [text.strip() for text in texts]
+        )  # (prompts * samples, tokens)
+        new = tokenizer.batch_decode(tokens[:, length:], skip_special_tokens=True)
+        for position, number in enumerate(alike):
+            own = new[position * samples : (position + 1) * samples]
+            texts[number] = [text.strip() for text in own]
+    return [texts[number] for number in range(len(prompts))]
 
 
 def choose(

@@ -8,10 +8,11 @@ import gc
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,13 @@ from lib.models import model_fingerprint, quiet_libraries
 from lib.qlora.adapters import data_order, new_adapter, train
 from lib.qlora.causal_models import load_config, load_four_bit, load_tokenizer
 from lib.qlora.recipes import DTYPES, Recipe, Sources, Task
-from lib.qlora.scores import choose, complete, exponentiated, perplexity, text_losses
+from lib.qlora.scores import choose, complete, continuation_losses, exponentiated, text_losses
 from lib.runs.run import Run
 from lib.seeding import derive, fingerprint, seed_everything
 
-SAMPLING_SEED = 0  # the same in every trial: completions differ only because models do
-# At temperature and top-p 1; at 0.1; and at 0.1 with another sampling seed.
-_COMPLETIONS = ("completions", "cold_completions", "cold_completions_again")
+# The same in every trial: the same sample of two trials differs only because the models do, and different
+# samples differ because of the sampling too.
+SAMPLING_SEED = 0
 
 
 @contextmanager
@@ -106,11 +107,13 @@ class Trial(Run):
         -------
         dict
             ``perplexity`` of the merged model, which is the one the paper tests, and ``perplexity_unmerged``;
-            infinite if a loss is not finite. ``text_losses`` (texts,) in nats, of the unmerged model, over
-            ``text_tokens`` (texts,). ``losses`` (steps,) in nats per token, and ``diverged_step``: the first
-            step whose loss is NaN or above that of a uniform guess, or None. Fingerprints of the adapter
-            before and after training and of the order; the optimizer's states; completions and answers;
-            seconds and bytes.
+            infinite if a loss is not finite. ``text_losses`` (texts,) in nats, of the unmerged model, and
+            ``merged_losses`` (texts,), over ``text_tokens`` (texts,). ``losses`` (steps,) in nats per token,
+            and ``diverged_step``: the first step whose loss is NaN or above that of a uniform guess, or None.
+            Fingerprints of the adapter before and after training and of the order; the optimizer's states;
+            ``completions`` (prompts, samples), ``cold_completions`` and ``cold_completions_again``
+            (prompts,); ``answers`` (questions,); seconds and bytes (``adapter_bytes``, ``state_bytes``,
+            ``model_bytes``); ``vocabulary``, the number of its tokens.
 
         Raises
         ------
@@ -125,10 +128,12 @@ class Trial(Run):
         encoded = tokenizer(
             task.train, add_special_tokens=task.special_tokens, truncation=True, max_length=recipe.max_length
         )["input_ids"]
+        given = _given_tokens(encoded, task, tokenizer)
         order = data_order(len(encoded), recipe.epochs, self.sources.order)
         adapted = new_adapter(model, recipe, device, derive(self.sources.initialisation, "initialisation"))
         initial = fingerprint(get_peft_model_state_dict(adapted))
-        training = train(adapted, encoded, order, recipe, device, derive(self.sources.dropout, "dropout"))
+        dropout = derive(self.sources.dropout, "dropout")
+        training = train(adapted, encoded, given, order, recipe, device, dropout)
         if recipe.bits == "8-bit" and training["state_dtypes"] != ["uint8"]:
             raise ValueError(
                 f"optimizer {recipe.optimizer!r} keeps {', '.join(training['state_dtypes'])} states, not "
@@ -139,6 +144,7 @@ class Trial(Run):
         with quiet_libraries():
             adapted.save_pretrained(str(material.adapter_dir / final))
         parameters = sum(weight.numel() for weight in weights.values())
+        adapter_bytes = sum(weight.numel() * weight.element_size() for weight in weights.values())
         del adapted, weights
         if device.type == "cuda":
             gc.collect()  # the base is loaded again below: never hold two of them
@@ -147,6 +153,8 @@ class Trial(Run):
             "adapter": final,
             "order": fingerprint(order),
             "trained_parameters": parameters,
+            "adapter_bytes": adapter_bytes,
+            "vocabulary": len(tokenizer),
             "cut_texts": sum(len(ids) == recipe.max_length for ids in encoded),
             "diverged_step": _diverged_step(training["losses"], bound=math.log(len(tokenizer))),
             **training,
@@ -179,25 +187,80 @@ class Pretrained(Run):
     max_length: int
 
     def __post_init__(self) -> None:
-        if self.compute not in DTYPES:
-            raise ValueError(f"compute = {self.compute!r}: allowed: {', '.join(DTYPES)}")
+        _check_compute(self.compute)
         if self.max_length < 2:
             raise ValueError(f"max_length = {self.max_length}: at least 2 tokens are required")
 
     @_known_warnings()
     def carry_out(self, *, material: Material) -> dict[str, Any]:
-        """Return ``perplexity``."""
+        """Return ``perplexity``, ``text_losses`` and ``text_tokens`` (texts,), and ``completions``."""
         seed_everything(self.seed)
         model, task = material.models[self.model], material.tasks[self.task]
+        tokenizer = load_tokenizer(model)
         base = load_four_bit(model, device=torch.device(material.device), dtype=getattr(torch, self.compute))
-        value = perplexity(
+        losses, counts = text_losses(
+            base, task.test, tokenizer, special_tokens=task.special_tokens, max_length=self.max_length
+        )
+        return {
+            "perplexity": exponentiated(losses.sum() / counts.sum()),
+            "text_losses": losses,
+            "text_tokens": counts,
+            "completions": _warm(base, tokenizer, task),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Run):
+    """Score texts with a 4-bit model before any fine-tuning: how surprising it finds them.
+
+    Attributes
+    ----------
+    seed : int
+        Does not affect the result.
+    model, task : str
+        Names in the `Material`.
+    compute : str
+        Type in which 4-bit weights are multiplied.
+    prompts, continuations : tuple of str, (texts,)
+        Only the continuations are scored, each after its prompt.
+
+    Raises
+    ------
+    ValueError
+        For an unknown type, or if the numbers of prompts and continuations differ.
+    """
+
+    model: str
+    task: str
+    compute: str
+    prompts: tuple[str, ...]
+    continuations: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_compute(self.compute)
+        if len(self.prompts) != len(self.continuations):
+            raise ValueError(
+                f"prompts = {len(self.prompts)}: there are {len(self.continuations)} continuations"
+            )
+
+    @_known_warnings()
+    def carry_out(self, *, material: Material) -> dict[str, Any]:
+        """Return ``losses`` and ``tokens`` of the continuations: (texts,), 0 and 0 for an empty one."""
+        model, task = material.models[self.model], material.tasks[self.task]
+        base = load_four_bit(model, device=torch.device(material.device), dtype=getattr(torch, self.compute))
+        losses, counts = continuation_losses(
             base,
-            task.test,
+            self.prompts,
+            self.continuations,
             load_tokenizer(model),
             special_tokens=task.special_tokens,
-            max_length=self.max_length,
         )
-        return {"perplexity": value}
+        return {"losses": losses, "tokens": counts}
+
+
+def _check_compute(compute: str) -> None:
+    if compute not in DTYPES:
+        raise ValueError(f"compute = {compute!r}: allowed: {', '.join(DTYPES)}")
 
 
 def _diverged_step(losses: np.ndarray, *, bound: float) -> int | None:
@@ -218,6 +281,20 @@ def _check_room(task: Task, tokenizer: PreTrainedTokenizerBase, context: int) ->
             )
 
 
+def _given_tokens(
+    encoded: Sequence[Sequence[int]], task: Task, tokenizer: PreTrainedTokenizerBase
+) -> list[int]:
+    """Return how many tokens of each training text only repeat what is given: (texts,)."""
+    if not task.given:
+        return [0] * len(encoded)
+    given = tokenizer(task.given, add_special_tokens=task.special_tokens)["input_ids"]
+    # The last tokens of what is given may be merged with what follows, so only the common ones count.
+    return [
+        sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, beginning, strict=False)))
+        for ids, beginning in zip(encoded, given, strict=True)
+    ]
+
+
 def _evaluate(
     model: str,
     adapter: Path,
@@ -234,12 +311,14 @@ def _evaluate(
     losses, counts = text_losses(adapted, task.test, tokenizer, **score)
     merged = adapted.merge_and_unload()
     start = time.perf_counter()
-    merged_perplexity = perplexity(merged, task.test, tokenizer, **score)
+    merged_losses, _ = text_losses(merged, task.test, tokenizer, **score)
     test_seconds = time.perf_counter() - start
+    merged_perplexity = exponentiated(merged_losses.sum() / counts.sum())
     return {
         **_texts(merged, tokenizer, task, finite=math.isfinite(merged_perplexity)),
         "perplexity": merged_perplexity,
         "perplexity_unmerged": exponentiated(losses.sum() / counts.sum()),
+        "merged_losses": merged_losses,
         "text_losses": losses,
         "text_tokens": counts,
         "test_seconds": test_seconds,
@@ -249,18 +328,39 @@ def _evaluate(
 
 def _texts(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, *, finite: bool
-) -> dict[str, list[str]]:
+) -> dict[str, Any]:
     """Return completions and answers; empty ones from a model whose outputs are not finite."""
     if not finite:
-        completions = dict.fromkeys(_COMPLETIONS, [""] * len(task.prompts))
-        return completions | {"answers": [""] * len(task.questions)}
+        return {
+            "completions": [[""] * task.samples for _ in task.prompts],
+            "cold_completions": [""] * len(task.prompts),
+            "cold_completions_again": [""] * len(task.prompts),
+            "answers": [""] * len(task.questions),
+        }
     sample = partial(complete, model, tokenizer=tokenizer, special_tokens=task.special_tokens)
-    warm = partial(sample, task.prompts, new_tokens=task.new_tokens)
-    cold = partial(warm, temperature=0.1, top_p=0.1)
+    cold = partial(sample, task.prompts, new_tokens=task.new_tokens, temperature=0.1, top_p=0.1)
     if task.options:
         chosen = choose(model, task.questions, task.options, tokenizer, special_tokens=task.special_tokens)
         answers = [task.options[option] for option in chosen]
     else:  # so small a top-p leaves only the likeliest token
-        answers = sample(task.questions, new_tokens=task.answer_tokens, seed=SAMPLING_SEED, top_p=1e-6)
-    texts = (warm(seed=SAMPLING_SEED), cold(seed=SAMPLING_SEED), cold(seed=SAMPLING_SEED + 1))
-    return dict(zip(_COMPLETIONS, texts, strict=True)) | {"answers": answers}
+        answered = sample(task.questions, new_tokens=task.answer_tokens, seed=SAMPLING_SEED, top_p=1e-6)
+        answers = [text for (text,) in answered]
+    return {
+        "completions": _warm(model, tokenizer, task),
+        "cold_completions": [text for (text,) in cold(seed=SAMPLING_SEED)],
+        "cold_completions_again": [text for (text,) in cold(seed=SAMPLING_SEED + 1)],
+        "answers": answers,
+    }
+
+
+def _warm(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task) -> list[list[str]]:
+    """Complete the task's prompts at temperature 1 and top-p 1: (prompts, samples)."""
+    return complete(
+        model,
+        task.prompts,
+        tokenizer,
+        new_tokens=task.new_tokens,
+        seed=SAMPLING_SEED,
+        samples=task.samples,
+        special_tokens=task.special_tokens,
+    )

@@ -1,0 +1,237 @@
+"""What seven trials can tell, what fifty could, and how many an equivalence would need."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lib.proportions import expected_false_passes
+
+
+def detectable_ratio(trials: int, correlation: float, *, confidence: float, power: float = 0.8) -> float:
+    """Return the smallest ratio of two standard deviations that paired trials tell from 1.
+
+    Pitman's and Morgan's test is that of the correlation between sums and differences, which is
+    (F - 1) / sqrt((F + 1)^2 - 4 r^2 F) for a ratio of variances F; its Fisher transform has a standard error
+    of 1 / sqrt(n - 3).
+
+    Parameters
+    ----------
+    trials : int
+        Pairs, at least 4.
+    correlation : float
+        Between the two trials of a pair, r.
+    confidence : float
+        Of the interval that has to exclude 1.
+    power : float
+        How often it does.
+
+    Raises
+    ------
+    ValueError
+        With fewer than four trials.
+    """
+    required = math.tanh(_sum_of_quantiles(confidence, power) / math.sqrt(_at_least_four(trials) - 3))
+    # (F - 1)^2 = q^2 ((F + 1)^2 - 4 r^2 F): quadratic in F, the larger root
+    square = required**2
+    half = 1 + square * (1 - 2 * correlation**2)
+    variances = (half + math.sqrt(half**2 - (1 - square) ** 2)) / (1 - square)
+    return math.sqrt(variances)
+
+
+def detectable_difference(trials: int, sd: float, *, confidence: float, power: float = 0.8) -> float:
+    """Return the smallest difference of means that paired trials tell from 0, in the unit of ``sd``.
+
+    Parameters
+    ----------
+    trials : int
+        Pairs, at least 2.
+    sd : float
+        Standard deviation of the differences within pairs.
+    confidence, power : float
+        As of `detectable_ratio`.
+    """
+    freedom = trials - 1
+    critical = stats.t.ppf((1 + confidence) / 2, freedom)
+
+    def reached(noncentrality: float) -> float:
+        return float(stats.nct.sf(critical, freedom, noncentrality))
+
+    low, high = 0.0, 100.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if reached(middle) >= power else (middle, high)
+    return high * sd / math.sqrt(trials)
+
+
+def trials_for_equal_means(sd: float, margin: float, *, confidence: float, power: float = 0.8) -> int:
+    """Return how many pairs put the interval of a mean difference inside a margin, if there is no difference.
+
+    Parameters
+    ----------
+    sd : float
+        Standard deviation of the differences within pairs.
+    margin : float
+        Largest difference, either way, that counts as none; in the unit of ``sd``.
+    confidence : float
+        Of the interval.
+    power : float
+        How often it lies inside.
+    """
+    trials = 2
+    while True:
+        half = stats.t.ppf((1 + confidence) / 2, trials - 1)
+        allowed = margin * math.sqrt(trials) / sd if sd > 0 else math.inf
+        if allowed > half and 2 * stats.t.cdf(allowed - half, trials - 1) - 1 >= power:
+            return trials
+        trials = max(trials + 1, math.ceil(trials * 1.01))
+
+
+def trials_for_equal_spreads(
+    correlation: float, factor: float, *, confidence: float, power: float = 0.8
+) -> int:
+    """Return how many pairs put the interval of a ratio of standard deviations within a factor, if it is 1.
+
+    Parameters
+    ----------
+    correlation : float
+        Between the two trials of a pair.
+    factor : float
+        Above 1: ratios from 1 / factor to factor count as equal.
+    confidence : float
+        Of the interval.
+    power : float
+        How often it lies inside.
+    """
+    variances = factor**2
+    border = (variances - 1) / math.sqrt((variances + 1) ** 2 - 4 * correlation**2 * variances)
+    # two one-sided errors share what the power leaves
+    quantile = stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf((1 + power) / 2)
+    return math.ceil((quantile / math.atanh(border)) ** 2) + 3
+
+
+def rarest(trials: int, *, confidence: float = 0.95) -> float:
+    """Return the probability of an event that shows at least once in so many trials, with that confidence."""
+    return 1 - (1 - confidence) ** (1 / trials)
+
+
+def by_trials(
+    numbers: Sequence[int], *, sd: float, difference_sd: float, correlation: float, confidence: float
+) -> pd.DataFrame:
+    """Return what different numbers of trials can tell: one row per number.
+
+    Parameters
+    ----------
+    numbers : sequence of int
+        Numbers of trials, at least 4 each.
+    sd : float
+        Standard deviation of log-perplexities over trials, in nats.
+    difference_sd : float
+        Standard deviation of the differences within pairs, in nats.
+    correlation : float
+        Between the two trials of a pair.
+    confidence : float
+        Of all intervals.
+
+    Returns
+    -------
+    DataFrame
+        Index: the number. Columns: the bounds of a standard deviation as multiples of its estimate
+        (``sd_low``, ``sd_high``), the half width of a mean's interval in nats (``mean``), the
+        `detectable_difference` in nats (``difference``), the `detectable_ratio` of spreads, paired
+        (``ratio``) and if the trials were not paired (``ratio_unpaired``), and the `rarest` event
+        (``event``).
+    """
+    rows = {}
+    for trials in numbers:
+        freedom = trials - 1
+        quantiles = stats.chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], freedom)
+        low, high = np.sqrt(freedom / quantiles)
+        rows[trials] = {
+            "sd_low": low,
+            "sd_high": high,
+            "mean": stats.t.ppf((1 + confidence) / 2, freedom) * sd / math.sqrt(trials),
+            "difference": detectable_difference(trials, difference_sd, confidence=confidence),
+            "ratio": detectable_ratio(trials, correlation, confidence=confidence),
+            "ratio_unpaired": detectable_ratio(trials, 0.0, confidence=confidence),
+            "event": rarest(trials, confidence=confidence),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("trials")
+
+
+def needed(nats: pd.DataFrame, *, margin: float, factor: float, confidence: float) -> pd.DataFrame:
+    """Return how many trials it would take to call the two optimizers equal, by model.
+
+    Parameters
+    ----------
+    nats : DataFrame, (trials, models x bits)
+        Log-perplexities of paired trials.
+    margin : float
+        Largest difference of means that counts as none, in nats.
+    factor : float
+        Ratios of standard deviations from 1 / factor to factor count as equal.
+    confidence : float
+        Of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        Index: the models. Columns: ``sd`` of the 32-bit trials and ``difference_sd`` within pairs (nats), the
+        ``correlation`` within pairs, and the pairs needed for equal means (``means``), equal spreads
+        (``spreads``), and equal spreads if trials were not paired (``spreads_unpaired``).
+    """
+    rows = {}
+    for model in nats.columns.unique("model"):
+        eight, thirty_two = nats[model].dropna()["8-bit"], nats[model].dropna()["32-bit"]
+        correlation, sd = float(np.corrcoef(eight, thirty_two)[0, 1]), float((eight - thirty_two).std())
+        rows[model] = {
+            "sd": float(thirty_two.std()),
+            "difference_sd": sd,
+            "correlation": correlation,
+            "means": trials_for_equal_means(sd, margin, confidence=confidence),
+            "spreads": trials_for_equal_spreads(correlation, factor, confidence=confidence),
+            "spreads_unpaired": trials_for_equal_spreads(0.0, factor, confidence=confidence),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+
+
+def false_verdicts(verdicts: pd.DataFrame, confidence: float) -> dict[str, float]:
+    """Return how many claims were judged, and how many of them chance alone would be expected to pass.
+
+    A count has no interval and cannot pass by chance; see `lib.proportions.expected_false_passes`.
+
+    Parameters
+    ----------
+    verdicts : DataFrame
+        The closing table as it was saved (``verdicts.csv``).
+    confidence : float
+        Coverage of the intervals.
+
+    Returns
+    -------
+    dict
+        ``claims``, ``judged`` (those with a measurement), ``intervals`` (of these, those that are no count),
+        ``expected`` (falsely passing, if every one of them lay on its border) and ``at_least_one`` (the
+        probability of any, if they were independent).
+    """
+    judged = verdicts.dropna(subset="estimate")
+    intervals = int((judged["low"] < judged["high"]).sum())
+    return {
+        "claims": len(verdicts),
+        "judged": len(judged),
+        "intervals": intervals,
+        "expected": expected_false_passes(intervals, confidence),
+        "at_least_one": 1 - (1 - expected_false_passes(1, confidence)) ** intervals,
+    }
+
+
+def _sum_of_quantiles(confidence: float, power: float) -> float:
+    return float(stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power))
+
+
+def _at_least_four(trials: int) -> int:
+    if trials < 4:
+        raise ValueError(f"trials = {trials}: at least 4 pairs are required")
+    return trials

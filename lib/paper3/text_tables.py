@@ -1,0 +1,540 @@
+"""Paper 3's tables of texts: beside the published ones, between and within trials, and how sound they are."""
+
+import math
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.crossed import crossed_mean
+from lib.intervals import Interval, mean_interval, proportion_interval
+from lib.paper3.texts import (
+    between_trials,
+    beyond_sampling,
+    differ,
+    pairs_of_trials,
+    pseudo_values,
+    share_interval,
+    shared_words,
+    soundness,
+    unlike,
+    within,
+    within_trials,
+)
+from lib.qlora.trial import Reading
+from lib.repeatability import agreement
+from lib.runs import Record
+
+
+def side_by_side(
+    table: pd.DataFrame, model: str, number: int, printed: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    """Put each trial's completion of a prompt beside the published ones: (trials, 4).
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `lib.paper3.tables.frame`.
+    model : str
+        Whose completions.
+    number : int
+        Index of the prompt.
+    printed : mapping of str to sequence of str
+        The published completions of the trials, by bits.
+
+    Returns
+    -------
+    DataFrame
+        Index: the trial, from 1. Columns: "here" or "paper", each with "8-bit" and "32-bit"; NaN where one
+        has fewer trials.
+    """
+    own = table[table["model"] == model]
+    texts = {}
+    for bits in printed:
+        samples = _samples(own[own["bits"] == bits])
+        texts["here", bits] = pd.Series([prompts[number] for prompts in own_draws(samples)], dtype=object)
+    texts |= {("paper", bits): pd.Series(column, dtype=object) for bits, column in printed.items()}
+    shown = pd.DataFrame(texts)
+    return shown.set_axis(range(1, len(shown) + 1)).rename_axis("trial")
+
+
+def completions(
+    table: pd.DataFrame, published: Mapping[str, Any], paper_names: Mapping[str, str]
+) -> pd.DataFrame:
+    """Return `side_by_side` for the base models and the paper's prompts (paper 3, Tables 4 to 7).
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `lib.paper3.tables.frame`; the first prompts are the paper's.
+    published : mapping
+        The paper's values.
+    paper_names : mapping of str to str
+        The paper's name of each model, by its name here.
+    """
+    parts = {}
+    for model in _printed_models(published["completions"], paper_names):
+        printed = published["completions"][paper_names[model]]
+        for number, prompt in enumerate(published["prompts"]):
+            parts[model, prompt] = side_by_side(table, model, number, printed[prompt])
+    return pd.concat(parts)
+
+
+def answers(
+    table: pd.DataFrame, published: Mapping[str, Any], paper_names: Mapping[str, str]
+) -> pd.DataFrame:
+    """Return `side_by_side` for the chat models and the paper's instructions (paper 3, Tables 8 and 9).
+
+    Parameters are those of `completions`.
+    """
+    parts = {}
+    for model in _printed_models(published["answers"], paper_names):
+        printed = published["answers"][paper_names[model]]
+        for number in range(len(published["instructions"])):
+            of_trials = {bits: texts[number] for bits, texts in printed.items()}
+            parts[model, f"instruction {number + 1}"] = side_by_side(table, model, number, of_trials)
+    return pd.concat(parts)
+
+
+def letters(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return the `letter` of each trial's answer, in one text per model and instruction."""
+    return answers.groupby(level=[0, 1], sort=False).agg(
+        lambda texts: " ".join(letter(text) for text in texts.dropna())
+    )
+
+
+def letter(text: str) -> str:
+    """Return the letter from A to D that an answer gives, or a dash; the article "A" is not an answer."""
+    match = re.search(r"(?<=answer is )[A-D]\b|\b[A-D](?=[:.)]|$)", text)
+    return match[0] if match else "—"
+
+
+def checked_answers(
+    table: pd.DataFrame, references: Sequence[str | None], parse: Callable[[str], str | None]
+) -> pd.DataFrame:
+    """Score the answers of chat models, and their agreement among trials.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `lib.paper3.tables.frame`, the chat models' rows.
+    references : sequence of str or None, (questions,)
+        The right answers; None if a question's answer cannot be checked.
+    parse : callable
+        Returns the answer in a text, or None.
+
+    Returns
+    -------
+    DataFrame
+        Index: model and bits. Columns: the shares of questions answered ``right`` (among those that can be
+        checked; NaN if there are none) and with ``no answer``, means over trials, the shares on which ``all
+        trials`` and ``two trials`` give the same answer, and the share on which two trials give the ``same
+        text``.
+    """
+    checkable = [number for number, reference in enumerate(references) if reference is not None]
+
+    def right(given: Sequence[str | None]) -> float:
+        return float(np.mean([given[number] == references[number] for number in checkable]))
+
+    rows = {}
+    for kind, texts in table.groupby(["model", "bits"], sort=False)["answers"]:
+        given = parsed(texts.to_list(), parse)
+        unanimous, pairwise = agreement(given)
+        rows[kind] = {
+            "right": np.mean([right(of_trial) for of_trial in given]) if checkable else np.nan,
+            "no answer": np.mean([answer == "" for of_trial in given for answer in of_trial]),
+            "all trials": unanimous,
+            "two trials": pairwise,
+            "same text": agreement(texts.to_list())[1],
+        }
+    return pd.DataFrame(rows).T.rename_axis(["model", "bits"])
+
+
+def parsed(texts: Sequence[Sequence[str]], parse: Callable[[str], str | None]) -> list[list[str]]:
+    """Return the answers in the texts of trials, "" where there is none: (trials, questions)."""
+    return [[parse(text) or "" for text in of_trial] for of_trial in texts]
+
+
+def answers_differ(
+    table: pd.DataFrame, parse: Callable[[str], str | None], confidence: float
+) -> Interval | None:
+    """Return the share of questions that two trials answer differently, over all models of the table.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `lib.paper3.tables.frame`: chat models, trained with one optimizer.
+    parse : callable
+        Returns the answer in a text, or None.
+    confidence : float
+        Coverage, over trials and questions.
+
+    Returns
+    -------
+    Interval or None
+        None with fewer than three trials of each model.
+    """
+    pairs = _side_by_side(
+        [
+            pairs_of_trials(parsed(_column(rows, "answers"), parse), differ)
+            for _, rows in table.groupby("model")
+        ]
+    )
+    return None if pairs is None else share_interval(pairs, confidence)
+
+
+def own_draws(samples: Sequence[Sequence[Sequence[str]]]) -> list[list[str]]:
+    """Take another sample of each trial, so their draws are independent of each other: (trials, prompts).
+
+    Parameters
+    ----------
+    samples : nested sequences of str, (trials, prompts, samples)
+        Sample k of every trial was drawn with the same random numbers. With fewer samples than trials, some
+        trials share their draws.
+    """
+    return [[texts[number % len(texts)] for texts in trial] for number, trial in enumerate(samples)]
+
+
+def sampling_against_training(table: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """Compare one trial sampled again with trials sampled once, at temperature 1, and with both at 0.1.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `lib.paper3.tables.frame`: models with completions, at least three trials of each kind.
+    confidence : float
+        Coverage, over trials and prompts.
+
+    Returns
+    -------
+    DataFrame
+        Index: model, bits, and what is compared. Columns: ``pairs that differ`` (the share of pairs whose
+        texts differ at all) and ``unlike`` (1 minus the F1 score of their words), as intervals. The row
+        "beyond sampling" is the difference of the rows "two trials" and "one trial, sampled again".
+    """
+    parts = {}
+    for kind, rows in table.groupby(["model", "bits"], sort=False):
+        if len(rows) < 3:  # most of its trials failed
+            continue
+        parts[kind] = pd.DataFrame(
+            {
+                "pairs that differ": _compared(rows, differ, confidence),
+                "unlike": _compared(rows, unlike, confidence),
+            }
+        )
+    return pd.concat(parts, names=["model", "bits", "compared"])
+
+
+def _compared(rows: pd.DataFrame, compare: Callable[[str, str], float], confidence: float) -> pd.Series:
+    samples = _samples(rows)
+    inside, between = within_trials(samples, compare), between_trials(samples, compare)
+    first = [[texts[0] for texts in trial] for trial in samples]
+    cold, again = _column(rows, "cold_completions"), _column(rows, "cold_completions_again")
+    twice = np.array(
+        [
+            [compare(*pair) for pair in zip(*of_trial, strict=True)]
+            for of_trial in zip(cold, again, strict=True)
+        ]
+    )
+    values = {
+        "one trial, sampled again": inside,
+        "two trials, drawn alike": pseudo_values(pairs_of_trials(first, compare)),
+        "two trials": pseudo_values(between),
+        "beyond sampling": pseudo_values(beyond_sampling(between, inside)),
+        "one trial at 0.1, sampled again": twice,
+        "two trials at 0.1": pseudo_values(pairs_of_trials(cold, compare)),
+    }
+    intervals = {name: crossed_mean(part).interval(confidence) for name, part in values.items()}
+    lowest = {name: -1.0 if name == "beyond sampling" else 0.0 for name in values}
+    return pd.Series({name: within(interval, lowest[name]) for name, interval in intervals.items()})
+
+
+def two_trials_differ(table: pd.DataFrame, column: str, confidence: float) -> Interval | None:
+    """Return the share of pairs of trials that complete a prompt differently, over all models of the table.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `lib.paper3.tables.frame`: base models, trained with one optimizer.
+    column : str
+        ``completions`` (each trial's own draw) or ``cold_completions``.
+    confidence : float
+        Coverage, over trials and prompts.
+
+    Returns
+    -------
+    Interval or None
+        None with fewer than three trials of each model.
+    """
+    parts = []
+    for _, rows in table.groupby("model", sort=False):
+        texts = own_draws(_samples(rows)) if column == "completions" else _column(rows, column)
+        parts.append(pairs_of_trials(texts, differ))
+    pairs = _side_by_side(parts)
+    return None if pairs is None else share_interval(pairs, confidence)
+
+
+def training_beyond_sampling(table: pd.DataFrame, confidence: float) -> Interval | None:
+    """Return how much less two trials share than two samples of one trial, over all models of the table.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `lib.paper3.tables.frame`: base models, trained with one optimizer.
+    confidence : float
+        Coverage, over trials and prompts.
+
+    Returns
+    -------
+    Interval or None
+        In units of `lib.paper3.texts.unlike`; None with fewer than three trials or two samples.
+    """
+    parts = []
+    for _, rows in table.groupby("model", sort=False):
+        samples = _samples(rows)
+        if len(samples) < 3 or len(samples[0][0]) < 2:
+            return None
+        parts.append(beyond_sampling(between_trials(samples, unlike), within_trials(samples, unlike)))
+    pairs = _side_by_side(parts)
+    return None if pairs is None else crossed_mean(pseudo_values(pairs)).interval(confidence)
+
+
+def same_twice(table: pd.DataFrame) -> pd.Series:
+    """Return the share of prompts completed identically at 0.1 with two sampling seeds: (trials,)."""
+    pairs = zip(table["cold_completions"], table["cold_completions_again"], strict=True)
+    shares = [np.mean([a == b for a, b in zip(first, second, strict=True)]) for first, second in pairs]
+    return pd.Series(shares, index=table.index, dtype=float)
+
+
+def trials_that_repeat(table: pd.DataFrame, confidence: float) -> Interval:
+    """Return the share of trials that complete every prompt identically twice, with its exact interval."""
+    repeated = same_twice(table) == 1
+    return proportion_interval(int(repeated.sum()), len(repeated), confidence)
+
+
+def sound_texts(
+    table: pd.DataFrame,
+    before: Mapping[str, Sequence[Sequence[str]]],
+    lexicon: Collection[str],
+    nats: Mapping[tuple[str, str, int], float],
+) -> pd.DataFrame:
+    """Measure how sound the completions at temperature 1 are: one row per trial, one per untrained model.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `lib.paper3.tables.frame`, the base models' rows.
+    before : mapping of str to sequences of str, (prompts, samples)
+        The completions of each model before fine-tuning.
+    lexicon : collection of str
+        The words of the training texts.
+    nats : mapping
+        Of `surprise`.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``model``, ``bits`` ("8-bit", "32-bit" or "before"), ``seed``, the means of
+        `lib.paper3.texts.sound_words`, and ``surprise`` (nats per token under the model before fine-tuning).
+    """
+    rows = []
+    for model in before:
+        for bits, seed, texts in _written(table, before, model):
+            measures = soundness([text for samples in texts for text in samples], lexicon)
+            kind = {"model": model, "bits": bits, "seed": seed}
+            rows.append({**kind, **measures, "surprise": nats[model, bits, seed]})
+    return pd.DataFrame(rows)
+
+
+def published_soundness(
+    printed: Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]], lexicon: Collection[str]
+) -> pd.DataFrame:
+    """Measure how sound the published completions are: (models x bits, measures), means over texts.
+
+    Parameters
+    ----------
+    printed : mapping
+        The published completions by model, prompt and bits (paper 3, Tables 4 to 7).
+    lexicon : collection of str
+        Known words.
+    """
+    rows = {
+        (model, bits): soundness([text for prompt in of_model.values() for text in prompt[bits]], lexicon)
+        for model, of_model in printed.items()
+        for bits in ("8-bit", "32-bit")
+    }
+    return pd.DataFrame(rows).T.rename_axis(["model", "bits"])
+
+
+def sounder(measured: pd.DataFrame, model: str, confidence: float) -> Interval:
+    """Return the share of sound words, 32-bit minus 8-bit, paired by seed.
+
+    Parameters
+    ----------
+    measured : DataFrame
+        Of `sound_texts`.
+    model : str
+        Which model.
+    confidence : float
+        Coverage, over trials.
+    """
+    sound = measured[measured["model"] == model].pivot(index="seed", columns="bits", values="sound")
+    return mean_interval((sound["32-bit"] - sound["8-bit"]).dropna(), confidence)
+
+
+def readings(
+    table: pd.DataFrame,
+    before: Mapping[str, Sequence[Sequence[str]]],
+    prompts: Sequence[str],
+    *,
+    compute: str,
+) -> list[Reading]:
+    """Let each model, before fine-tuning, read the completions of its trials and its own: one run per model.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `lib.paper3.tables.frame`, the base models' rows.
+    before : mapping of str to sequences of str, (prompts, samples)
+        The completions of each model before fine-tuning.
+    prompts : sequence of str, (prompts,)
+        What was completed.
+    compute : str
+        Type in which 4-bit weights are multiplied.
+    """
+    runs = []
+    for model in before:
+        read = [
+            (prompt, text)
+            for *_, texts in _written(table, before, model)
+            for prompt, samples in zip(prompts, texts, strict=True)
+            for text in samples
+        ]
+        asked, continuations = zip(*read, strict=True)
+        runs.append(
+            Reading(0, model=model, task=model, compute=compute, prompts=asked, continuations=continuations)
+        )
+    return runs
+
+
+def surprise(
+    records: Sequence[Record], table: pd.DataFrame, before: Mapping[str, Sequence[Sequence[str]]]
+) -> dict[tuple[str, str, int], float]:
+    """Return nats per token of the completions under the model before fine-tuning, by model, bits and seed.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        Of `readings`, which are all done.
+    table, before
+        As of `readings`.
+
+    Returns
+    -------
+    dict
+        NaN where there was nothing to read. The model's own completions are under bits "before" and seed -1.
+    """
+    nats: dict[tuple[str, str, int], float] = {}
+    for model, record in zip(before, records, strict=True):
+        start = 0
+        for bits, seed, texts in _written(table, before, model):
+            own = slice(start, start + sum(len(samples) for samples in texts))
+            tokens = record["tokens"][own].sum()
+            nats[model, bits, seed] = float(record["losses"][own].sum() / tokens) if tokens else math.nan
+            start = own.stop
+    return nats
+
+
+def _written(
+    table: pd.DataFrame, before: Mapping[str, Sequence[Sequence[str]]], model: str
+) -> list[tuple[str, int, Sequence[Sequence[str]]]]:
+    """Return bits, seed and completions of a model's trials, then of the model before fine-tuning."""
+    trials = table[table["model"] == model].sort_values(["bits", "seed"])
+    rows = [
+        (bits, int(seed), texts)
+        for bits, seed, texts in zip(trials["bits"], trials["seed"], trials["completions"], strict=True)
+    ]
+    return [*rows, ("before", -1, before[model])]
+
+
+def scored_summaries(texts: Sequence[Sequence[str]], references: Sequence[str]) -> pd.DataFrame:
+    """Score the summaries of trials: (trials, 2), means over documents.
+
+    Parameters
+    ----------
+    texts : sequence of sequences of str, (trials, documents)
+        What the trials wrote.
+    references : sequence of str, (documents,)
+        The documents' own summaries.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``exact`` (the same text) and ``shared words`` (`lib.paper3.texts.shared_words`).
+    """
+    return pd.DataFrame(
+        [
+            {
+                "exact": np.mean([text == own for text, own in zip(trial, references, strict=True)]),
+                "shared words": np.mean(
+                    [shared_words(text, own) for text, own in zip(trial, references, strict=True)]
+                ),
+            }
+            for trial in texts
+        ]
+    )
+
+
+def agreement_intervals(texts: Sequence[Sequence[str]], confidence: float) -> dict[str, Interval | float]:
+    """Return how far trials agree on the same questions.
+
+    Parameters
+    ----------
+    texts : sequence of sequences of str, (trials, questions)
+        Answers, labels or summaries.
+    confidence : float
+        Coverage, over trials and questions.
+
+    Returns
+    -------
+    dict
+        ``two trials agree``: the share of pairs of trials with the same text. ``all trials agree``: the share
+        of questions. ``shared words``: of two trials. The first and the last with intervals if there are
+        three trials.
+    """
+    unanimous, pairwise = agreement(texts)
+    alike, close = (
+        1 - pairs_of_trials(texts, differ),
+        pairs_of_trials(texts, shared_words),
+    )
+    enough = len(texts) >= 3
+    return {
+        "two trials agree": share_interval(alike, confidence) if enough else pairwise,
+        "all trials agree": unanimous,
+        "shared words": crossed_mean(pseudo_values(close)).interval(confidence)
+        if enough
+        else float(np.nanmean(close)),
+    }
+
+
+def _samples(rows: pd.DataFrame) -> list[list[list[str]]]:
+    """Return the completions at temperature 1 by seed: (trials, prompts, samples)."""
+    return rows.sort_values("seed")["completions"].to_list()
+
+
+def _column(rows: pd.DataFrame, column: str) -> list[list[str]]:
+    """Return a column of texts by seed: (trials, prompts)."""
+    return rows.sort_values("seed")[column].to_list()
+
+
+def _side_by_side(pairs: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Join the prompts of models whose trials share their seeds; None with fewer than three trials."""
+    trials = min(len(part) for part in pairs)
+    return None if trials < 3 else np.concatenate([part[:trials, :trials] for part in pairs], axis=2)
+
+
+def _printed_models(printed: Mapping[str, Any], paper_names: Mapping[str, str]) -> list[str]:
+    """Return the models for which the paper prints these values."""
+    return [model for model, name in paper_names.items() if name in printed]

@@ -1,0 +1,56 @@
+"""Texts to classify and to summarise, generated and from files."""
+
+import pandas as pd
+import pytest
+
+from lib.paper3.corpora import load_labelled, load_summaries
+from lib.texts import CorpusError
+
+
+def test_generated_labels_are_balanced_and_no_text_is_in_both_splits():
+    splits = load_labelled("mini-kinds", seed=0, count=96)
+    assert [len(splits[name]) for name in ("train", "test")] == [64, 32]
+    assert splits["train"].features["label"].names == ["animal", "fruit"]
+    assert sum(splits["test"]["label"]) == 16
+    assert not set(splits["train"]["text"]) & set(splits["test"]["text"])
+    assert len(set(splits["train"]["text"])) == 64
+
+
+def test_the_same_seed_gives_the_same_texts():
+    first, second, other = (load_summaries("mini-gists", seed=seed, count=30) for seed in (0, 0, 1))
+    assert first["test"].to_dict() == second["test"].to_dict() != other["test"].to_dict()
+
+
+def test_a_generated_summary_says_what_happens_to_which_kind_of_thing():
+    splits = load_summaries("mini-gists", seed=0, count=96)
+    assert [len(splits[name]) for name in ("train", "test")] == [64, 32]
+    fruits = [row for row in splits["train"] if "peach" in row["document"]]
+    endings = {"finds": "found", "buys": "bought", "gives": "given"}
+    assert fruits
+    for row in fruits:
+        assert row["summary"] == f"A fruit is {endings[row['document'].split()[1]]}."
+    assert {summary.split()[-1] for summary in splits["train"]["summary"]} == {"found.", "bought.", "given."}
+
+
+def test_another_data_set_is_loaded_as_in_the_other_notebooks():
+    splits = load_labelled("mini-allocine", seed=0, count=60)
+    assert [len(splits[name]) for name in ("train", "test")] == [40, 20]
+
+
+def test_documents_of_a_file_are_short_and_distinct(tmp_path):
+    rows = [{"dialogue": f"text {number}", "summary": str(number)} for number in range(12)]
+    rows += [{"dialogue": "text 0", "summary": "again"}, {"dialogue": "long " * 251, "summary": "too long"}]
+    pd.DataFrame(rows).to_csv(tmp_path / "own.csv", index=False)
+    splits = load_summaries(str(tmp_path / "own.csv"), seed=0, count=50)
+    pairs = {row["document"]: row["summary"] for name in splits for row in splits[name]}
+    assert pairs == {f"text {number}": str(number) for number in range(12)}
+
+
+def test_a_file_without_summaries_or_with_too_few_documents_is_an_error(tmp_path):
+    table = pd.DataFrame({"document": ["a", "b"], "summary": ["x", "y"]})
+    table.to_csv(tmp_path / "few.csv", index=False)
+    table.drop(columns="summary").to_csv(tmp_path / "none.csv", index=False)
+    with pytest.raises(CorpusError, match="2 documents of at most 250 words; 10 are required"):
+        load_summaries(str(tmp_path / "few.csv"), seed=0, count=10)
+    with pytest.raises(CorpusError, match="no summary column"):
+        load_summaries(str(tmp_path / "none.csv"), seed=0, count=10)

@@ -1,0 +1,104 @@
+"""What numbers of trials can tell, against simulation and cases worked by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.intervals import mean_interval, paired_sd_ratio_interval
+from lib.paper3.power import (
+    by_trials,
+    detectable_difference,
+    detectable_ratio,
+    false_verdicts,
+    needed,
+    rarest,
+    trials_for_equal_means,
+    trials_for_equal_spreads,
+)
+
+
+def paired(rng, trials, ratio, correlation):
+    """Return correlated pairs with a ratio of standard deviations."""
+    first, other = rng.normal(size=(2, trials))
+    return ratio * first, correlation * first + np.sqrt(1 - correlation**2) * other
+
+
+@pytest.mark.parametrize(("trials", "correlation"), [(20, 0.9), (50, 0.0)])
+def test_a_detectable_ratio_shows_in_four_of_five_simulations(trials, correlation):
+    rng = np.random.default_rng(0)
+    ratio = detectable_ratio(trials, correlation, confidence=0.95)
+    shown = [
+        paired_sd_ratio_interval(*paired(rng, trials, ratio, correlation), 0.95).low > 1 for _ in range(500)
+    ]
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.06)
+
+
+def test_pairing_and_more_trials_make_smaller_ratios_detectable():
+    ratios = [
+        detectable_ratio(n, r, confidence=0.95) for n, r in ((7, 0.0), (7, 0.99), (50, 0.0), (50, 0.99))
+    ]
+    assert ratios[0] > ratios[2] > ratios[1] > ratios[3] > 1
+    with pytest.raises(ValueError, match="trials = 3: at least 4 pairs are required"):
+        detectable_ratio(3, 0.0, confidence=0.95)
+
+
+def test_a_detectable_difference_shows_in_four_of_five_simulations():
+    rng = np.random.default_rng(0)
+    difference = detectable_difference(7, 2.0, confidence=0.95)
+    shown = [mean_interval(rng.normal(difference, 2, 7)).low > 0 for _ in range(1_000)]
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.04)
+
+
+def test_equal_means_are_shown_by_the_number_of_trials_in_four_of_five_simulations():
+    rng = np.random.default_rng(0)
+    trials = trials_for_equal_means(0.2, 0.1, confidence=0.95)
+    intervals = [mean_interval(rng.normal(0, 0.2, trials)) for _ in range(1_000)]
+    shown = np.mean([interval.low > -0.1 and interval.high < 0.1 for interval in intervals])
+    assert shown == pytest.approx(0.8, abs=0.05)
+    assert trials_for_equal_means(0.0, 0.1, confidence=0.95) == 2
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+def test_equal_spreads_are_shown_by_the_number_of_trials_in_four_of_five_simulations(correlation):
+    rng = np.random.default_rng(0)
+    trials = trials_for_equal_spreads(correlation, 1.25, confidence=0.95)
+    intervals = [paired_sd_ratio_interval(*paired(rng, trials, 1.0, correlation), 0.95) for _ in range(500)]
+    shown = np.mean([interval.low > 0.8 and interval.high < 1.25 for interval in intervals])
+    assert shown == pytest.approx(0.8, abs=0.07)
+
+
+def test_the_rarest_event_that_shows():
+    assert rarest(7) == pytest.approx(0.348, abs=1e-3)
+    assert rarest(50) == pytest.approx(0.058, abs=1e-3)
+
+
+def test_a_row_per_number_of_trials():
+    table = by_trials([7, 50], sd=1.0, difference_sd=0.5, correlation=0.9, confidence=0.95)
+    assert table.index.to_list() == [7, 50]
+    assert table.loc[7, ["sd_low", "sd_high"]].to_list() == pytest.approx([0.644, 2.202], abs=1e-3)
+    smaller = ["mean", "difference", "ratio", "event"]
+    assert (table.loc[50, smaller] < table.loc[7, smaller]).all()
+    assert (table["ratio"] < table["ratio_unpaired"]).all()
+
+
+def test_what_equality_would_take_follows_from_the_pairs():
+    rng = np.random.default_rng(0)
+    first, second = paired(rng, 30, 1.0, 0.99)
+    columns = pd.MultiIndex.from_product([["m"], ["8-bit", "32-bit"]], names=["model", "bits"])
+    table = needed(
+        pd.DataFrame(np.array([first, second]).T, columns=columns), margin=0.5, factor=1.25, confidence=0.95
+    )
+    row = table.loc["m"]
+    assert row["correlation"] == pytest.approx(0.99, abs=0.01)
+    assert row["spreads"] < 20 < row["spreads_unpaired"]
+    assert row["means"] == trials_for_equal_means(row["difference_sd"], 0.5, confidence=0.95)
+
+
+def test_false_verdicts_are_expected_of_intervals_only():
+    verdicts = pd.DataFrame(
+        {"estimate": [1, 2, np.nan, 3], "low": [0, 2, np.nan, 1], "high": [2, 2, np.nan, 5]}
+    )
+    chance = false_verdicts(verdicts, 0.95)
+    assert (chance["claims"], chance["judged"], chance["intervals"]) == (4, 3, 2)
+    assert chance["expected"] == pytest.approx(0.05)
+    assert chance["at_least_one"] == pytest.approx(1 - 0.975**2)
