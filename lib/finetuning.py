@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
 )
 
@@ -85,6 +86,7 @@ def fine_tune(
     max_length: int,
     schedule: Schedule = "described",
     shuffled: bool = True,
+    after_epoch: Callable[[], None] | None = None,
 ) -> Training:
     """Fine-tune every weight of ``model`` that requires a gradient, in place, as papers 1 and 2 do.
 
@@ -109,6 +111,9 @@ def fine_tune(
         See `lib.recipes.TrainingRecipe`; ``authors`` is the schedule of the authors' code.
     max_length : int
         Texts are truncated to this many word pieces.
+    after_epoch : callable, optional
+        Called after each epoch that is trained to its end, such as to measure ``model``, which it may leave
+        in evaluation mode. The authors' schedule usually ends before the first epoch does.
 
     Raises
     ------
@@ -128,6 +133,7 @@ def fine_tune(
         train_dataset=Dataset.from_dict({"input_ids": pieces, "labels": list(labels)}).select(order),
         data_collator=DataCollatorWithPadding(tokenizer),
         optimizers=recipe.optimizer(trained, len(texts)),
+        callbacks=[] if after_epoch is None else [_AfterEpoch(after_epoch, -(-len(texts) // batch_size))],
         seed=seed,
         device=model.device,
         max_steps=recipe.steps(len(texts)),
@@ -143,6 +149,17 @@ def fine_tune(
             f"the training loss is not finite from step {np.isfinite(losses).argmin()} on"
         )
     return Training(losses, initial, fingerprint(order), fingerprint(model))
+
+
+class _AfterEpoch(TrainerCallback):
+    """Calls a function whenever an epoch's batches have all been trained."""
+
+    def __init__(self, action: Callable[[], None], batches: int) -> None:
+        self.action, self.batches = action, batches
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step % self.batches == 0:
+            self.action()
 
 
 @torch.no_grad()
