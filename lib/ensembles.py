@@ -118,17 +118,6 @@ def _trained_alone(model: PreTrainedModel, *data: Any, **training: Any) -> Train
         return fine_tune(model, *data, **training)
     except FloatingPointError:
         return Training(np.array([np.nan]), initial, data_order="", final_weights=fingerprint(model))
-        for model, seed in zip(models, seeds, strict=True)
-    ]
-
-
-def _trained_alone(model: PreTrainedModel, *data: Any, **training: Any) -> Training:
-    """Train one member as `fine_tune` does; one that diverges leaves the others unaffected."""
-    initial = fingerprint(model)
-    try:
-        return fine_tune(model, *data, **training)
-    except FloatingPointError:
-        return Training(np.array([np.nan]), initial, data_order="", final_weights=fingerprint(model))
 
 
 class _Ensemble:

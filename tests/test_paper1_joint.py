@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from lib.crossed import crossed_gap
 
 from lib.claims import Region
+from lib.crossed import crossed_gap
 from lib.paper1.joint import (
     HALVES,
     difference_table,
