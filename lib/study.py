@@ -146,8 +146,8 @@ class Study:
         unchecked = [condition for condition in claim.requires if condition not in self._conditions]
         if unchecked:
             raise ValueError(f"claim {name!r} requires {unchecked[0]!r}, which has not been checked yet")
-        unmet = [self._conditions[condition] for condition in claim.requires if self._conditions[condition]]
-        refused = "; ".join([self._refusal, *unmet] if self._refusal else unmet)
+        reasons = [self._refusal, *(self._conditions[condition] for condition in claim.requires)]
+        refused = "; ".join(filter(None, reasons))
         self._ledger[name] = claims.judge(claim, None if refused else measured, refused or reason)
         return self._ledger[name]
 

@@ -28,6 +28,16 @@ MODELS = {
     "camembert": (CamembertConfig, CamembertForSequenceClassification),
     "roberta": (RobertaConfig, RobertaForSequenceClassification),
 }
+# of an encoder whose parameters can be counted by hand
+SHAPE = {
+    "vocab_size": 44,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 34,
+    "pad_token_id": 1,
+}
 
 
 def camembert_tokenizer() -> PreTrainedTokenizerBase:

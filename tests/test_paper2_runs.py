@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 import torch
+from small import SHAPE
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CamembertConfig, CamembertForSequenceClassification, PreTrainedTokenizerFast
 
@@ -21,15 +22,6 @@ from lib.quantization import PLAIN
 from lib.recipes import TrainingRecipe
 from lib.runs import sweep
 
-SHAPE = {
-    "vocab_size": 44,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 34,
-    "pad_token_id": 1,
-}
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 HEAD = TrainingRecipe(epochs=3, learning_rate=1e-2, batch_size=4)
 ALONE = FineTune(

@@ -2,19 +2,10 @@
 
 import pytest
 import torch
+from small import SHAPE
 from transformers import BertConfig, CamembertConfig, CamembertForSequenceClassification
 
 from lib.quantization import choose_trained, curve_points, surface_bits
-
-SHAPE = {
-    "vocab_size": 44,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 34,
-    "pad_token_id": 1,
-}
 
 
 def classifier() -> CamembertForSequenceClassification:

@@ -21,7 +21,7 @@ from lib.frozen import Heads, train_heads
 from lib.models import load_classifier, load_tokenizer
 from lib.projection import components_needed, explained_variance
 from lib.recipes import TrainingRecipe
-from lib.runs import Run
+from lib.runs import Run, check_first_seed
 from lib.words import normalise, texts_to_words, tokenize
 
 Result = dict[str, Any]
@@ -148,7 +148,7 @@ class Frozen(Run):
     hidden_texts: int = 0
 
     def __post_init__(self) -> None:
-        _check_first(self.seed, self.seeds)
+        check_first_seed(self.seed, self.seeds)
         if len(self.methods) != len(self.seeds):
             raise ValueError(f"methods of {len(self.methods)} seeds: {len(self.seeds)} are required")
         for methods in self.methods:
@@ -355,7 +355,7 @@ class FrozenOnArtifact(Run):
     head: TrainingRecipe
 
     def __post_init__(self) -> None:
-        _check_first(self.seed, self.seeds)
+        check_first_seed(self.seed, self.seeds)
 
     def carry_out(self, *, planted: Planted) -> Result:
         """Train the heads, and test each with and without the artifact.
@@ -539,11 +539,6 @@ def _artifact_result(
         "accuracy": np.mean(clean == np.array(corpus.test_labels), axis=1),
         "relevance": share,
     }
-
-
-def _check_first(seed: int, seeds: Sequence[int]) -> None:
-    if tuple(seeds[:1]) != (seed,):
-        raise ValueError(f"seed = {seed}: the first of the seeds {seeds} is required")
 
 
 def _check_explanations(methods: Mapping[str, int], hidden_texts: int) -> None:

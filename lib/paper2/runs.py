@@ -21,7 +21,7 @@ from lib.frozen import Heads, train_heads
 from lib.models import load_classifier, load_tokenizer
 from lib.quantization import FORMATS, PLAIN, choose_trained
 from lib.recipes import TrainingRecipe
-from lib.runs import Record, Run
+from lib.runs import Record, Run, check_first_seed
 from lib.seeding import fingerprint
 
 HEADS_PER_RUN = 50  # a sweep that is killed loses at most this many heads
@@ -175,8 +175,7 @@ class FrozenHeads(Run):
     head: TrainingRecipe
 
     def __post_init__(self) -> None:
-        if self.seeds[:1] != (self.seed,):
-            raise ValueError(f"seed = {self.seed}: the first of the seeds {self.seeds} is required")
+        check_first_seed(self.seed, self.seeds)
 
     @classmethod
     def in_groups(cls, seeds: Sequence[int], head: TrainingRecipe) -> list[Self]:

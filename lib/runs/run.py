@@ -51,6 +51,18 @@ class Run:
             raise ValueError(f"run {self!r} is not JSON: {error}") from None
 
 
+def check_first_seed(seed: int, seeds: Sequence[int]) -> None:
+    """Check that a run of several seeds is named after the first of them.
+
+    Raises
+    ------
+    ValueError
+        If ``seed`` is not the first of ``seeds``.
+    """
+    if tuple(seeds[:1]) != (seed,):
+        raise ValueError(f"seed = {seed}: the first of the seeds {seeds} is required")
+
+
 def canonical_json(value: Any) -> str:
     """Write a value as JSON such that equal values give equal texts.
 
