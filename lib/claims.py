@@ -14,7 +14,7 @@ else.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -86,7 +86,7 @@ class Claim(BaseModel):
     published: str
     quantity: str
     region: Region
-    why: str = ""
+    why: str
     requires: tuple[str, ...] = ()
 
 
@@ -130,9 +130,11 @@ def load_claims(paper: int, *, margin: float | None = None) -> dict[str, Claim]:
     paper : int
         1, 2 or 3.
     margin : float, optional
-        The factor within which two quantities count as equal, above 1. It sets the regions that the YAML file
-        gives by it: ``within_factor: margin`` is above 1 / margin and below margin, ``not_below_factor:
-        margin`` is above 1 / margin. Default: the file's ``margin``.
+        The factor m within which two quantities count as equal, above 1. It sets the regions that the YAML
+        file gives by it: ``within_factor: margin`` is above 1 / m and below m, ``not_below_factor: margin``
+        above 1 / m, ``above_factor: margin`` above m. ``within_elasticity: f`` and ``above_elasticity: f``
+        stand for the elasticity log m / log f, by which a factor f of one quantity goes with a factor m of
+        the other: closer to 0 than that, and above it. Default: the file's ``margin``.
 
     Raises
     ------
@@ -154,11 +156,25 @@ def load_claims(paper: int, *, margin: float | None = None) -> dict[str, Claim]:
 
 def _resolved(name: str, region: Any, margin: float | None) -> Any:
     """Replace a region that is given by the margin with its bounds; return any other unchanged."""
-    if region not in ({"within_factor": "margin"}, {"not_below_factor": "margin"}):
+    if not isinstance(region, dict) or len(region) != 1 or not region.keys() <= _BY_MARGIN.keys():
         return region
     if margin is None:
         raise ValueError(f"claim {name!r} needs a margin: none was given, and its file has no default")
-    return {"above": 1 / margin} | ({"below": margin} if "within_factor" in region else {})
+    [(kind, given)] = region.items()
+    return _BY_MARGIN[kind](margin, given)
+
+
+# The ways in which the YAML files give a region by the margin; see `load_claims`.
+_BY_MARGIN: dict[str, Callable[[float, float], dict[str, float]]] = {
+    "within_factor": lambda margin, _: {"above": 1 / margin, "below": margin},
+    "not_below_factor": lambda margin, _: {"above": 1 / margin},
+    "above_factor": lambda margin, _: {"above": margin},
+    "within_elasticity": lambda margin, bits: {
+        "above": -math.log(margin) / math.log(bits),
+        "below": math.log(margin) / math.log(bits),
+    },
+    "above_elasticity": lambda margin, bits: {"above": math.log(margin) / math.log(bits)},
+}
 
 
 @cache

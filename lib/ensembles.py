@@ -8,7 +8,7 @@ import copy
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -22,11 +22,10 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.architectures import position_ids
-from lib.finetuning import Training, data_order, fine_tune, mixed_precision
+from lib.finetuning import Training, fine_tune, mixed_precision
 from lib.hub import first_line
+from lib.recipes import Schedule, TrainingRecipe, clip_each
 from lib.seeding import derive, fingerprint, generator
-
-MAX_GRADIENT_NORM = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +61,8 @@ def fine_tune_together(
     learning_rate: float,
     batch_size: int,
     max_length: int,
+    schedule: Schedule = "described",
+    shuffled: bool = True,
 ) -> list[Training]:
     """Fine-tune one model per seed, all at once, in place, as `lib.finetuning.fine_tune` trains one.
 
@@ -74,7 +75,7 @@ def fine_tune_together(
     ----------
     models : sequence of PreTrainedModel
         One per seed: the same architecture, device and set of weights that require a gradient.
-    tokenizer, texts, labels, epochs, learning_rate, batch_size, max_length
+    tokenizer, texts, labels, epochs, learning_rate, batch_size, max_length, schedule, shuffled
         As in `fine_tune`.
     seeds : sequence of int
         (seeds,): each determines the order of the texts and the dropout of its model.
@@ -87,25 +88,25 @@ def fine_tune_together(
     Raises
     ------
     ValueError
-        If models and seeds differ in number.
+        If models and seeds differ in number, the recipe is invalid, or it trains no step on so few texts.
     """
     if len(models) != len(seeds):
         raise ValueError(f"{len(models)} models but {len(seeds)} seeds: one model per seed is required")
-    training: dict[str, Any] = {
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "max_length": max_length,
-    }
+    recipe = TrainingRecipe(epochs, learning_rate, batch_size, schedule, shuffled)
     try:
-        return _Ensemble(models, tokenizer, seeds).train(texts, labels, **training)
+        return _Ensemble(models, tokenizer, seeds).train(texts, labels, recipe, max_length)
     except RuntimeError as error:  # the models are still as they were: weights are written back at the end
         if not isinstance(error, torch.OutOfMemoryError) and not _CANNOT_BATCH.search(str(error)):
             raise
         reason = first_line(error)
     logger.warning("%d seeds are fine-tuned one at a time instead of together: %s", len(seeds), reason)
     return [
-        replace(_trained_alone(model, tokenizer, texts, labels, seed=seed, **training), fallback=reason)
+        replace(
+            _trained_alone(
+                model, tokenizer, texts, labels, seed=seed, max_length=max_length, **asdict(recipe)
+            ),
+            fallback=reason,
+        )
         for model, seed in zip(models, seeds, strict=True)
     ]
 
@@ -148,36 +149,24 @@ class _Ensemble:
         self.skeleton = copy.deepcopy(self.template).to("meta")
 
     def train(
-        self,
-        texts: Sequence[str],
-        labels: Sequence[int],
-        *,
-        epochs: int,
-        learning_rate: float,
-        batch_size: int,
-        max_length: int,
+        self, texts: Sequence[str], labels: Sequence[int], recipe: TrainingRecipe, max_length: int
     ) -> list[Training]:
         """Train all members and write their weights back; see `fine_tune_together`."""
         initial = [fingerprint(model) for model in self.models]
         pieces = self.tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
-        lengths = [len(ids) for ids in pieces]
-        orders = np.array(
-            [data_order(lengths, seed=seed, epochs=epochs, batch_size=batch_size) for seed in self.seeds]
-        )  # (seeds, epochs * texts)
-        starts = range(0, orders.shape[1], batch_size)
-        weights = list(self.weights.values())
-        optimizer = torch.optim.AdamW(weights, lr=learning_rate, eps=1e-8, weight_decay=0.0, fused=True)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(starts))
+        orders = torch.stack([recipe.order(len(texts), seed) for seed in self.seeds])  # (seeds, texts)
+        optimizer, schedule = recipe.optimizer(self.weights.values(), len(texts))
         step = vmap(grad_and_value(self._loss), in_dims=0)
         streams = [generator(derive(seed, "dropout"), self.device) for seed in self.seeds]
         sites = cache(self._sites)
         losses = []
-        for start in tqdm(starts, desc=f"{len(self.seeds)} seeds together", delay=2, leave=False):
-            batch = self._batch(orders[:, start : start + batch_size], pieces, labels)
+        what, steps = f"{len(self.seeds)} seeds together", recipe.steps(len(texts))
+        for rows in tqdm(recipe.batches(orders), desc=what, total=steps, delay=2, leave=False):
+            batch = self._batch(rows.numpy(), pieces, labels)
             masks = _dropout_masks(batch, streams, sites)
             with torch.no_grad():  # grad_and_value differentiates by itself; a second graph would be kept
                 gradients, loss = step(self.weights, self.untrained, masks, *batch[:4])
-            _clip(gradients)
+            clip_each(list(gradients.values()))
             for name, weight in self.weights.items():
                 weight.grad = gradients[name]
             optimizer.step()
@@ -305,13 +294,3 @@ def _enlarge(mask: Tensor, shape: torch.Size) -> Tensor:
     """Append zeros to each dimension."""
     missing = [new - old for new, old in zip(shape, mask.shape, strict=True)]
     return F.pad(mask, [amount for extra in reversed(missing) for amount in (0, extra)])
-
-
-def _clip(gradients: dict[str, Tensor]) -> None:
-    """Scale each member's gradients to a norm of at most 1, as ``clip_grad_norm_`` does for one model."""
-    squares = sum(
-        (gradient.flatten(1).square().sum(dim=1) for gradient in gradients.values()), start=torch.zeros(())
-    )  # (seeds,)
-    scale = (MAX_GRADIENT_NORM / (squares.sqrt() + 1e-6)).clamp(max=1.0)
-    for gradient in gradients.values():
-        gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))

@@ -17,6 +17,12 @@ from lib.words import Tokens, texts_to_words
 
 AUTHORS_LENGTH = 512  # word pieces; the authors' code pads every text to this length
 
+LABEL_LRP = "LRP-label"
+"""LRP of a text's true class instead of the predicted one: the same target whatever a model predicts."""
+
+EXPLANATIONS = (*METHODS, LABEL_LRP)
+"""The names of what `explain` measures."""
+
 
 def explain(
     model: PreTrainedModel,
@@ -34,8 +40,8 @@ def explain(
     quantizations : sequence of str
         ``plain`` and formats of `lib.quantization.quantize`.
     methods : mapping of str to int
-        Methods of `lib.attribution.METHODS`, and how many of the explained texts each explains. A quantised
-        model is explained by LRP only.
+        Names of `EXPLANATIONS`, and how many of the explained texts each explains. A quantised model is
+        explained by LRP only, of the predicted and of the true class.
     corpus : Corpus
     embeddings : dict, optional
         For models that differ only in their heads: the encoder's embeddings of the test texts for each
@@ -49,6 +55,7 @@ def explain(
     """
     tokenizer = load_tokenizer(corpus.model)
     tokens = corpus.tokens(tokenizer)
+    labels = np.array(corpus.test_labels)
     embeddings = {} if embeddings is None else embeddings
     result: dict[str, NDArray] = {}
     for name in quantizations:
@@ -58,9 +65,12 @@ def explain(
             embeddings[name] = encoded.embeddings
         predicted = classify(explained, embeddings[name])
         result[f"{name}/predicted"] = predicted.astype(np.uint8)
-        for method, texts in methods.items() if name == PLAIN else [(LRP, methods[LRP])]:
-            targets = predicted[corpus.explained[:texts]]
-            result[f"{name}/{method}"] = word_relevance(explained, tokens[:texts], targets, method)
+        for method, texts in methods.items():
+            if name != PLAIN and method not in (LRP, LABEL_LRP):
+                continue
+            targets = (labels if method == LABEL_LRP else predicted)[corpus.explained[:texts]]
+            rule = LRP if method == LABEL_LRP else method
+            result[f"{name}/{method}"] = word_relevance(explained, tokens[:texts], targets, rule)
     return result
 
 

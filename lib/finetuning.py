@@ -1,7 +1,7 @@
 """Fine-tune a classifier under one seed, encode texts with it, and run a transformers Trainer reproducibly.
 
-`fine_tune` trains as papers 1 and 2 do; `run_trainer` is the part that every training here shares, and
-`data_order` the order in which texts are seen.
+`fine_tune` trains as papers 1 and 2 describe, or as their authors' code does (`lib.recipes`); `run_trainer`
+is the part that every training with a transformers Trainer shares.
 """
 
 import tempfile
@@ -18,13 +18,14 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from lib.architectures import head_layers, head_logits
 from lib.models import quiet_libraries
-from lib.seeding import derive, fingerprint, generator
+from lib.recipes import MAX_GRADIENT_NORM, Schedule, TrainingRecipe
+from lib.seeding import fingerprint
 
 AnyTrainer = TypeVar("AnyTrainer", bound=Trainer)
 
@@ -36,7 +37,7 @@ class Training:
     Attributes
     ----------
     losses : ndarray, (steps,)
-        Training loss at each step, in nats.
+        Training loss at each trained step, in nats.
     initial_weights, data_order, final_weights : str
         Fingerprints.
     fallback : str
@@ -83,11 +84,16 @@ def fine_tune(
     learning_rate: float,
     batch_size: int,
     max_length: int,
+    schedule: Schedule = "described",
+    shuffled: bool = True,
+    after_epoch: Callable[[], None] | None = None,
 ) -> Training:
     """Fine-tune every weight of ``model`` that requires a gradient, in place, as papers 1 and 2 do.
 
-    AdamW with eps 1e-8 and no weight decay, a learning rate that decays linearly to zero without warm-up, and
-    gradients clipped at norm 1 (the authors' code). Training runs on the model's device.
+    AdamW with eps 1e-8 and a weight decay of 0.01, a learning rate that decays linearly to zero without
+    warm-up, gradients clipped at norm 1, and one order of the texts for all epochs (the authors' code).
+    Training stops where the rate reaches 0: nothing would change a weight from there on. Training runs on the
+    model's device.
 
     Parameters
     ----------
@@ -101,32 +107,38 @@ def fine_tune(
         Their classes.
     seed : int
         Determines the order of the texts and dropout.
-    epochs, batch_size : int
-        Passes over the texts, and texts per step.
-    learning_rate : float
-        At the first step.
+    epochs, learning_rate, batch_size, schedule, shuffled
+        See `lib.recipes.TrainingRecipe`; ``authors`` is the schedule of the authors' code.
     max_length : int
         Texts are truncated to this many word pieces.
+    after_epoch : callable, optional
+        Called after each epoch that is trained to its end, such as to measure ``model``, which it may leave
+        in evaluation mode. The authors' schedule usually ends before the first epoch does.
 
     Raises
     ------
     FloatingPointError
         If the loss is not finite at some step; names the first such step.
+    ValueError
+        If the recipe is invalid, or trains no step on so few texts.
     """
+    recipe = TrainingRecipe(epochs, learning_rate, batch_size, schedule, shuffled)
     pieces = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
-    order = data_order([len(ids) for ids in pieces], seed=seed, epochs=epochs, batch_size=batch_size)
+    order = recipe.order(len(texts), seed).tolist()
     initial = fingerprint(model)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     trainer = run_trainer(
         Trainer,
         model=model,
         train_dataset=Dataset.from_dict({"input_ids": pieces, "labels": list(labels)}).select(order),
         data_collator=DataCollatorWithPadding(tokenizer),
+        optimizers=recipe.optimizer(trained, len(texts)),
+        callbacks=[] if after_epoch is None else [_AfterEpoch(after_epoch, -(-len(texts) // batch_size))],
         seed=seed,
         device=model.device,
-        num_train_epochs=1,  # the order already includes every epoch
+        max_steps=recipe.steps(len(texts)),
         per_device_train_batch_size=batch_size,
-        learning_rate=learning_rate,
-        max_grad_norm=1.0,
+        max_grad_norm=MAX_GRADIENT_NORM,
         logging_strategy="steps",
         logging_steps=1,
     )
@@ -137,6 +149,17 @@ def fine_tune(
             f"the training loss is not finite from step {np.isfinite(losses).argmin()} on"
         )
     return Training(losses, initial, fingerprint(order), fingerprint(model))
+
+
+class _AfterEpoch(TrainerCallback):
+    """Calls a function whenever an epoch's batches have all been trained."""
+
+    def __init__(self, action: Callable[[], None], batches: int) -> None:
+        self.action, self.batches = action, batches
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step % self.batches == 0:
+            self.action()
 
 
 @torch.no_grad()
@@ -184,26 +207,6 @@ def classify(model: PreTrainedModel, embeddings: np.ndarray) -> np.ndarray:
     return head_logits(model, states).argmax(dim=1).cpu().numpy()
 
 
-def data_order(lengths: Sequence[int], *, seed: int, epochs: int, batch_size: int) -> list[int]:
-    """Return the order in which a run sees its texts, all epochs in a row: (epochs * texts,).
-
-    Texts of similar length share a batch, which saves padding. Which texts share one, and the order of the
-    batches, are drawn from the seed's own stream for the order.
-
-    Parameters
-    ----------
-    lengths : sequence of int, (texts,)
-        Lengths in pieces.
-    seed : int
-        The run's seed.
-    epochs, batch_size : int
-        As in the training that follows.
-    """
-    stream = generator(derive(seed, "data order"))
-    sampler = LengthGroupedSampler(batch_size, lengths=list(lengths), generator=stream)
-    return [index for _ in range(epochs) for index in sampler]
-
-
 def mixed_precision(device: torch.device) -> bool:
     """Return whether classifiers are trained in mixed precision with bfloat16: on GPUs that support it."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -214,7 +217,8 @@ def run_trainer(
 ) -> AnyTrainer:
     """Train with a transformers Trainer that saves, reports and prints nothing, and return the trainer.
 
-    The optimizer is PyTorch's fused AdamW. Float32 products are not rounded to TF32 (PyTorch's default).
+    The default optimizer is PyTorch's fused AdamW. Float32 products are not rounded to TF32 (PyTorch's
+    default).
 
     Parameters
     ----------
@@ -225,12 +229,12 @@ def run_trainer(
     device : torch.device
         Where to train.
     **given
-        ``model``, ``train_dataset``, ``data_collator`` and ``callbacks`` go to the trainer, everything else
-        to its ``TrainingArguments``; ``bf16`` defaults to `mixed_precision`.
+        ``model``, ``train_dataset``, ``data_collator``, ``optimizers`` and ``callbacks`` go to the trainer,
+        everything else to its ``TrainingArguments``; ``bf16`` defaults to `mixed_precision`.
     """
     parts = {
         name: given.pop(name)
-        for name in ("model", "train_dataset", "data_collator", "callbacks")
+        for name in ("model", "train_dataset", "data_collator", "optimizers", "callbacks")
         if name in given
     }
     given.setdefault("bf16", mixed_precision(device))

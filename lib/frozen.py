@@ -4,6 +4,7 @@ A head is small and so are its batches (4 texts in paper 2): training one head a
 machine idle. The heads of many seeds are therefore stacked, and one step of all is a few batched products.
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel
 
 from lib import seeding
 from lib.architectures import head_layers
+from lib.recipes import Schedule, TrainingRecipe, clip_each
 
 BYTES_PER_PARAMETER = 16  # the weight, its gradient and Adam's two moments, 4 bytes each
 # On a CPU, all heads that train side by side must fit into its cache.
@@ -35,7 +37,7 @@ class Heads:
     out_weight, out_bias : Tensor
         (seeds, labels, dim) and (seeds, labels).
     loss : Tensor
-        (seeds,): the mean training loss of the last epoch, in nats.
+        (seeds,): the mean training loss of the last epoch, or of all steps if there were fewer, in nats.
     """
 
     dense_weight: Tensor
@@ -76,6 +78,8 @@ def train_heads(
     epochs: int,
     learning_rate: float,
     batch_size: int,
+    schedule: Schedule = "described",
+    shuffled: bool = True,
     dropout: float = 0.0,
     num_labels: int = 2,
     initializer_range: float = 0.02,
@@ -84,9 +88,10 @@ def train_heads(
 ) -> Heads:
     """Train the classification heads of all seeds on the same embeddings.
 
-    AdamW without weight decay and with a learning rate that decays linearly to 0, as in the authors' code,
-    where dropout is off. Each seed has separate generators for its initial weights, its order of the texts
-    and its dropout, so a head is the same (up to rounding) whatever the other seeds are.
+    As in the authors' code: AdamW with a weight decay of 0.01, gradients clipped at norm 1 (each head's own),
+    a learning rate that decays linearly to 0 over all steps, one order of the texts for all epochs, no
+    dropout. Each seed has separate generators for its initial weights, its order of the texts and its
+    dropout, so a head is the same (up to rounding) whatever the other seeds are.
 
     Parameters
     ----------
@@ -95,9 +100,9 @@ def train_heads(
     labels : sequence of int
         (texts,).
     seeds : sequence of int
-    epochs, learning_rate, batch_size
-        Passes over the texts, learning rate at the first step, texts per step; an epoch's last batch may be
-        smaller.
+    epochs, learning_rate, batch_size, schedule, shuffled
+        See `lib.recipes.TrainingRecipe`. The authors count the steps of a head correctly, so ``described`` is
+        what they do; ``authors`` is their schedule of fine-tuning.
     dropout : float
         Probability, before and after the dense layer.
     num_labels : int
@@ -115,12 +120,14 @@ def train_heads(
     Raises
     ------
     ValueError
-        If there are no seeds, or texts and labels differ in number.
+        If there are no seeds, texts and labels differ in number, the recipe is invalid, or it trains no step
+        on so few texts.
     """
     if len(seeds) == 0:
         raise ValueError("seeds = []: at least one is required")
     if len(embeddings) != len(labels):
         raise ValueError(f"{len(embeddings)} embeddings but {len(labels)} labels: one label each is required")
+    recipe = TrainingRecipe(epochs, learning_rate, batch_size, schedule, shuffled)
     device = torch.device(device)
     texts = embeddings.to(device)
     targets = torch.as_tensor(labels, device=device)
@@ -131,9 +138,7 @@ def train_heads(
             texts,
             targets,
             chunk,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
+            recipe,
             dropout=dropout,
             num_labels=num_labels,
             initializer_range=initializer_range,
@@ -160,10 +165,8 @@ def _train_together(
     texts: Tensor,
     targets: Tensor,
     seeds: Sequence[int],
+    recipe: TrainingRecipe,
     *,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
     dropout: float,
     num_labels: int,
     initializer_range: float,
@@ -179,34 +182,30 @@ def _train_together(
     out_bias = torch.zeros(len(seeds), 1, num_labels, device=device)
     weights = [w.requires_grad_() for w in (dense_weight, dense_bias, out_weight, out_bias)]
 
-    optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.0, fused=True)
-    steps = epochs * -(-n // batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    orders = [seeding.generator(seeding.derive(seed, "order")) for seed in seeds]
+    optimizer, schedule = recipe.optimizer(weights, n)
+    orders = _stack(recipe.order(n, seed) for seed in seeds).to(device)  # (seeds, texts)
     masks = [seeding.generator(seeding.derive(seed, "dropout"), device) for seed in seeds]
 
-    total = torch.zeros(len(seeds), device=device)
-    for _ in range(epochs):
-        order = _stack(torch.randperm(n, generator=g) for g in orders).to(device)  # (seeds, texts)
-        total = torch.zeros(len(seeds), device=device)
-        for batch in order.split(batch_size, dim=1):
-            x = texts[batch]  # (seeds, batch, dim)
-            h = torch.tanh(torch.baddbmm(dense_bias, _drop(x, dropout, masks), dense_weight))
-            logits = torch.baddbmm(out_bias, _drop(h, dropout, masks), out_weight)  # (seeds, batch, labels)
-            losses = F.cross_entropy(logits.flatten(0, 1), targets[batch].flatten(), reduction="none")
-            # Summing over seeds leaves the gradient of each seed's own mean unchanged.
-            losses = losses.view(batch.shape)
-            optimizer.zero_grad()
-            losses.mean(dim=1).sum().backward()
-            optimizer.step()
-            schedule.step()
-            total += losses.detach().sum(dim=1)
+    last_epoch: deque[Tensor] = deque(maxlen=-(-n // recipe.batch_size))
+    for batch in recipe.batches(orders):  # (seeds, batch)
+        x = texts[batch]  # (seeds, batch, dim)
+        h = torch.tanh(torch.baddbmm(dense_bias, _drop(x, dropout, masks), dense_weight))
+        logits = torch.baddbmm(out_bias, _drop(h, dropout, masks), out_weight)  # (seeds, batch, labels)
+        losses = F.cross_entropy(logits.flatten(0, 1), targets[batch].flatten(), reduction="none")
+        losses = losses.view(batch.shape)
+        optimizer.zero_grad()
+        # Summing over seeds leaves the gradient of each seed's own mean unchanged.
+        losses.mean(dim=1).sum().backward()
+        clip_each([weight.grad for weight in weights if weight.grad is not None])
+        optimizer.step()
+        schedule.step()
+        last_epoch.append(losses.detach())
     done = (
         dense_weight.mT.contiguous(),
         dense_bias.squeeze(1),
         out_weight.mT.contiguous(),
         out_bias.squeeze(1),
-        total / n,
+        torch.cat(list(last_epoch), dim=1).mean(dim=1),
     )
     return Heads(*(tensor.detach().cpu() for tensor in done))
 

@@ -6,6 +6,7 @@ The notebook's parameters cell holds the defaults and papermill injects others; 
 import difflib
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -22,7 +23,7 @@ from pydantic import (
 )
 
 from lib.errors import InputError
-from lib.recipes import TrainingRecipe
+from lib.recipes import Schedule, TrainingRecipe
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -147,7 +148,7 @@ def distinct(text: str, allowed: Callable[[str], bool], hint: str) -> str:
 class FinetuningSurface(NotebookSettings):
     """Notebook 2: fine-tuning surface and stability of explanations."""
 
-    seeds: Annotated[int, Field(ge=3)]
+    seeds: Annotated[int, Field(ge=4)]
     data_seed: Seed
     frozen_seeds: Annotated[int, Field(ge=0)]
     ensemble_size: Count
@@ -161,6 +162,8 @@ class FinetuningSurface(NotebookSettings):
     epochs: Count
     learning_rate: Rate
     batch_size: Count
+    schedule: Schedule
+    other_schedule_seeds: Annotated[int, Field(ge=4)]
     head_epochs: Count
     head_learning_rate: Rate
     head_batch_size: Count
@@ -169,6 +172,9 @@ class FinetuningSurface(NotebookSettings):
     curve: str
     curve_seeds: Annotated[int, Field(ge=3)]
     curve_learning_rate: Rate
+    matched_texts: str
+    random_label_seeds: Annotated[int, Field(ge=3)]
+    encoders: Annotated[int, Field(ge=0)]
     methods: str
     method_seeds: Annotated[int, Field(ge=3)]
     method_texts: Annotated[int, Field(ge=2)]
@@ -197,10 +203,24 @@ class FinetuningSurface(NotebookSettings):
         hint = "layers, biases, lora:1, lora:4 and so on"
         return distinct(text, lambda word: known.fullmatch(word) is not None, hint)
 
+    @field_validator("matched_texts")
+    @classmethod
+    def _known_numbers(cls, text: str) -> str:
+        return distinct(
+            text, lambda word: word.isdecimal() and int(word) > 1, "whole numbers above 1: 75 150"
+        )
+
+    @field_validator("encoders")
+    @classmethod
+    def _enough_encoders(cls, count: int) -> int:
+        if count in (1, 2):
+            raise ValueError("0 (none) or at least 3 are required: the noise of fewer has no valid interval")
+        return count
+
     @model_validator(mode="after")
     def _must_fit_each_other(self) -> Self:
         most = min(self.seeds, self.number_of_frozen_seeds)
-        for name in ("curve_seeds", "method_seeds"):
+        for name in ("curve_seeds", "other_schedule_seeds", "method_seeds"):
             value = getattr(self, name)
             if value > most:
                 raise ValueError(f"{name} = {value}: allowed is at most {most}, the number of seeds")
@@ -214,17 +234,35 @@ class FinetuningSurface(NotebookSettings):
     @property
     def fine_tuning(self) -> TrainingRecipe:
         """How all weights, or the layers above the lowest k, are fine-tuned."""
-        return TrainingRecipe(self.epochs, self.learning_rate, self.batch_size)
+        numbers = self.epochs, self.learning_rate, self.batch_size
+        return TrainingRecipe(*numbers, self.schedule, _is_shuffled(self.dataset))
+
+    @property
+    def other_schedule(self) -> TrainingRecipe:
+        """The same with the other of the two schedules."""
+        other: Schedule = "authors" if self.schedule == "described" else "described"
+        return replace(self.fine_tuning, schedule=other)
 
     @property
     def few_weights(self) -> TrainingRecipe:
         """How biases and low-rank adapters are trained, which need a higher rate."""
-        return TrainingRecipe(self.epochs, self.curve_learning_rate, self.batch_size)
+        return replace(self.fine_tuning, learning_rate=self.curve_learning_rate)
 
     @property
     def head(self) -> TrainingRecipe:
-        """How a head is trained on the frozen encoder."""
-        return TrainingRecipe(self.head_epochs, self.head_learning_rate, self.head_batch_size)
+        """How a head is trained on the frozen encoder; the authors' code counts its steps correctly."""
+        epochs, rate, batch_size = self.head_epochs, self.head_learning_rate, self.head_batch_size
+        return TrainingRecipe(epochs, rate, batch_size, "described", _is_shuffled(self.dataset))
+
+    @property
+    def numbers_of_texts(self) -> list[int]:
+        """On how many texts fine-tuned models are trained too, in ascending order, to match accuracies."""
+        return sorted(int(word) for word in self.matched_texts.split())
+
+    @property
+    def encoder_seeds(self) -> list[int]:
+        """The pre-training seeds of the further encoders; the main one has data_seed."""
+        return [self.data_seed + 1 + number for number in range(self.encoders)]
 
     @property
     def formats(self) -> list[str]:
@@ -240,11 +278,13 @@ class FinetunedVsFrozen(NotebookSettings):
     other_dataset: Text
     train_texts: Annotated[int, Field(ge=0)]
     other_train_texts: Annotated[int, Field(ge=0)]
+    validation_texts: Annotated[int, Field(ge=0)]
     test_texts: Annotated[int, Field(ge=0)]
     model: Text
     pretraining_texts: Count
     pretraining_steps: Count
     seeds: Annotated[int, Field(ge=2)]
+    described_seeds: Annotated[int, Field(ge=2)]
     epochs: Count
     learning_rate: Rate
     batch_size: Count
@@ -272,16 +312,20 @@ class FinetunedVsFrozen(NotebookSettings):
     def _must_be_shares(cls, text: str) -> str:
         if not text.split():
             raise ValueError("at least one is required, with blanks between: 0 0.5 1")
-        return distinct(text, lambda word: is_number(word) and 0 <= float(word) <= 1, "numbers from 0 to 1")
+        text = distinct(text, lambda word: is_number(word) and 0 <= float(word) <= 1, "numbers from 0 to 1")
+        rates = {float(word) for word in text.split()}
+        if 0 not in rates or len(rates) < 2:
+            raise ValueError("0, without the artifact, and at least one rate above 0 are required")
+        return text
 
     @model_validator(mode="after")
     def _tasks_must_differ(self) -> Self:
         if self.dataset == self.other_dataset:
             raise ValueError(f"other_dataset = {self.other_dataset!r}: must differ from dataset")
-        if self.compared_seeds > self.seeds:
-            raise ValueError(
-                f"compared_seeds = {self.compared_seeds}: allowed is at most seeds = {self.seeds}"
-            )
+        for name in ("compared_seeds", "described_seeds"):
+            value = getattr(self, name)
+            if value > self.seeds:
+                raise ValueError(f"{name} = {value}: allowed is at most seeds = {self.seeds}")
         return self
 
     @property
@@ -290,20 +334,32 @@ class FinetunedVsFrozen(NotebookSettings):
         return sorted(float(word) for word in self.artifact_rates.split())
 
     @property
-    def fine_tuning(self) -> TrainingRecipe:
-        """How a model is fine-tuned, on either task."""
-        return TrainingRecipe(self.epochs, self.learning_rate, self.batch_size)
+    def fine_tuning(self) -> dict[str, dict[str, TrainingRecipe]]:
+        """How a model is fine-tuned, by schedule (the authors' first) and task."""
+        numbers = self.epochs, self.learning_rate, self.batch_size
+        schedules: tuple[Schedule, ...] = ("authors", "described")
+        return {
+            schedule: {
+                task: TrainingRecipe(*numbers, schedule=schedule, shuffled=_is_shuffled(task))
+                for task in (self.dataset, self.other_dataset)
+            }
+            for schedule in schedules
+        }
 
     @property
     def heads(self) -> dict[str, TrainingRecipe]:
         """How the frozen head of each task is trained; the paper does so differently for each."""
-        epochs = self.head_epochs
+        first = self.head_epochs, self.head_learning_rate, self.head_batch_size
+        other = self.head_epochs, self.other_head_learning_rate, self.other_head_batch_size
         return {
-            self.dataset: TrainingRecipe(epochs, self.head_learning_rate, self.head_batch_size),
-            self.other_dataset: TrainingRecipe(
-                epochs, self.other_head_learning_rate, self.other_head_batch_size
-            ),
+            self.dataset: TrainingRecipe(*first, shuffled=_is_shuffled(self.dataset)),
+            self.other_dataset: TrainingRecipe(*other, shuffled=_is_shuffled(self.other_dataset)),
         }
+
+
+def _is_shuffled(dataset: str) -> bool:
+    """Whether training texts are shuffled; the authors leave Allociné's in the Hub's order."""
+    return dataset not in ("allocine", "mini-allocine")
 
 
 class QloraRepeatability(NotebookSettings):

@@ -302,21 +302,6 @@ def role_agreement(
     return pd.DataFrame(rows)
 
 
-def cue_auc(relevance: Sequence[Floats], roles: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """Return how well each model's relevance finds the true cues, as mean ROC-AUC over texts: (seeds,).
-
-    Parameters
-    ----------
-    relevance : sequence of arrays, (texts,) of (seeds, words)
-    roles : sequence of sequences of str, (texts,) of (words,)
-        As in `role_agreement`; roles of texts beyond the explained ones are ignored.
-    """
-    models = range(len(relevance[0]))
-    by_model = ([text[model] for text in relevance] for model in models)
-    scores = (role_agreement(texts, roles[: len(texts)], {"cue"}) for texts in by_model)
-    return np.array([score["roc_auc"].mean() for score in scores])
-
-
 def _span(word: str, value: float, share: float) -> str:
     colour = _AGAINST if value < 0 else _FOR
     line = "; border-bottom: 2px dotted black" if value < 0 else ""

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -84,15 +85,31 @@ def assert_same_weights(one: PreTrainedModel, other: PreTrainedModel) -> None:
 
 
 @pytest.mark.usefixtures("no_fallback")
-@pytest.mark.parametrize("kind", ["camembert", "bert"])
+@pytest.mark.parametrize(
+    ("kind", "schedule", "shuffled", "steps"),
+    [
+        ("camembert", "described", True, 10),
+        ("bert", "described", False, 10),
+        ("camembert", "authors", False, 2),
+        ("bert", "authors", True, 2),
+    ],
+)
 def test_without_dropout_training_together_matches_the_trainer_one_at_a_time(
-    kind: str, tokenizer: PreTrainedTokenizerFast, corpus: tuple[list[str], list[int]]
+    kind: str,
+    schedule: str,
+    shuffled: bool,
+    steps: int,
+    tokenizer: PreTrainedTokenizerFast,
+    corpus: tuple[list[str], list[int]],
 ) -> None:
     together, alone = build(kind, 0.0), build(kind, 0.0)
-    trainings = fine_tune_together(together, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
+    training = TRAINING | {"schedule": schedule, "shuffled": shuffled}
+    trainings = fine_tune_together(together, tokenizer, *corpus, seeds=SEEDS, **training)
+    assert len({training.data_order for training in trainings}) == (3 if shuffled else 1)
     assert [training.fallback for training in trainings] == ["", "", ""]
     for index, seed in enumerate(SEEDS):
-        expected = fine_tune(alone[index], tokenizer, *corpus, seed=seed, **TRAINING)
+        expected = fine_tune(alone[index], tokenizer, *corpus, seed=seed, **training)
+        assert trainings[index].losses.shape == (steps,)
         assert trainings[index].initial_weights == expected.initial_weights
         assert trainings[index].data_order == expected.data_order
         np.testing.assert_allclose(trainings[index].losses, expected.losses, atol=1e-4)
@@ -138,13 +155,13 @@ def test_no_step_keeps_a_graph(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Gradients with a graph would keep every step's activations in memory."""
-    clip, with_graph = ensembles._clip, []
+    clip, with_graph = ensembles.clip_each, []
 
-    def record(gradients: dict[str, torch.Tensor]) -> None:
-        with_graph.extend(gradient.requires_grad for gradient in gradients.values())
+    def record(gradients: Sequence[torch.Tensor]) -> None:
+        with_graph.extend(gradient.requires_grad for gradient in gradients)
         clip(gradients)
 
-    monkeypatch.setattr(ensembles, "_clip", record)
+    monkeypatch.setattr(ensembles, "clip_each", record)
     fine_tune_together(build("camembert", dropout=0.1), tokenizer, *corpus, seeds=SEEDS, **TRAINING)
     assert with_graph
     assert not any(with_graph)
@@ -211,15 +228,15 @@ def fail_in_step(
     monkeypatch: pytest.MonkeyPatch, error: RuntimeError, at: int
 ) -> tuple[list[PreTrainedModel], list[PreTrainedModel]]:
     """Make the ensemble's step number ``at`` fail; return models to train, and the same untouched."""
-    clip, steps = ensembles._clip, []
+    clip, steps = ensembles.clip_each, []
 
-    def failing(gradients: dict[str, torch.Tensor]) -> None:
+    def failing(gradients: Sequence[torch.Tensor]) -> None:
         steps.append(len(steps))
         if steps[-1] == at:
             raise error
         clip(gradients)
 
-    monkeypatch.setattr(ensembles, "_clip", failing)
+    monkeypatch.setattr(ensembles, "clip_each", failing)
     return build("camembert", 0.1), build("camembert", 0.1)
 
 

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import BertConfig, BertForSequenceClassification, CamembertConfig
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    CamembertConfig,
+    get_linear_schedule_with_warmup,
+)
 from transformers import CamembertForSequenceClassification as Classifier
 
 from lib import seeding
@@ -39,10 +44,13 @@ def test_a_seeds_head_does_not_depend_on_the_other_seeds(data: Data, dropout: fl
         assert largest_difference(alone, one) < 1e-5
 
 
-def test_a_head_matches_a_plain_pytorch_training_loop(data: Data) -> None:
-    embeddings, labels = data
-    targets = torch.as_tensor(labels)
-    seed, std = 4, 0.02
+@pytest.mark.parametrize("shuffled", [True, False])
+@pytest.mark.parametrize(("schedule", "total"), [("described", 69), ("authors", 15)])
+def test_a_head_matches_a_plain_pytorch_training_loop(
+    data: Data, schedule: str, total: int, shuffled: bool
+) -> None:
+    embeddings, targets = 3 * data[0], torch.as_tensor(data[1])  # large enough for gradients to be clipped
+    seed, std, rate, batch_size = 4, 0.02, TRAINING["learning_rate"], TRAINING["batch_size"]
     start = seeding.generator(seeding.derive(seed, "head"))
     dense, projection = torch.nn.Linear(DIM, DIM), torch.nn.Linear(DIM, 2)
     with torch.no_grad():
@@ -51,24 +59,29 @@ def test_a_head_matches_a_plain_pytorch_training_loop(data: Data) -> None:
         dense.bias.zero_()
         projection.bias.zero_()
     parameters = [*dense.parameters(), *projection.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=TRAINING["learning_rate"], weight_decay=0.0)
-    order = seeding.generator(seeding.derive(seed, "order"))
-    batches = [
-        batch
-        for _ in range(TRAINING["epochs"])
-        for batch in torch.randperm(TEXTS, generator=order).split(TRAINING["batch_size"])
-    ]
-    for step, batch in enumerate(batches):
-        for group in optimizer.param_groups:
-            group["lr"] = TRAINING["learning_rate"] * (1 - step / len(batches))
-        optimizer.zero_grad()
-        F.cross_entropy(projection(torch.tanh(dense(embeddings[batch]))), targets[batch]).backward()
-        optimizer.step()
-    heads = train_heads(embeddings, labels, [1, seed], **TRAINING)
+    optimizer = torch.optim.AdamW(parameters, lr=rate)  # its default weight decay is 0.01
+    scheduler = get_linear_schedule_with_warmup(optimizer, num_warmup_steps=0, num_training_steps=total)
+    stream = seeding.generator(seeding.derive(seed, "data order"))
+    order = torch.randperm(TEXTS, generator=stream) if shuffled else torch.arange(TEXTS)
+    norms, losses = [], []
+    for _ in range(TRAINING["epochs"]):
+        for batch in order.split(batch_size):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(projection(torch.tanh(dense(embeddings[batch]))), targets[batch])
+            loss.backward()
+            norms.append(torch.nn.utils.clip_grad_norm_(parameters, 1.0).item())
+            losses += [loss.item()] * len(batch)
+            optimizer.step()
+            scheduler.step()
+    assert min(norms[:total]) < 1 < max(norms[:total])
+    how = {"schedule": schedule, "shuffled": shuffled}
+    heads = train_heads(embeddings, data[1], [1, seed], **TRAINING, **how)
     torch.testing.assert_close(heads.dense_weight[1], dense.weight.detach(), atol=1e-5, rtol=0)
     torch.testing.assert_close(heads.out_bias[1], projection.bias.detach(), atol=1e-5, rtol=0)
     expected = projection(torch.tanh(dense(embeddings))).detach()
     torch.testing.assert_close(heads.logits(embeddings)[1], expected, atol=1e-4, rtol=0)
+    trained = losses[: total * batch_size] if schedule == "authors" else losses
+    assert heads.loss[1].item() == pytest.approx(np.mean(trained[-TEXTS:]), abs=1e-5)
 
 
 def test_heads_learn_and_differ_by_seed(data: Data) -> None:

@@ -13,7 +13,6 @@ from lib.intervals import (
     exponential,
     mean_and_range,
     mean_interval,
-    paired_difference,
     paired_sd_ratio_interval,
     percentile_interval,
     proportion_interval,
@@ -162,22 +161,3 @@ def test_bootstrap_interval_is_the_percentile_interval_widened_to_its_estimate()
     assert high > 975
     assert bootstrap_interval(500.0, resamples, n=30) == Interval(500.0, low, high)
     assert bootstrap_interval(2_000.0, resamples, n=30) == Interval(2_000.0, low, 2_000.0)
-
-
-def test_paired_difference_covers_the_truth_at_its_rate():
-    rng = np.random.default_rng(0)
-    hits = 0
-    for trial in range(60):
-        hard = rng.random(300) < 0.2  # texts that both sides tend to miss: the pairing matters
-        correct_a = rng.random((8, 300)) < np.where(hard, 0.55, 0.95)
-        correct_b = rng.random((8, 300)) < np.where(hard, 0.50, 0.90)
-        interval = paired_difference(correct_a, correct_b, confidence=0.95, seed=trial, resamples=300)
-        hits += interval.low <= 0.05 <= interval.high
-    assert 53 <= hits <= 60  # binomial(60, 0.95): below 53 has probability 0.3 %
-
-
-def test_paired_difference_of_a_model_with_itself_is_zero():
-    correct = np.random.default_rng(1).random((3, 50)) < 0.9
-    interval = paired_difference(correct, correct, confidence=0.9, seed=0)
-    assert interval.estimate == 0.0
-    assert interval.low < 0 < interval.high

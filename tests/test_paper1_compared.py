@@ -15,11 +15,10 @@ from lib.paper1.compared import (
     chain_cues,
     chain_table,
     collect,
-    cue_shares,
-    rank_words,
-    reliance_table,
+    fine_tuned_models,
 )
-from lib.paper1.runs import Chain, FineTuned, Frozen, FrozenOnArtifact
+from lib.paper1.runs import Chain, FineTuned, Frozen
+from lib.paper1.word_lists import cue_shares, rank_words
 from lib.recipes import TrainingRecipe
 
 RECIPE = TrainingRecipe(epochs=1, learning_rate=1e-3, batch_size=8)
@@ -32,13 +31,19 @@ def done(run, result):
 
 def fine_tuned(seed, task="a", other_task="b", **more):
     result = {
-        "train_accuracy": 0.5,
+        "train_predicted": np.array([0, 1], np.uint8),
+        "validation_accuracy": [0.5, 0.75],
         "predicted": np.array([0, 1, 0], np.uint8),
         "embeddings": np.full((3, 2), seed, np.float32),
         f"relevance/{LRP}": np.arange(6.0) + seed,
     }
     run = FineTuned(
-        seed, task=task, other_task=other_task, training=RECIPE, head=RECIPE, methods={LRP: 3, RANDOM: 2}
+        seed,
+        task=task,
+        training=RECIPE,
+        other_task=other_task,
+        head=None if other_task is None else RECIPE,
+        methods={LRP: 3, RANDOM: 2},
     )
     return done(run, result | more)
 
@@ -68,7 +73,8 @@ def test_relevances_take_the_sign_of_the_prediction_and_sum_to_one(models):
 def test_one_record_of_all_seeds_and_one_record_per_seed_give_the_same_models(models):
     both = [fine_tuned(4), fine_tuned(5)]
     result = {
-        "train_accuracy": np.array([0.5, 0.5]),
+        "train_predicted": np.array([[0, 1], [0, 1]], np.uint8),
+        "validation_accuracy": np.array([0.5, 0.75]),
         "predicted": np.stack([one["predicted"] for one in both]),
         "embeddings": np.zeros((3, 2), np.float32),
         f"relevance/{LRP}": np.stack([one[f"relevance/{LRP}"] for one in both]),
@@ -76,7 +82,10 @@ def test_one_record_of_all_seeds_and_one_record_per_seed_give_the_same_models(mo
     together = Models.frozen(frozen("a", result))
     np.testing.assert_array_equal(together.predicted, models.predicted)
     np.testing.assert_array_equal(together.relevance[LRP], models.relevance[LRP])
+    np.testing.assert_array_equal(together.train_predicted, models.train_predicted)
     assert (len(together.embeddings), len(models.embeddings)) == (1, 2)
+    assert models.validation_accuracy.tolist() == [[0.5, 0.75], [0.5, 0.75]]
+    assert together.validation_accuracy.tolist() == [[0.5], [0.75]]
 
 
 def test_ranking_and_cue_shares_by_hand():
@@ -93,24 +102,41 @@ def test_models_are_collected_by_kind_and_task_and_a_missing_one_is_named():
     records = []
     for task, other_task in (("a", "b"), ("b", "a")):
         crossed = {
-            "cross_train_accuracy": 0.9,
+            "cross_train_predicted": np.zeros(2),
             "cross_predicted": np.zeros(3),
             "cross_embeddings": np.ones((3, 2)),
+            f"cross_relevance/{LRP}": np.arange(6.0),
         }
         records += [fine_tuned(seed, task, other_task, **crossed) for seed in (0, 1)]
-        heads = {"train_accuracy": np.ones(2), "predicted": np.zeros((2, 3)), "embeddings": np.ones((3, 2))}
+        heads = {
+            "train_predicted": np.ones((2, 2)),
+            "validation_accuracy": np.ones(2),
+            "predicted": np.zeros((2, 3)),
+            "embeddings": np.ones((3, 2)),
+        }
         records.append(frozen(task, heads))
     models = collect(records, ["a", "b"])
     assert set(models) == {(kind, task) for kind in (*KINDS, CROSS_TASK) for task in ("a", "b")}
     assert [len(group.predicted) for group in models.values()] == [2] * 6
     assert models[CROSS_TASK, "a"].first.settings["task"] == "b"
+    assert [text.shape for text in models[CROSS_TASK, "a"].signed(WORDS)] == [(2, 3), (2, 2), (2, 1)]
     with pytest.raises(RuntimeError, match="frozen models on 'b': no run is done; at least one is required"):
         collect(records[:-1], ["a", "b"])
 
 
+def test_models_of_one_task_are_collected_from_runs_that_reuse_nothing():
+    records = [fine_tuned(seed, task, None) for task in ("a", "b") for seed in (0, 1)]
+    assert [run.other_task for run in (record.run for record in records)] == [None] * 4
+    assert len(fine_tuned_models(records, "b").predicted) == 2
+    with pytest.raises(RuntimeError, match="fine-tuned models on 'c': no run is done"):
+        fine_tuned_models(records, "c")
+
+
 def test_a_chain_has_a_row_per_round_and_task_and_a_score_per_round():
-    run = Chain(7, tasks=("a", "b"), training=RECIPE, heads={"a": RECIPE, "b": RECIPE})
-    result = {"relevance/1": np.array([0.9, 0.1, 0.2]), "relevance/2": np.array([0.2, 0.9])}
+    recipes = {"a": RECIPE, "b": RECIPE}
+    run = Chain(7, tasks=("a", "b"), training=recipes, heads=recipes)
+    result = {"relevance/1": np.array([0.9, 0.1, -0.2]), "relevance/2": np.array([0.2, 0.9])}
+    result |= {"predicted/1": np.array([1]), "predicted/2": np.array([0])}
     for task, accuracy in (("a", 0.75), ("b", 0.5)):
         result[f"accuracy/{task}"] = np.array([0.5, accuracy, 0.5])
         result[f"components/{task}"] = np.array([9, 2, 3])
@@ -118,21 +144,6 @@ def test_a_chain_has_a_row_per_round_and_task_and_a_score_per_round():
     table = chain_table(records)
     assert len(table) == 2 * 3
     assert table.iloc[1].tolist() == [7, 1, "a", 0.75, 2]
-    roles = {"a": [["cue", "topic", "filler"]], "b": [["cue", "topic"]]}
+    signs = {"a": [[1, 0, -1]], "b": [[-1, 0]]}
     words = {"a": [["plat", "film", "un"]], "b": [["plat", "film"]]}
-    assert chain_cues(records, words, roles).to_dict() == {7: {1: 1.0, 2: 0.0}}
-
-
-def test_reliance_is_the_share_of_class_0_that_the_artifact_turns():
-    result = {
-        "clean": np.array([[0, 0, 0, 1], [1, 1, 1, 1]]),
-        "planted": np.array([[1, 0, 1, 0], [1, 1, 1, 1]]),
-        "accuracy": np.array([0.75, 0.5]),
-        "relevance": np.array([[0.25, 0.75], [0.0, 0.0]]),
-    }
-    table = reliance_table([done(FrozenOnArtifact(4, seeds=(4, 5), rate=0.3, head=RECIPE), result)])
-    first, second = table.to_dict("records")
-    assert (first["rate"], first["seed"], first["model"]) == (0.3, 4, "frozen")
-    assert first["reliance"] == pytest.approx(2 / 3)
-    assert (first["relevance"], first["accuracy"]) == (0.5, 0.75)
-    assert np.isnan(second["reliance"])  # no text is predicted as class 0
+    assert chain_cues(records, words, signs).to_dict() == {7: {1: 1.0, 2: 0.0}}

@@ -9,6 +9,7 @@ from lib.attribution import LRP, RANDOM
 from lib.faithfulness import Curves
 from lib.figures import save
 from lib.paper1 import figures as draw
+from lib.recipes import SCHEDULES, TrainingRecipe
 
 A, B = "reviews", "opinion"
 KEYS = [(kind, task) for task in (A, B) for kind in ("fine-tuned", "frozen")]
@@ -34,6 +35,12 @@ def test_every_figure_can_be_saved_with_its_data(tmp_path):
     curve = Curves(np.linspace(0, 1, 5), rng.random((6, 5)), rng.random((6, 5)))
     texts = draw.Texts(rng.random((8, 2)), np.arange(8) % 2, np.arange(8) // 4, ["no", "yes"])
     components = {key: [np.linspace(0.5, 1, 6)] for key in KEYS}
+    recipes = {
+        schedule: dict.fromkeys((A, B), TrainingRecipe(2, 1e-3, 4, schedule)) for schedule in SCHEDULES
+    }
+    rows = [("fine-tuned", "authors"), ("fine-tuned", "described"), ("frozen", "")]
+    reliance = pd.DataFrame(2 * rows, columns=["model", "schedule"])
+    reliance = reliance.assign(rate=[0, 0, 0, 1, 1, 1], reliance=0.5, relevance=0.1)
     figures = {
         "accuracy": draw.accuracy_marks(accuracies, accuracies, {A: 0.8, B: 0.9}),
         "conservation": draw.conservation_lines({"fine-tuned": 1 + 1e-7 * rng.random((4, 5))}),
@@ -42,12 +49,27 @@ def test_every_figure_can_be_saved_with_its_data(tmp_path):
         ),
         "tsne": draw.text_maps({"one": texts, "other": texts}),
         "pca": draw.variance_lines(components),
+        "rates": draw.rate_lines(recipes, {A: 80, B: 40}),
+        "artifact": (draw.artifact_lines(reliance), reliance),
     }
     for name, (figure, data) in figures.items():
         save(figure, data, tmp_path, name)
     assert len(figures["accuracy"][1]) == 4 * 3 * 2
     assert len(figures["faithfulness"][1]) == 3 * 2 * 5
     assert len(figures["tsne"][1]) == 16
+    assert figures["artifact"][0].axes[0].get_legend_handles_labels()[1] == [
+        "fine-tuned, authors",
+        "fine-tuned, described",
+        "frozen",
+    ]
+
+
+def test_the_rates_fall_to_zero_in_half_an_epoch_or_in_two():
+    recipes = {schedule: {A: TrainingRecipe(2, 1e-3, 4, schedule)} for schedule in SCHEDULES}
+    figure, data = draw.rate_lines(recipes, {A: 80})
+    assert [line.get_label() for line in figure.axes[0].lines][::2] == list(SCHEDULES)
+    positive = data[data["rate"] > 0].groupby("schedule")["step"].count()
+    assert positive.to_dict() == {"authors": 10, "described": 40}  # of 40 steps, 20 an epoch
 
 
 def test_conservation_is_drawn_around_one_without_an_offset():
@@ -71,3 +93,7 @@ def test_word_lists_are_side_by_side_and_common_words_are_counted():
     rules = draw.lists_of_rules({"one": first, "other": other})
     assert rules.iloc[0].tolist() == ["mot0 (cue)", "mot5 (cue)", "mot23 (filler)", "mot23 (cue)"]
     assert rules.iloc[-1].tolist() == ["5 in common"] * 2 + ["9 in common"] * 2
+    kinds = draw.lists_of_kinds({"one": first, "few": other.head(3).drop(columns="role")})
+    assert kinds.shape == (10, 2)
+    assert kinds.loc[3].tolist() == ["mot2 (cue)", "mot7"]
+    assert kinds.loc[4, "few"] == ""

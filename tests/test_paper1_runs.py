@@ -9,8 +9,16 @@ from finished import record
 from lib.attribution import AUTHORS_LRP, LRP, RANDOM
 from lib.finetuning import encode
 from lib.models import load_tokenizer
-from lib.paper1.compared import curves_of, rebuild, reliance_table
-from lib.paper1.runs import Chain, FineTuned, FineTunedOnArtifact, Frozen, FrozenOnArtifact
+from lib.paper1.artifact import outcomes, reliance_table
+from lib.paper1.compared import curves_of, rebuild
+from lib.paper1.runs import (
+    Chain,
+    FineTuned,
+    FineTunedOnArtifact,
+    Frozen,
+    FrozenOnArtifact,
+    fine_tune_classifier,
+)
 from lib.recipes import TrainingRecipe
 from lib.runs.provenance import input_fingerprints
 from lib.texts import corpus_of, plant_artifact
@@ -19,6 +27,7 @@ from lib.texts.generated.mini_corpora import mini_corpus
 A, B = "mini-allocine", "mini-infopinion"
 TRAINING = TrainingRecipe(epochs=1, learning_rate=1e-3, batch_size=8)
 HEAD = TrainingRecipe(epochs=2, learning_rate=1e-3, batch_size=8)
+RECIPES = {A: TRAINING, B: TRAINING}
 METHODS = {LRP: 6, AUTHORS_LRP: 6, RANDOM: 3}
 
 
@@ -27,6 +36,15 @@ def corpora(tiny_folder):
     splits = {task: mini_corpus(task, seed=0, train=48, validation=2, test=24) for task in (A, B)}
     given = {"model": tiny_folder, "explained": 6, "max_length": 128, "device": "cpu"}
     return {task: corpus_of(splits[task], **given) for task in splits}
+
+
+@pytest.fixture(scope="module")
+def inputs(corpora):
+    held_out = {
+        task: replace(corpus, test_texts=corpus.test_texts[:8], test_labels=corpus.test_labels[:8])
+        for task, corpus in corpora.items()
+    }
+    return {"corpora": corpora, "validation": held_out}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +63,7 @@ def carried_out(run, **inputs):
 
 
 def fine_tuned_run(**changes):
-    fields = {"task": A, "other_task": B, "training": TRAINING, "head": HEAD, "methods": METHODS}
+    fields = {"task": A, "training": TRAINING, "other_task": B, "head": HEAD, "methods": METHODS}
     return FineTuned(3, **{**fields, "hidden_texts": 3, "keep_weights": True, **changes})
 
 
@@ -54,8 +72,8 @@ def frozen_run(seeds, methods):
 
 
 @pytest.fixture(scope="module")
-def fine_tuned(corpora):
-    return carried_out(fine_tuned_run(), corpora=corpora)
+def fine_tuned(inputs):
+    return carried_out(fine_tuned_run(), **inputs)
 
 
 def words_in(corpus, texts):
@@ -66,13 +84,15 @@ def words_in(corpus, texts):
     ("build", "message"),
     [
         (lambda: fine_tuned_run(other_task=A), "^other_task = 'mini-allocine': a task that differs"),
+        (lambda: fine_tuned_run(head=None), "^other_task = 'mini-infopinion' and head = None: both or"),
         (lambda: fine_tuned_run(methods={"lrp": 6}), "^methods has 'lrp': allowed are LRP, LRP-fork"),
         (lambda: fine_tuned_run(methods={LRP: 0}), "^methods has 'LRP': 0 texts; at least 1"),
         (lambda: fine_tuned_run(hidden_texts=-1), "^hidden_texts = -1: 0 or more"),
         (lambda: frozen_run((0, 1), (METHODS,)), "^methods of 1 seeds: 2 are required"),
         (lambda: frozen_run((0, 1), ({LRP: 6}, METHODS)), "a later seed may have no further method"),
-        (lambda: Chain(0, tasks=(), training=TRAINING, heads={}), "^tasks = .*at least one round"),
-        (lambda: Chain(0, tasks=(A, B), training=TRAINING, heads={A: HEAD}), "^heads has no 'mini-info"),
+        (lambda: Chain(0, tasks=(), training={}, heads={}), "^tasks = .*at least one round"),
+        (lambda: Chain(0, tasks=(A, B), training=RECIPES, heads={A: HEAD}), "^heads has no 'mini-info"),
+        (lambda: Chain(0, tasks=(A, B), training={B: HEAD}, heads=RECIPES), "^training has no 'mini-allo"),
         (lambda: FrozenOnArtifact(1, seeds=(0, 1), rate=1.0, head=HEAD), "^seed = 1: the first of the seeds"),
     ],
 )
@@ -98,26 +118,55 @@ def test_there_is_one_relevance_per_word_and_one_curve_per_text(corpora, fine_tu
     np.testing.assert_allclose(curves[LRP].deletion[:, 0], curves[LRP].insertion[:, -1], atol=1e-6)
 
 
-def test_the_other_task_is_measured_on_its_own_texts(corpora, fine_tuned):
+def test_the_other_task_is_measured_and_explained_on_its_own_texts(corpora, fine_tuned):
+    assert fine_tuned["train_predicted"].shape == fine_tuned["cross_train_predicted"].shape == (48,)
     assert fine_tuned["cross_predicted"].shape == (len(corpora[B].test_texts),)
     assert fine_tuned["cross_embeddings"].shape[0] == len(corpora[B].test_texts)
+    assert len(fine_tuned[f"cross_relevance/{LRP}"]) == words_in(corpora[B], 6)
 
 
-def test_frozen_heads_differ_but_share_their_embeddings(corpora):
-    both = carried_out(frozen_run((0, 1), (METHODS, {LRP: 6})), corpora=corpora)
+def test_validation_follows_the_epochs_and_measuring_changes_nothing(inputs):
+    two = replace(TRAINING, epochs=2)
+    plain = FineTuned(3, task=A, training=two)
+    result = plain.carry_out(**inputs)
+    assert "cross_predicted" not in result
+    assert len(result["validation_accuracy"]) == 2
+    held_out = inputs["validation"][A]
+    last = np.mean(result["predicted"][:8] == np.array(held_out.test_labels))
+    assert result["validation_accuracy"][-1] == last  # the first test texts stand in for validation texts
+    tokenizer = load_tokenizer(held_out.model)
+    _, unmeasured, nothing = fine_tune_classifier(inputs["corpora"][A], tokenizer, seed=3, recipe=two)
+    assert unmeasured.final_weights == result["final_weights"]
+    assert nothing == []
+
+
+def test_with_the_authors_schedule_no_epoch_changes_the_validation_accuracy(inputs):
+    recipe = TrainingRecipe(epochs=2, learning_rate=1e-3, batch_size=4, schedule="authors")
+    result = FineTuned(3, task=A, training=recipe).carry_out(**inputs)
+    assert len(result["losses"]) == 2 * (48 // 4 // 4)
+    assert len(result["validation_accuracy"]) == 2
+    assert len(set(result["validation_accuracy"])) == 1
+
+
+def test_frozen_heads_differ_but_share_their_embeddings(corpora, inputs):
+    both = carried_out(frozen_run((0, 1), (METHODS, {LRP: 6})), **inputs)
+    assert both["train_predicted"].shape == (2, 48)
+    np.testing.assert_array_equal(
+        both["validation_accuracy"], np.mean(both["predicted"][:, :8] == corpora[B].test_labels[:8], axis=1)
+    )
     assert both["predicted"].shape == (2, 24)
     assert both["embeddings"].shape[0] == 24
     assert both[f"relevance/{LRP}"].shape == (2, words_in(corpora[B], 6))
     assert both[f"relevance/{RANDOM}"].shape == (1, words_in(corpora[B], 3))
     assert not np.allclose(*both[f"relevance/{LRP}"])
-    alone = carried_out(frozen_run((1,), (METHODS,)), corpora=corpora)
+    alone = carried_out(frozen_run((1,), (METHODS,)), **inputs)
     np.testing.assert_allclose(
         alone[f"relevance/{LRP}"][0], both[f"relevance/{LRP}"][1], rtol=1e-3, atol=1e-6
     )
 
 
-def test_a_record_of_frozen_heads_holds_the_first_head_s_model_and_curves(corpora):
-    both = carried_out(frozen_run((0, 1), (METHODS, METHODS)), corpora=corpora)
+def test_a_record_of_frozen_heads_holds_the_first_head_s_model_and_curves(corpora, inputs):
+    both = carried_out(frozen_run((0, 1), (METHODS, METHODS)), **inputs)
     model = rebuild(both, corpora[B])
     again = encode(model, load_tokenizer(corpora[B].model), corpora[B].test_texts, max_length=128)
     np.testing.assert_array_equal(again.predicted, both["predicted"][0])
@@ -125,18 +174,19 @@ def test_a_record_of_frozen_heads_holds_the_first_head_s_model_and_curves(corpor
 
 
 def test_a_chain_measures_before_and_after_every_round(corpora):
-    run = Chain(0, tasks=(A, B), training=TRAINING, heads={A: HEAD, B: HEAD})
+    run = Chain(0, tasks=(A, B), training=RECIPES, heads={A: HEAD, B: HEAD})
     result = run.carry_out(corpora=corpora)
     for task in (A, B):
         assert result[f"accuracy/{task}"].shape == result[f"components/{task}"].shape == (3,)
     assert len(result["relevance/1"]) == words_in(corpora[A], 6)
     assert len(result["relevance/2"]) == words_in(corpora[B], 6)
+    assert len(result["predicted/1"]) == len(result["predicted/2"]) == 6
 
 
 def test_a_fine_tuned_model_relies_on_a_word_that_gives_the_class_away(planted):
     training = TrainingRecipe(epochs=12, learning_rate=3e-4, batch_size=8)  # enough to learn that one word
     run = FineTunedOnArtifact(0, rate=1.0, training=training)
-    (row,) = reliance_table([carried_out(run, planted=planted)]).to_dict("records")
+    (row,) = reliance_table(outcomes([carried_out(run, planted=planted)])).to_dict("records")
     assert (row["model"], row["seed"]) == ("fine-tuned", 0)
     assert row["reliance"] > 0.5
 
@@ -145,11 +195,11 @@ def test_frozen_heads_are_measured_together_as_one_by_one(artifact_corpus, plant
     run = FrozenOnArtifact(0, seeds=(0, 1), rate=1.0, head=HEAD)
     together = carried_out(run, planted=planted)
     assert together["relevance"].shape == (2, len(artifact_corpus.explained))
-    table = reliance_table([together])
+    table = reliance_table(outcomes([together]))
     assert table["model"].tolist() == ["frozen", "frozen"]
     assert table["seed"].tolist() == [0, 1]
     runs = [replace(run, seed=seed, seeds=(seed,)) for seed in (0, 1)]
-    alone = reliance_table([carried_out(one, planted=planted) for one in runs])
+    alone = reliance_table(outcomes([carried_out(one, planted=planted) for one in runs]))
     measured = ["reliance", "relevance", "accuracy"]
     np.testing.assert_allclose(table[measured], alone[measured], rtol=1e-3)
 

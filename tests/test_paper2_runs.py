@@ -15,9 +15,9 @@ from transformers import CamembertConfig, CamembertForSequenceClassification, Pr
 
 from lib.attribution import LRP
 from lib.corpus import Corpus
-from lib.explanations import explain
+from lib.explanations import LABEL_LRP, explain
 from lib.models import load_classifier
-from lib.paper2.runs import HEADS_PER_RUN, ExplainFrozen, FineTune, FrozenHeads, HeadsBySeed
+from lib.paper2.runs import HEADS_PER_RUN, ExplainFrozen, FineTune, FrozenHeads, HeadsBySeed, SingleHead
 from lib.quantization import PLAIN
 from lib.recipes import TrainingRecipe
 from lib.runs import sweep
@@ -27,10 +27,10 @@ HEAD = TrainingRecipe(epochs=3, learning_rate=1e-2, batch_size=4)
 ALONE = FineTune(
     1,
     trained="all",
-    training=TrainingRecipe(epochs=1, learning_rate=1e-2, batch_size=4),
+    training=TrainingRecipe(epochs=1, learning_rate=3e-3, batch_size=4),
     together=False,
     quantizations=(PLAIN, "fp4"),
-    methods={LRP: 6},
+    methods={LRP: 6, LABEL_LRP: 6},
 )
 FROZEN = ExplainFrozen(5, quantizations=(PLAIN, "nf4"), methods={LRP: 6, "gradient-x-input": 2})
 
@@ -121,6 +121,7 @@ def test_a_run_returns_predictions_and_relevance_and_repeats_to_the_bit(corpus: 
     for quantization in ALONE.quantizations:
         assert result[f"{quantization}/predicted"].shape == (20,)
         assert result[f"{quantization}/{LRP}"].shape == (words,)
+        assert result[f"{quantization}/{LABEL_LRP}"].shape == (words,)
     for name, value in result.items():
         assert np.array_equal(value, again[name])
     assert result["fallback"] == ""
@@ -219,3 +220,46 @@ def test_without_heads_nothing_is_explained(corpus: Corpus, tmp_path: Path) -> N
     broken = replace(corpus, train_labels=[7] * 40)
     with pytest.raises(RuntimeError, match=r"the heads of seeds \[5, 6\] were not trained: "):
         heads_of(broken, tmp_path, (5, 6), HEAD)
+
+
+def by_text(corpus: Corpus, values: np.ndarray, texts: int) -> list[np.ndarray]:
+    lengths = [len(corpus.test_texts[index].split()) for index in corpus.explained[:texts]]
+    return np.split(values, np.cumsum(lengths)[:-1])
+
+
+def test_the_true_class_is_explained_whatever_a_model_predicts(corpus: Corpus) -> None:
+    labels = np.array(corpus.test_labels)
+    model = load_classifier(corpus.model, seed=4)
+    methods = {LRP: 6, LABEL_LRP: 6}
+    result = explain(model, (PLAIN, "fp4"), methods, corpus)
+    flipped = explain(model, (PLAIN,), methods, replace(corpus, test_labels=(1 - labels).tolist()))
+    assert 0 < np.mean(result["plain/predicted"][:6] == labels[:6]) < 1  # both cases occur
+    own, true, false = (
+        by_text(corpus, values, 6)
+        for values in (result[f"plain/{LRP}"], result[f"plain/{LABEL_LRP}"], flipped[f"plain/{LABEL_LRP}"])
+    )
+    for text in range(6):
+        correct = result["plain/predicted"][text] == labels[text]
+        np.testing.assert_array_equal(own[text], true[text] if correct else false[text])
+        assert not np.array_equal(true[text], false[text])
+    assert f"fp4/{LABEL_LRP}" in result
+
+
+def test_a_single_head_is_the_frozen_head_of_its_seed(corpus: Corpus, tmp_path: Path) -> None:
+    run = SingleHead(5, head=HEAD, random_labels=False, methods=FROZEN.methods)
+    result = run.carry_out(corpus=corpus)
+    expected = FROZEN.carry_out(corpus=corpus, heads=heads_of(corpus, tmp_path, (5, 6), HEAD))
+    for name, values in result.items():
+        np.testing.assert_allclose(values, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_random_labels_differ_by_seed_and_teach_nothing(corpus: Corpus) -> None:
+    long_training = TrainingRecipe(epochs=40, learning_rate=1e-2, batch_size=4)
+    taught = SingleHead(5, head=long_training, random_labels=False, methods={LRP: 2})
+    runs = [replace(taught, seed=seed, random_labels=True) for seed in (5, 6)]
+    first, again, other = (run.carry_out(corpus=corpus) for run in (runs[0], runs[0], runs[1]))
+    assert first["loss"] == again["loss"]
+    assert first["loss"] != other["loss"]
+    assert first["loss"] != taught.carry_out(corpus=corpus)["loss"]
+    with pytest.raises(ValueError, match=r"methods = .*: LRP is required"):
+        replace(taught, methods={})

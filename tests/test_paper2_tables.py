@@ -1,5 +1,7 @@
 """Paper 2's tables and figures, on explanations whose signal and noise are known."""
 
+from dataclasses import replace
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,10 +10,13 @@ from transformers import CamembertConfig
 
 from lib import figures
 from lib.attribution import LRP
-from lib.claims import published
+from lib.claims import judge, load_claims, published, verdict_table
+from lib.crossed import Crossed, Part
+from lib.intervals import Interval
 from lib.paper2 import figures as draw
 from lib.paper2 import tables
-from lib.paper2.model_types import Bootstrap, ModelType, shares, unit_scale
+from lib.paper2.model_types import ModelType, measure, shares, unit_scale
+from lib.recipes import TrainingRecipe
 
 matplotlib.use("Agg")
 LENGTHS = [8, 12, 20, 9]
@@ -23,6 +28,7 @@ SURFACES = {
     "above:1": 500,
     "lora:2": 20,
     "biases": 12,
+    "75 texts": 1000,
 }
 
 
@@ -49,7 +55,7 @@ def types() -> dict[str, ModelType]:
 
 @pytest.fixture(scope="module")
 def measured(types):
-    return Bootstrap(LENGTHS, resamples=200, seed=0).measure(types, scale=unit_scale)
+    return measure(types, LENGTHS, scale=unit_scale)
 
 
 def test_table_1_is_in_percent(types):
@@ -84,19 +90,15 @@ def test_reductions_and_ratios(types, measured):
 def test_seeds_agree_if_there_is_a_signal(types):
     rng = np.random.default_rng(0)
     frozen = {"frozen": types["frozen"]}
-    table = tables.agreement_table(frozen, LENGTHS, top_words=4, permutations=20, rng=rng)
+    table = tables.agreement_table(frozen, LENGTHS, LRP, top_words=4, permutations=20, rng=rng)
     assert table.loc["frozen", "not uniform"] == 1
     assert table.loc["frozen", "overlap"] > 0.6 > table.loc["frozen", "overlap, most by chance"]
     assert table.loc["frozen", "tau"] > 0.3 > table.loc["frozen", "tau, most by chance"]
-    assert tables.shared_top_words(types["frozen"], types["frozen"], LENGTHS, 4).tolist() == [1] * 4
-    even, odd = types["biases"].keep(range(0, 12, 2)), types["biases"].keep(range(1, 12, 2))
-    halves = tables.shared_between_halves(types["biases"], LENGTHS, 4)
-    assert halves.tolist() == tables.shared_top_words(even, odd, LENGTHS, 4).tolist()
 
 
 def test_the_plug_in_snr_falls_with_the_seeds_and_the_unbiased_one_does_not(types):
     rng = np.random.default_rng(0)
-    table = tables.snr_by_seeds({"fine-tuned": types["fine-tuned"]}, LENGTHS, [3, 12], rng)
+    table = tables.snr_by_seeds({"fine-tuned": types["fine-tuned"]}, LENGTHS, LRP, [3, 12], rng)
     snr = table.set_index(["estimate", "seeds"])["SNR"]
     assert snr["plug-in", 3] > 1.3 * snr["plug-in", 12]
     assert snr["unbiased", 12] < snr["plug-in", 12]
@@ -104,7 +106,7 @@ def test_the_plug_in_snr_falls_with_the_seeds_and_the_unbiased_one_does_not(type
 
 def test_true_cues_are_found(types):
     roles = [np.resize(["cue", "other"], length).tolist() for length in LENGTHS]
-    table = tables.cue_table({"frozen": types["frozen"]}, LENGTHS, roles)
+    table = tables.cue_table({"frozen": types["frozen"]}, LENGTHS, LRP, roles)
     assert float(table.loc["frozen", "most relevant"].split()[0]) > 0.95
     assert table.loc["frozen", "by chance"].startswith("0.5")
 
@@ -113,20 +115,25 @@ def test_the_proxy_table_has_one_row_per_group(types, measured):
     groups = {"all points": list(types.values()), "two": [types["frozen"], types["fine-tuned"]]}
     table = tables.proxy_table(measured, groups)
     assert table.index.tolist() == ["all points", "two"]
-    assert table.loc["two", "τ of surface and noise"].startswith("1 [")
+    assert table.loc["two", "τ of surface and noise"] == pytest.approx(1)
 
 
 def test_every_figure_can_be_saved_with_its_data(types, measured, tmp_path):
     curve_table = tables.curve_table(measured, types, LABELS)
+    fewer = simulated("75 texts", 1, 9)
+    fewer_measured = measure({"75 texts": fewer}, LENGTHS)
+    row = tables.curve_table(fewer_measured, {"75 texts": replace(fewer, training="75 texts")}, LABELS)
+    assert row["family"].tolist() == ["fewer texts"]
     assert curve_table["family"].tolist() == [
         "fine-tuned", "fine-tuned", "frozen", "upper layers", "LoRA", "biases"
     ]  # fmt: skip
-    by_seeds = tables.snr_by_seeds(types, LENGTHS, [2, 12], np.random.default_rng(0))
+    by_seeds = tables.snr_by_seeds(types, LENGTHS, LRP, [2, 12], np.random.default_rng(0))
     relevance = shares(types["frozen"].relevance[LRP], LENGTHS)[:, :8]
     drawn = {
         "words": draw.word_boxes(list("abcdefgh"), {"frozen": relevance, "again": relevance}, "words"),
         "intervals": draw.stability_intervals({"all": measured}),
         "curve": (draw.curve(curve_table), curve_table),
+        "accuracy": (draw.noise_by_accuracy(curve_table), curve_table),
         "seeds": (draw.snr_curves(by_seeds[by_seeds["type"].isin(["frozen", "biases"])]), by_seeds),
     }
     with matplotlib.rc_context():
@@ -134,3 +141,76 @@ def test_every_figure_can_be_saved_with_its_data(types, measured, tmp_path):
         for name, (figure, table) in drawn.items():
             figures.save(figure, table, tmp_path, name)
     plt.close("all")
+
+
+def test_only_departures_from_the_authors_are_listed():
+    authors = published(2)["authors_code"]
+    here = {**authors, "learning_rate": 7e-4, "seeds": 20}
+    table = tables.departure_table(authors, here)
+    assert table.index.tolist() == ["seeds", "learning_rate"]
+    assert table.loc["learning_rate", ["authors", "here"]].tolist() == ["2e-05", "0.0007"]
+    assert tables.departure_table(authors, authors).empty
+    assert set(tables.DEPARTURES) == set(authors)
+
+
+def test_the_authors_schedule_trains_a_quarter_of_the_steps():
+    recipe = TrainingRecipe(2, 2e-5, 4, "authors")
+    described = replace(recipe, schedule="described")
+    table = tables.schedule_table({"authors": (recipe, 8_000), "described": (described, 8_000)})
+    assert table.loc["authors"].tolist() == ["8,000", "4,000", "1,000", "0.5"]
+    assert table.loc["described"].tolist() == ["8,000", "4,000", "4,000", "2"]
+
+
+def test_claims_side_by_side_are_judged_without_their_conditions():
+    claims = load_claims(2)
+    inside, across = Interval(0.5, 0.4, 0.6), Interval(0.9, 0.5, 1.5)
+    table = tables.side_by_side(
+        claims,
+        {
+            "authors": {"noise_reduced_by_freezing": inside},
+            "described": {"noise_reduced_by_freezing": across},
+        },
+    )
+    ((first, second),) = table.to_numpy().tolist()
+    assert first == "0.5 [0.4, 0.6]: reproduced"
+    assert second.endswith("not testable at this scale")
+    nothing = tables.side_by_side(claims, {"authors": {"noise_reduced_by_freezing": None}})
+    assert nothing.iloc[0, 0] == "—: not testable at this scale"
+
+
+def test_what_a_claim_of_equality_needs():
+    claims = load_claims(2)
+    exact = Crossed(0.0, (Part(0.01**2, 0.0, 20),), (Part(0.05**2, 0.0, 40),))
+    equality = tables.Equality(exact, 0.9, logarithm=True)
+    table = tables.power_table({"signal_same_quantised": equality}, claims)
+    row = table.iloc[0]
+    assert row["measured"].startswith("1 [0.9")
+    assert (row["seeds here"], row["texts here"]) == ("20", "40")
+    needed = exact.texts_needed(above=-np.log(1.25), below=np.log(1.25), confidence=0.9)
+    assert row["texts needed"] == f"{needed}"
+    assert needed < 40
+    seeds_alone = Crossed(0.1, (Part(0.03**2, 0.0, 20),), (Part(0.001**2, 0.0, 40),))
+    wide = {"accuracy_survives_freezing": tables.Equality(seeds_alone), "nf4_like_fp4": tables.Equality(None)}
+    table = tables.power_table(wide, claims)
+    assert table["texts needed"].tolist() == ["more than any", "—"]
+    assert int(table["seeds needed"].iloc[0]) > 20
+    share = tables.Equality(Crossed(0.9, (Part(1e-4, 0.0, 20),), (Part(1e-4, 0.0, 40),)), equal=1)
+    assert tables.power_table({"top_words_survive_quantising": share}, claims)["measured"].item()
+
+
+def test_what_would_pass_by_chance():
+    claims = load_claims(2)
+    names = ("nf4_like_fp4", "noise_reduced_by_freezing", "other_words")
+    verdicts = [judge(claims[name], Interval(1, 0.9, 1.1)) for name in names]
+    verdicts.append(judge(claims["equivalent_half"], None, "no runs"))
+    text = tables.multiplicity(verdict_table(verdicts))
+    assert text.startswith("3 of 4 claims were measured, 1 of them with intervals at 90 %")
+    assert "at most 0.1 would" in text  # 2 x 0.025 + 0.05
+
+
+def test_a_decomposition_names_its_steps(types, measured):
+    steps = {"freezing alone": ("biases", "fine-tuned"), "both": ("frozen", "fine-tuned")}
+    table = tables.decomposition_table(steps, types, LABELS, {"true class": measured})
+    assert table.index.tolist() == ["freezing alone", "both"]
+    assert table.loc["both", "accuracy, points"] == "+0.0"
+    assert table.loc["both", "noise, true class"].startswith("0.1")

@@ -12,6 +12,7 @@ from lib.models import load_classifier, load_tokenizer
 from lib.texts.generated.mini_corpora import CORPORA, unlabelled
 from lib.tiny.cooccurrence import piece_vectors
 from lib.tiny.encoder import (
+    data_order,
     encoder_folder,
     masked_losses,
     pretrain_tiny_camembert,
@@ -102,3 +103,12 @@ def test_cooccurrence_vectors_put_interchangeable_pieces_together():
 
     assert min(cosine(0, 1), cosine(2, 3)) > 0.8
     assert max(cosine(0, 2), cosine(1, 3)) < 0.3
+
+
+def test_every_epoch_of_pretraining_sees_every_text_once():
+    lengths = [5, 9, 2, 7, 7, 3, 8, 1, 4]
+    order = data_order(lengths, seed=1, epochs=3, batch_size=2)
+    assert [sorted(order[i : i + 9]) for i in (0, 9, 18)] == [list(range(9))] * 3
+    assert order[:9] != order[9:18]
+    assert order == data_order(lengths, seed=1, epochs=3, batch_size=2)
+    assert order != data_order(lengths, seed=2, epochs=3, batch_size=2)

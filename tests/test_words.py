@@ -282,12 +282,6 @@ def test_random_relevance_scores_at_chance() -> None:
     assert means["average_precision"] == pytest.approx(0.05, abs=0.03)
 
 
-def test_cue_auc_is_one_score_per_model() -> None:
-    relevance = [np.array([[0.9, 0.1, 0.5, 0.7], [0.9, 0.1, 0.8, 0.7]]), np.array([[1.0, 0.0], [0.0, 1.0]])]
-    roles = [["cue", "filler", "cue", "filler"], ["cue", "filler"], ["cue", "topic"]]
-    np.testing.assert_allclose(words.cue_auc(relevance, roles), [(0.75 + 1) / 2, (1 + 0) / 2])
-
-
 # Heat map
 
 

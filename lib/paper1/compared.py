@@ -1,6 +1,6 @@
-"""The models that paper 1 compares, collected from the records of their runs, and the words that matter."""
+"""The models that paper 1 compares, collected from the records of their runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Self, TypeVar
 
@@ -14,10 +14,11 @@ from lib.attribution import LRP, METHODS
 from lib.corpus import Corpus
 from lib.faithfulness import Curves
 from lib.models import load_classifier
-from lib.paper1.runs import Chain, FineTuned, FineTunedOnArtifact, Frozen, FrozenOnArtifact
+from lib.paper1.cues import Signs, mean_over_texts, supporting_cue_auc
+from lib.paper1.runs import Chain, FineTuned, Frozen
 from lib.runs import Record, Run, finished
 from lib.stability import split_texts
-from lib.words import cue_auc, discriminant_words, normalise
+from lib.words import normalise
 
 Words = Sequence[Sequence[str]]
 Floats = NDArray[np.floating]
@@ -34,10 +35,10 @@ class Models:
 
     Attributes
     ----------
-    train_accuracy : ndarray, (seeds,)
-        As fractions.
-    predicted : ndarray of int, (seeds, test texts)
-        Classes.
+    train_predicted, predicted : ndarray of int
+        Classes of the training texts (seeds, training texts) and of the test texts (seeds, test texts).
+    validation_accuracy : ndarray, (seeds, epochs)
+        After each epoch; of heads, after the last one only. No column for cross-task models.
     embeddings : list of ndarray, (encoders,) of (test texts, dim)
         Of the test texts: one fine-tuned encoder per seed, or the one frozen encoder.
     relevance : dict of str to ndarray
@@ -46,8 +47,9 @@ class Models:
         The record with the first seed's weights and curves.
     """
 
-    train_accuracy: NDArray[np.float64]
+    train_predicted: NDArray[np.uint8]
     predicted: NDArray[np.uint8]
+    validation_accuracy: NDArray[np.float64]
     embeddings: list[NDArray[np.float32]]
     relevance: dict[str, NDArray[np.float32]]
     first: Record
@@ -59,8 +61,9 @@ class Models:
         for method, name in _methods(records[0]):
             relevance[method] = np.stack([record[name] for record in records if name in record.result])
         return cls(
-            train_accuracy=np.array([record["train_accuracy"] for record in records]),
+            train_predicted=np.stack([record["train_predicted"] for record in records]),
             predicted=np.stack([record["predicted"] for record in records]),
+            validation_accuracy=np.stack([record["validation_accuracy"] for record in records]),
             embeddings=[record["embeddings"] for record in records],
             relevance=relevance,
             first=records[0],
@@ -70,10 +73,11 @@ class Models:
     def cross_task(cls, records: Sequence[Record]) -> Self:
         """Collect from the same records the results of their encoders on the other task."""
         return cls(
-            train_accuracy=np.array([record["cross_train_accuracy"] for record in records]),
+            train_predicted=np.stack([record["cross_train_predicted"] for record in records]),
             predicted=np.stack([record["cross_predicted"] for record in records]),
+            validation_accuracy=np.empty((len(records), 0)),
             embeddings=[record["cross_embeddings"] for record in records],
-            relevance={},
+            relevance={LRP: np.stack([record[f"cross_relevance/{LRP}"] for record in records])},
             first=records[0],
         )
 
@@ -81,8 +85,9 @@ class Models:
     def frozen(cls, record: Record) -> Self:
         """Unpack the record of `lib.paper1.runs.Frozen`, which describes all seeds."""
         return cls(
-            train_accuracy=record["train_accuracy"],
+            train_predicted=record["train_predicted"],
             predicted=record["predicted"],
+            validation_accuracy=record["validation_accuracy"][:, None],
             embeddings=[record["embeddings"]],
             relevance={method: record[name] for method, name in _methods(record)},
             first=record,
@@ -114,7 +119,8 @@ def collect(records: Sequence[Record], tasks: Sequence[str]) -> dict[tuple[str, 
     Parameters
     ----------
     records : sequence of Record
-        Of `lib.paper1.runs.FineTuned` and `Frozen`; failed ones are left out.
+        Of `lib.paper1.runs.FineTuned`, each used for the other task too, and `Frozen`; failed ones are left
+        out.
     tasks : sequence of str
         Both tasks.
 
@@ -145,64 +151,18 @@ def collect(records: Sequence[Record], tasks: Sequence[str]) -> dict[tuple[str, 
     return models
 
 
-def rank_words(
-    words: Words,
-    fine_tuned: Sequence[Floats],
-    frozen: Sequence[Floats],
-    min_count: int,
-    roles: pd.Series | None = None,
-) -> pd.DataFrame:
-    """Rank words by their mean relevance over seeds, as `lib.words.discriminant_words` does.
+def fine_tuned_models(records: Sequence[Record], task: str) -> Models:
+    """Return the models that were fine-tuned on one task, from records of `lib.paper1.runs.FineTuned`.
 
-    Parameters
-    ----------
-    words : sequence of sequences of str, (texts,) of (words,)
-        Of the explained texts.
-    fine_tuned, frozen : sequence of arrays, (texts,) of (seeds, words)
-        From `Models.signed`.
-    min_count : int
-        Words with fewer appearances are left out.
-    roles : Series, optional
-        From `lib.words.majority_roles`: adds a column ``role``.
+    Raises
+    ------
+    RuntimeError
+        If no run of that task is done.
     """
-    tuned_means = [np.mean(text, axis=0) for text in fine_tuned]
-    frozen_means = [np.mean(text, axis=0) for text in frozen]
-    ranked = discriminant_words(words, tuned_means, frozen_means, min_count)
-    return ranked if roles is None else ranked.assign(role=roles)
-
-
-def cue_shares(
-    words: Words,
-    fine_tuned: Sequence[Floats],
-    frozen: Sequence[Floats],
-    roles: pd.Series,
-    min_count: int,
-    first: int = 10,
-) -> pd.DataFrame:
-    """Return the share of true cues among each model's ten words, for pairs of models with the same seed.
-
-    Parameters
-    ----------
-    words, fine_tuned, frozen, min_count
-        As in `rank_words`.
-    roles : Series
-        From `lib.words.majority_roles`.
-    first : int
-        Number of words at either end of the ranking.
-
-    Returns
-    -------
-    DataFrame, (seeds, 2)
-        Columns ``fine-tuned`` and ``frozen``.
-    """
-    rows = []
-    for pair in range(min(len(fine_tuned[0]), len(frozen[0]))):
-        ranked = rank_words(
-            words, [text[[pair]] for text in fine_tuned], [text[[pair]] for text in frozen], min_count
-        )
-        top, bottom = ranked.index[:first], ranked.index[-first:]
-        rows.append({FINE_TUNED: np.mean(roles[top] == "cue"), FROZEN: np.mean(roles[bottom] == "cue")})
-    return pd.DataFrame(rows, columns=list(KINDS))
+    done = [record for record, run in _done(records, FineTuned) if run.task == task]
+    if not done:
+        raise RuntimeError(f"{FINE_TUNED} models on {task!r}: no run is done; at least one is required")
+    return Models.fine_tuned(done)
 
 
 def curves_of(record: Record) -> dict[str, Curves]:
@@ -248,7 +208,7 @@ def chain_table(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def chain_cues(
-    records: Sequence[Record], words: dict[str, Words], roles: dict[str, Sequence[Sequence[str]]]
+    records: Sequence[Record], words: Mapping[str, Words], signs: Mapping[str, Signs]
 ) -> pd.DataFrame:
     """Return how well each chain's model finds the true cues after each round, as ROC-AUC.
 
@@ -256,8 +216,9 @@ def chain_cues(
     ----------
     records : sequence of Record
         Of `lib.paper1.runs.Chain`; failed ones are left out.
-    words, roles : dict of str to sequences, (texts,) of (words,)
-        By task: the words of the texts that the chains explained, and their roles (`lib.words.cue_auc`).
+    words, signs : mapping of str to sequences, (texts,) of (words,)
+        By task: the words of the texts that the chains explained, and the classes that they are evidence for
+        (`lib.paper1.cues.supporting_cue_auc`).
 
     Returns
     -------
@@ -270,47 +231,9 @@ def chain_cues(
         for number, task in enumerate(chain.tasks, 1):
             lengths = [len(text) for text in words[task]]
             relevance = split_texts(record[f"relevance/{number}"][None], lengths)
-            scores[chain.seed][number] = cue_auc(relevance, roles[task])[0]
+            found = supporting_cue_auc(relevance, signs[task], record[f"predicted/{number}"][None])
+            scores[chain.seed][number] = mean_over_texts(found)[0]
     return pd.DataFrame(scores)
-
-
-def reliance_table(records: Sequence[Record]) -> pd.DataFrame:
-    """Return how much each model relies on the planted artifact: one row per rate, kind and seed.
-
-    Parameters
-    ----------
-    records : sequence of Record
-        Of `lib.paper1.runs.FineTunedOnArtifact` and `FrozenOnArtifact`; failed ones are left out.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``rate``, ``seed``, ``model`` (the kind), ``reliance``, ``relevance`` (the artifact's mean
-        share) and ``accuracy``. Reliance is the share of the clean texts predicted as class 0 that the
-        planted artifact turns to class 1; NaN if no text is predicted as class 0.
-    """
-    rows = []
-    for record in finished(records):
-        run = record.run
-        if isinstance(run, FrozenOnArtifact):
-            kind, seeds = FROZEN, run.seeds
-        elif isinstance(run, FineTunedOnArtifact):
-            kind, seeds = FINE_TUNED, (run.seed,)
-        else:
-            continue
-        for index, seed in enumerate(seeds):
-            turned = record["planted"][index][record["clean"][index] == 0]
-            rows.append(
-                {
-                    "rate": run.rate,
-                    "seed": seed,
-                    "model": kind,
-                    "reliance": float(turned.mean()) if len(turned) else float("nan"),
-                    "relevance": float(record["relevance"][index].mean()),
-                    "accuracy": float(record["accuracy"][index]),
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 def _done(records: Sequence[Record], run_class: type[R]) -> list[tuple[Record, R]]:

@@ -14,10 +14,11 @@ from lib.attribution import RANDOM
 from lib.faithfulness import Curves
 from lib.figures import COLOURS, LINES, MARKERS
 from lib.intervals import mean_interval
+from lib.paper1.word_lists import LIST
+from lib.recipes import TrainingRecipe
 
 Floats = NDArray[np.floating]
 ByModels = Mapping[tuple[str, str], Floats]  # values of each kind of model on each task
-LIST = 10  # words in a list, as in the paper
 NARROWEST = 0.05  # least half-height of the conservation figure: otherwise rounding errors could fill it
 
 
@@ -95,7 +96,7 @@ def two_lists(ranked: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     ranked : DataFrame
-        From `lib.paper1.compared.rank_words`; with fewer than 20 words, some are in both lists.
+        From `lib.paper1.word_lists.rank_words`; with fewer than 20 words, some are in both lists.
     """
     ends = {"fine-tuned": ranked.head(LIST), "frozen": ranked.tail(LIST)[::-1]}
     columns = ["word", *(name for name in ("role", "count", "fine_tuned", "frozen") if name in ranked)]
@@ -115,19 +116,29 @@ def lists_of_rules(lists: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Parameters
     ----------
     lists : mapping of str to DataFrame
-        For each rule the ranking from `lib.paper1.compared.rank_words`.
+        For each rule the ranking from `lib.paper1.word_lists.rank_words`.
     """
     columns = {}
     for kind, end in (("fine-tuned", slice(LIST)), ("frozen", slice(-1, -LIST - 1, -1))):
         chosen = {rule: ranked.iloc[end] for rule, ranked in lists.items()}
         common = set.intersection(*(set(rows.index) for rows in chosen.values()))
         for rule, rows in chosen.items():
-            words = list(rows.index)
-            if "role" in rows:
-                words = [f"{word} ({role})" for word, role in rows["role"].items()]
-            columns[kind, rule] = pd.Series([*words, f"{len(common)} in common"])
+            columns[kind, rule] = pd.Series([*_with_roles(rows), f"{len(common)} in common"])
     table = pd.DataFrame(columns)
     return table.set_axis([*map(str, range(1, len(table))), ""])
+
+
+def lists_of_kinds(lists: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Show side by side the strongest words of several kinds of models, with their roles if known.
+
+    Parameters
+    ----------
+    lists : mapping of str to DataFrame
+        For each kind the ranking from `lib.paper1.word_lists.strongest_words`.
+    """
+    columns = {kind: pd.Series(_with_roles(ranked.head(LIST))) for kind, ranked in lists.items()}
+    table = pd.DataFrame(columns).fillna("")
+    return table.set_axis(range(1, len(table) + 1))
 
 
 def method_marks(scores: pd.DataFrame) -> Figure:
@@ -267,17 +278,52 @@ def artifact_lines(measured: pd.DataFrame) -> Figure:
     Parameters
     ----------
     measured : DataFrame
-        From `lib.paper1.compared.reliance_table`.
+        From `lib.paper1.artifact.reliance_table`.
     """
     figure, panels = plt.subplots(1, 2)
-    _means_and_marks(panels[0], measured, "model", "rate", "reliance")
-    _means_and_marks(panels[1], measured, "model", "rate", "relevance")
+    schedules = measured["schedule"].map(lambda name: f", {name}" if name else "")
+    series = measured.assign(models=measured["model"] + schedules)
+    _means_and_marks(panels[0], series, "models", "rate", "reliance")
+    _means_and_marks(panels[1], series, "models", "rate", "relevance")
     for axes in panels:
         axes.set_xlabel("share of class 1 with the artifact")
     panels[0].set_ylabel("share of texts that change to class 1")
     panels[1].set_ylabel("the artifact's share of relevance")
     panels[0].legend()
     return figure
+
+
+def rate_lines(
+    recipes: Mapping[str, Mapping[str, TrainingRecipe]], texts: Mapping[str, int]
+) -> tuple[Figure, pd.DataFrame]:
+    """Draw the learning rate over the steps of fine-tuning, one panel per task, one line per schedule.
+
+    Parameters
+    ----------
+    recipes : mapping of str to mapping of str to TrainingRecipe
+        By schedule and task.
+    texts : mapping of str to int
+        Training texts of each task.
+    """
+    figure, panels = plt.subplots(1, len(texts), squeeze=False)
+    rows = []
+    for axes, (task, count) in zip(panels[0], texts.items(), strict=True):
+        for (schedule, by_task), (colour, dash, _) in zip(recipes.items(), LINES, strict=False):
+            recipe = by_task[task]
+            rates = recipe.rates(count)
+            axes.plot(rates, linestyle=dash, color=colour, label=schedule)
+            axes.axvline(len(rates) / recipe.epochs, color="black", linestyle=":", linewidth=1)
+            rows += [(task, schedule, step, rate) for step, rate in enumerate(rates)]
+        axes.set(title=f"{task}, {count:,} texts", xlabel="step of fine-tuning", ylabel="learning rate")
+    panels[0, 0].legend(title="schedule")
+    return figure, pd.DataFrame(rows, columns=["task", "schedule", "step", "rate"])
+
+
+def _with_roles(ranked: pd.DataFrame) -> list[str]:
+    """Write each word of a ranking with its role in parentheses, if there are roles."""
+    if "role" not in ranked:
+        return list(ranked.index)
+    return [f"{word} ({role})" for word, role in ranked["role"].items()]
 
 
 def _means_and_marks(axes: Axes, data: pd.DataFrame, series: str, x: str, y: str) -> None:

@@ -4,7 +4,7 @@ Beyond the paper: chains of fine-tunings, and models trained on texts with a pla
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lib.attribution import METHODS
+from lib.attribution import LRP, METHODS
 from lib.corpus import Corpus, Planted
 from lib.explanations import flat_words, relevance, word_relevance
 from lib.faithfulness import curves
@@ -37,14 +37,16 @@ class FineTuned(Run):
         Determines the head's initial weights, the order of the texts and dropout.
     task : str
         The task that is fine-tuned on.
-    other_task : str
-        The task that the fine-tuned embeddings are then used for, frozen (paper 1, section 4).
     training : TrainingRecipe
         Of the fine-tuning.
-    head : TrainingRecipe
-        Of the other task's head.
+    other_task : str or None
+        The task that the fine-tuned embeddings are then used for, frozen (paper 1, section 4); None: for
+        none.
+    head : TrainingRecipe or None
+        Of the other task's head; required with one.
     methods : mapping of str to int
-        Explanations of `lib.attribution.METHODS`, and how many of the explained texts each explains.
+        Explanations of `lib.attribution.METHODS`, and how many of the explained texts each explains. The
+        other task's texts are explained by LRP if it is among them, in the same number.
     hidden_texts : int
         Number of these texts whose words are hidden in the order of each explanation; see
         `lib.paper1.compared.curves_of`.
@@ -58,32 +60,37 @@ class FineTuned(Run):
     """
 
     task: str
-    other_task: str
     training: TrainingRecipe
-    head: TrainingRecipe
-    methods: Mapping[str, int]
+    other_task: str | None = None
+    head: TrainingRecipe | None = None
+    methods: Mapping[str, int] = field(default_factory=dict)
     hidden_texts: int = 0
     keep_weights: bool = False
 
     def __post_init__(self) -> None:
         if self.task == self.other_task:
             raise ValueError(f"other_task = {self.other_task!r}: a task that differs from task is required")
+        if (self.other_task is None) != (self.head is None):
+            raise ValueError(f"other_task = {self.other_task!r} and head = {self.head}: both or neither")
         _check_explanations(self.methods, self.hidden_texts)
 
-    def carry_out(self, *, corpora: Mapping[str, Corpus]) -> Result:
+    def carry_out(self, *, corpora: Mapping[str, Corpus], validation: Mapping[str, Corpus]) -> Result:
         """Train, test and explain the classifier, and train a head on its embeddings of the other task.
 
         Parameters
         ----------
         corpora : mapping of str to Corpus
             By task.
+        validation : mapping of str to Corpus
+            The same with the validation texts in place of the test texts.
 
         Returns
         -------
         dict
-            ``train_accuracy``; ``predicted`` (test texts,); ``embeddings`` (test texts, dim); for each method
-            ``relevance/<method>`` (words of its texts,); for the other task ``cross_train_accuracy``,
-            ``cross_predicted`` and ``cross_embeddings``; ``losses`` (steps,) in nats; the fingerprints
+            ``train_predicted`` (training texts,); ``predicted`` (test texts,); ``validation_accuracy``
+            (epochs,), after each; ``embeddings`` (test texts, dim); for each method ``relevance/<method>``
+            (words of its texts,); for another task ``cross_train_predicted``, ``cross_predicted``,
+            ``cross_embeddings`` and ``cross_relevance/LRP``; ``losses`` (steps,) in nats; the fingerprints
             ``initial_weights``, ``data_order`` and ``final_weights``; and, if requested, the curves and
             ``weights/<parameter>``.
 
@@ -94,26 +101,46 @@ class FineTuned(Run):
         """
         corpus = corpora[self.task]
         tokenizer = load_tokenizer(corpus.model)
-        model, training = fine_tune_classifier(corpus, tokenizer, seed=self.seed, recipe=self.training)
-        train, test = _encode(model, tokenizer, corpus)
-        crossed = train_on_frozen(model, tokenizer, corpora[self.other_task], [self.seed], self.head)
-        explained = _explain(
-            model, tokenizer, corpus, test.predicted, self.methods, self.hidden_texts, self.seed
+        model, training, by_epoch = fine_tune_classifier(
+            corpus, tokenizer, seed=self.seed, recipe=self.training, validation=validation[self.task]
         )
-        return {
-            "train_accuracy": float(np.mean(train.predicted == corpus.train_labels)),
+        train, test = _encode(model, tokenizer, corpus)
+        result = {
+            "train_predicted": train.predicted.astype(np.uint8),
             "predicted": test.predicted.astype(np.uint8),
+            "validation_accuracy": by_epoch,
             "embeddings": test.embeddings,
-            **explained,
-            "cross_train_accuracy": crossed.train_accuracy[0],
-            "cross_predicted": crossed.predicted[0],
-            "cross_embeddings": crossed.embeddings,
+            **_explain(model, tokenizer, corpus, test.predicted, self.methods, self.hidden_texts, self.seed),
             "losses": training.losses,
             "initial_weights": training.initial_weights,
             "data_order": training.data_order,
             "final_weights": training.final_weights,
             **(_weights(model) if self.keep_weights else {}),
         }
+        if self.other_task is not None and self.head is not None:
+            result |= self._reuse(model, tokenizer, corpora[self.other_task], self.head)
+        return result
+
+    def _reuse(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        corpus: Corpus,
+        recipe: TrainingRecipe,
+    ) -> Result:
+        """Train a head for the other task on the fine-tuned embeddings, test and explain it."""
+        crossed = train_on_frozen(model, tokenizer, corpus, [self.seed], recipe)
+        crossed.heads.install(0, model)
+        result = {
+            "cross_train_predicted": crossed.train_predicted[0],
+            "cross_predicted": crossed.predicted[0],
+            "cross_embeddings": crossed.embeddings,
+        }
+        if LRP in self.methods:
+            explained = {LRP: self.methods[LRP]}
+            relevances = _explain(model, tokenizer, corpus, crossed.predicted[0], explained, 0, self.seed)
+            result |= {f"cross_{name}": values for name, values in relevances.items()}
+        return result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,25 +186,31 @@ class Frozen(Run):
                     f"methods = {list(later)} after {list(earlier)}: a later seed may have no further method"
                 )
 
-    def carry_out(self, *, corpora: Mapping[str, Corpus]) -> Result:
+    def carry_out(self, *, corpora: Mapping[str, Corpus], validation: Mapping[str, Corpus]) -> Result:
         """Train, test and explain the heads.
 
         Parameters
         ----------
         corpora : mapping of str to Corpus
             By task.
+        validation : mapping of str to Corpus
+            The same with the validation texts in place of the test texts.
 
         Returns
         -------
         dict
-            ``train_accuracy`` (seeds,); ``predicted`` (seeds, test texts); ``embeddings`` (test texts, dim);
-            for each method ``relevance/<method>`` (seeds that have it, words of its texts); and the first
-            seed's curves and ``weights/<parameter>``.
+            ``train_predicted`` (seeds, training texts); ``predicted`` (seeds, test texts);
+            ``validation_accuracy`` (seeds,), after the last epoch; ``embeddings`` (test texts, dim); for each
+            method ``relevance/<method>`` (seeds that have it, words of its texts); and the first seed's
+            curves and ``weights/<parameter>``.
         """
         corpus = corpora[self.task]
         tokenizer = load_tokenizer(corpus.model)
         model = load_classifier(corpus.model, seed=self.seed, device=corpus.device)
         trained = train_on_frozen(model, tokenizer, corpus, self.seeds, self.head)
+        held_out = validation[self.task]
+        encoded = encode(model, tokenizer, held_out.test_texts, max_length=held_out.max_length)
+        held_out_predicted = trained.heads.predicted(encoded.embeddings)  # (seeds, validation texts)
         explained = []  # (seeds,)
         for index, seed in enumerate(self.seeds):
             trained.heads.install(index, model)
@@ -190,8 +223,9 @@ class Frozen(Run):
             stacked[name] = np.stack([result[name] for result in explained if name in result])
         trained.heads.install(0, model)
         return {
-            "train_accuracy": trained.train_accuracy,
+            "train_predicted": trained.train_predicted,
             "predicted": trained.predicted,
+            "validation_accuracy": np.mean(held_out_predicted == np.array(held_out.test_labels), axis=1),
             "embeddings": trained.embeddings,
             **explained[0],
             **stacked,
@@ -212,27 +246,28 @@ class Chain(Run):
         Determines everything drawn at random.
     tasks : tuple of str, (rounds,)
         The task of each round, such as A, B, A, B.
-    training : TrainingRecipe
-        Of each round.
+    training : mapping of str to TrainingRecipe
+        Of the fine-tuning on each task.
     heads : mapping of str to TrainingRecipe
         Of each task's frozen head.
 
     Raises
     ------
     ValueError
-        If there is no round, or a task has no head.
+        If there is no round, or a task has no recipe.
     """
 
     tasks: tuple[str, ...]
-    training: TrainingRecipe
+    training: Mapping[str, TrainingRecipe]
     heads: Mapping[str, TrainingRecipe]
 
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ValueError("tasks = (): at least one round is required")
-        for task in self.tasks:
-            if task not in self.heads:
-                raise ValueError(f"heads has no {task!r}: a recipe for each of the tasks is required")
+        for name, recipes in (("training", self.training), ("heads", self.heads)):
+            for task in self.tasks:
+                if task not in recipes:
+                    raise ValueError(f"{name} has no {task!r}: a recipe for each of the tasks is required")
 
     def carry_out(self, *, corpora: Mapping[str, Corpus]) -> Result:
         """Fine-tune and measure, round after round.
@@ -246,8 +281,8 @@ class Chain(Run):
         -------
         dict
             For each task t ``accuracy/<t>`` and ``components/<t>`` (rounds + 1,), before the first round and
-            after each; for each round r, from 1, ``relevance/<r>`` (words of the explained texts,) on that
-            round's task.
+            after each; for each round r, from 1, on that round's task ``predicted/<r>`` (explained texts,)
+            and ``relevance/<r>`` (words of the explained texts,).
 
         Raises
         ------
@@ -260,10 +295,11 @@ class Chain(Run):
         measured = [self._measure(model, tokenizer, corpora)]  # (rounds + 1,)
         result: Result = {}
         for number, task in enumerate(self.tasks, 1):
-            model, _ = fine_tune_classifier(
-                corpora[task], tokenizer, seed=self.seed, recipe=self.training, start=model
+            model, _, _ = fine_tune_classifier(
+                corpora[task], tokenizer, seed=self.seed, recipe=self.training[task], start=model
             )
-            result[f"relevance/{number}"] = _explain_predicted(model, tokenizer, corpora[task])
+            predicted, relevances = _explain_predicted(model, tokenizer, corpora[task])
+            result[f"predicted/{number}"], result[f"relevance/{number}"] = predicted, relevances
             measured.append(self._measure(model, tokenizer, corpora))
         for name in measured[0]:
             result[name] = np.array([values[name] for values in measured])
@@ -322,7 +358,7 @@ class FineTunedOnArtifact(Run):
         """
         corpus = planted.corpora[self.rate]
         tokenizer = load_tokenizer(corpus.model)
-        model, _ = fine_tune_classifier(corpus, tokenizer, seed=self.seed, recipe=self.training)
+        model, _, _ = fine_tune_classifier(corpus, tokenizer, seed=self.seed, recipe=self.training)
         clean = encode(model, tokenizer, corpus.test_texts, max_length=corpus.max_length).predicted
         with_word = encode(model, tokenizer, planted.test_texts, max_length=corpus.max_length).predicted
         share = _artifact_share(model, tokenizer, corpus, planted, with_word)
@@ -387,7 +423,7 @@ class TrainedHeads(NamedTuple):
     """Frozen heads and their predictions; shapes as `Frozen.carry_out` returns them."""
 
     heads: Heads
-    train_accuracy: NDArray[np.float64]
+    train_predicted: NDArray[np.uint8]
     predicted: NDArray[np.uint8]
     embeddings: NDArray[np.float32]
 
@@ -398,9 +434,10 @@ def fine_tune_classifier(
     *,
     seed: int,
     recipe: TrainingRecipe,
+    validation: Corpus | None = None,
     start: PreTrainedModel | None = None,
-) -> tuple[PreTrainedModel, Training]:
-    """Fine-tune a classifier with a new head on a corpus.
+) -> tuple[PreTrainedModel, Training, list[float]]:
+    """Fine-tune a classifier with a new head on a corpus, and measure it after each epoch.
 
     Parameters
     ----------
@@ -411,9 +448,20 @@ def fine_tune_classifier(
     seed : int
         Determines the head's initial weights, the order of the texts and dropout.
     recipe : TrainingRecipe
-        Epochs, learning rate and batch size.
+        Rate, schedule, batches and order.
+    validation : Corpus, optional
+        Its test texts are the validation texts.
     start : PreTrainedModel, optional
         Its encoder is the starting point instead of the pre-trained one; it is left unchanged.
+
+    Returns
+    -------
+    PreTrainedModel
+        In evaluation mode.
+    Training
+    list of float, (epochs,)
+        The accuracy on the validation texts after each epoch; empty without them. In the authors' schedule
+        the rate is 0 before the first epoch ends, and the model does not change any more.
 
     Raises
     ------
@@ -423,6 +471,13 @@ def fine_tune_classifier(
     model = load_classifier(corpus.model, seed=seed, device=corpus.device)
     if start is not None:
         model.base_model.load_state_dict(start.base_model.state_dict())
+    by_epoch: list[float] = []
+
+    def measure() -> None:
+        if validation is not None:
+            model.eval()
+            by_epoch.append(_accuracy(model, tokenizer, validation))
+
     training = fine_tune(
         model,
         tokenizer,
@@ -430,9 +485,13 @@ def fine_tune_classifier(
         corpus.train_labels,
         seed=seed,
         max_length=corpus.max_length,
+        after_epoch=measure,
         **asdict(recipe),
     )
-    return model, training
+    rest = recipe.epochs - len(by_epoch)  # epochs without a step
+    if validation is not None and rest:
+        by_epoch += rest * [_accuracy(model, tokenizer, validation)]
+    return model, training, by_epoch
 
 
 def train_on_frozen(
@@ -451,8 +510,9 @@ def train_on_frozen(
         device=corpus.device,
         **asdict(recipe),
     )
-    correct = heads.predicted(train.embeddings) == np.array(corpus.train_labels)  # (seeds, training texts)
-    return TrainedHeads(heads, np.mean(correct, axis=1), heads.predicted(test.embeddings), test.embeddings)
+    return TrainedHeads(
+        heads, heads.predicted(train.embeddings), heads.predicted(test.embeddings), test.embeddings
+    )
 
 
 def _encode(
@@ -463,13 +523,19 @@ def _encode(
     return train, encode(model, tokenizer, corpus.test_texts, max_length=corpus.max_length)
 
 
+def _accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> float:
+    """Return the accuracy on a corpus's test texts."""
+    predicted = encode(model, tokenizer, corpus.test_texts, max_length=corpus.max_length).predicted
+    return float(np.mean(predicted == corpus.test_labels))
+
+
 def _explain_predicted(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
-) -> NDArray[np.float32]:
-    """Explain by LRP the class predicted for each explained text: (words of these texts,)."""
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Explain by LRP the class predicted for each explained text: (texts,) classes, (words of all,)."""
     texts = [corpus.test_texts[index] for index in corpus.explained]
     predicted = encode(model, tokenizer, texts, max_length=corpus.max_length).predicted
-    return word_relevance(model, corpus.tokens(tokenizer), predicted)
+    return predicted.astype(np.uint8), word_relevance(model, corpus.tokens(tokenizer), predicted)
 
 
 def _explain(
@@ -505,7 +571,8 @@ def _explain(
 
 
 def _weights(model: PreTrainedModel) -> dict[str, NDArray]:
-    return {f"weights/{name}": value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+    """Copy a model's weights: on a CPU, they would otherwise change with the model."""
+    return {f"weights/{name}": value.cpu().numpy().copy() for name, value in model.state_dict().items()}
 
 
 def _artifact_share(

@@ -65,13 +65,14 @@ def stability_intervals(measured: Mapping[str, Mapping[str, Measured]]) -> tuple
     Parameters
     ----------
     measured : mapping of str to mapping of str to Measured
-        For each row of panels (a text, or all texts), from `lib.paper2.model_types.Bootstrap.measure`.
+        For each row of panels (a text, or all texts), from `lib.paper2.model_types.measure`.
 
     Returns
     -------
     Figure
     DataFrame
-        Its numbers: the unbiased values (marks) and the plug-in ones (crosses).
+        Its numbers: the unbiased values (marks) with their bounds, NaN where the value is not positive, and
+        the plug-in values (crosses).
     """
     types = list(next(iter(measured.values())))
     trainings = list(dict.fromkeys(name.split()[0] for name in types))
@@ -81,16 +82,22 @@ def stability_intervals(measured: Mapping[str, Mapping[str, Measured]]) -> tuple
     rows = []
     for line, (row_name, by_type) in zip(panels, measured.items(), strict=True):
         for axes, (quantity, label) in zip(line, QUANTITIES.items(), strict=True):
-            intervals = {name: by_type[name].interval(quantity) for name in types}
-            for place, (name, interval) in enumerate(intervals.items()):
-                plug_in = float(getattr(by_type[name].plug_in, quantity))
+            bounds = []
+            for place, name in enumerate(types):
+                interval = by_type[name].interval(quantity)
+                low, high = (interval.low, interval.high) if interval else (np.nan, np.nan)
+                unbiased, plug_in = (
+                    float(getattr(numbers, quantity))
+                    for numbers in (by_type[name].estimate, by_type[name].plug_in)
+                )
                 colour, _, marker = LINES[trainings.index(name.split()[0])]
-                axes.vlines(place, interval.low, min(interval.high, FAR), color=colour)
-                axes.plot(place, interval.estimate, marker, color=colour, markerfacecolor="white")
+                axes.vlines(place, low, min(high, FAR), color=colour)
+                axes.plot(place, unbiased, marker, color=colour, markerfacecolor="white")
                 axes.plot(place, plug_in, "x", color="black", markersize=5)
-                rows.append((row_name, name, label, interval.estimate, interval.low, interval.high, plug_in))
+                rows.append((row_name, name, label, unbiased, low, high, plug_in))
+                bounds.append((unbiased, low, high))
             axes.set_title(f"{row_name}: {label}")
-            _scale(axes, np.array([[i.estimate, i.low, i.high] for i in intervals.values()]))
+            _scale(axes, np.array(bounds))
             axes.set_xlim(-0.6, len(types) - 0.4)
             axes.set_xticks(range(len(types)), types, rotation=60, ha="right", fontsize=8)
             axes.set_ylabel("ratio" if quantity == "snr" else "in equal shares, squared")
@@ -153,6 +160,38 @@ def _apart(surfaces: pd.Series, least: float = 1.15) -> list[float]:
     return places
 
 
+def noise_by_accuracy(points: pd.DataFrame) -> Figure:
+    """Draw the noise of all types and points over their accuracy, with 95 % intervals of the noise.
+
+    Parameters
+    ----------
+    points : DataFrame
+        From `lib.paper2.tables.curve_table`.
+    """
+    figure, axes = plt.subplots(figsize=(9, 4.5))
+    for number, (family, rows) in enumerate(points.groupby("family", sort=False)):
+        colour, _, marker = LINES[number % len(LINES)]
+        accuracy = 100 * rows["accuracy"]
+        axes.plot(accuracy, rows["noise"], marker, color=colour, label=family)
+        axes.vlines(
+            accuracy, rows["noise_low"], rows["noise_high"].clip(upper=FAR), color=colour, linewidth=1
+        )
+        for point, place, value in zip(rows["point"], accuracy, rows["noise"], strict=True):
+            axes.annotate(
+                _short(point),
+                (place, value),
+                xytext=(4, 3),
+                textcoords="offset points",
+                fontsize=8,
+                color=colour,
+            )
+    _scale(axes, points[["noise", "noise_low", "noise_high"]].to_numpy())
+    axes.set_xlabel("accuracy, %")
+    axes.set_ylabel("noise (in equal shares, squared)")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
+    return figure
+
+
 def snr_curves(table: pd.DataFrame) -> Figure:
     """Draw the SNR over the number of seeds.
 
@@ -193,7 +232,9 @@ def _scale(axes: Axes, intervals: NDArray[np.float64]) -> None:
 
 
 def _short(point: str) -> str:
-    """Name a point within its family: a type's format, a number of layers or a rank."""
+    """Name a point within its family: a type's format, a number of layers or of texts, or a rank."""
+    if point.endswith(" texts"):
+        return point
     for kind, symbol in {"above:": "k = ", "lora:": "r = "}.items():
         if point.startswith(kind):
             return point.replace(kind, symbol)

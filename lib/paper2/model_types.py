@@ -12,19 +12,21 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from lib.attribution import LRP
-from lib.intervals import Interval, bootstrap_interval, paired_difference
+from lib.crossed import Crossed, crossed_difference
+from lib.intervals import Interval, bootstrap_interval, exponential
+from lib.proportions import z_statistic
 from lib.quantization import PLAIN
 from lib.runs import Record
-from lib.seeding import derive
 from lib.stability import (
+    SIGNIFICANT,
     Stability,
-    bootstrap_signal_noise,
-    equivalent,
     equivalent_subset,
+    log_stability,
     over_texts,
     resample,
     signal_noise,
     split_texts,
+    stability_interval,
 )
 from lib.words import normalise
 
@@ -93,10 +95,10 @@ def model_type(
     Raises
     ------
     ValueError
-        If there are fewer than two records: one model has no noise.
+        If there are fewer than three records: the noise of two has no interval.
     """
-    if len(records) < 2:
-        raise ValueError(f"model type {name!r}: {len(records)} finished runs; at least 2 are required")
+    if len(records) < 3:
+        raise ValueError(f"model type {name!r}: {len(records)} finished runs; at least 3 are required")
     relevance = {
         method: np.stack([record[f"{quantization}/{method}"] for record in records]).astype(float)
         for method in methods
@@ -105,17 +107,31 @@ def model_type(
     return ModelType(name, training, surface, predicted, relevance)
 
 
-def accuracy_loss(one: ModelType, other: ModelType, labels: ArrayLike, *, seed: int) -> Interval:
-    """Return by how much ``one`` is more accurate than ``other``, with its 95 % bootstrap interval.
+def equally_accurate(kind: ModelType, accuracy: float, labels: ArrayLike) -> NDArray[np.intp]:
+    """Return the rows of the models whose accuracy does not differ significantly from a given one.
 
     Parameters
     ----------
-    one, other : ModelType
+    kind : ModelType
+    accuracy : float
+        A fraction, such as the mean accuracy of the models to compare with.
     labels : array_like of int, (test texts,)
-    seed : int
-        Of the resampling.
+
+    Returns
+    -------
+    ndarray, (models,)
+        In ascending order; by the authors' z.
     """
-    return paired_difference(one.correct(labels), other.correct(labels), confidence=0.95, seed=seed)
+    z = [z_statistic(accuracy, own, np.size(labels)) for own in kind.accuracy(labels)]
+    return np.flatnonzero(np.abs(z) <= SIGNIFICANT)
+
+
+def accuracy_loss(one: ModelType, other: ModelType, labels: ArrayLike) -> Crossed:
+    """Return by how much ``one`` is more accurate than ``other``, with its error over seeds and texts.
+
+    Paired by seed if the types are versions of the same models.
+    """
+    return crossed_difference(one.correct(labels), other.correct(labels), paired=_same_models(one, other))
 
 
 def mostly_correct(types: Sequence[ModelType], labels: ArrayLike) -> NDArray[np.bool_]:
@@ -151,151 +167,130 @@ class Measured:
         Of numbers, unbiased.
     plug_in : Stability
         Of numbers, by the paper's definition.
-    resamples : Stability
-        Of arrays (resamples,).
-    drawn : int
-        The number of seeds or of texts that were resampled, whichever is smaller.
+    logs : Stability
+        Of arrays (seeds, texts): what each contributes to the logarithm (`lib.stability.log_stability`).
+    training : str
+        Types of the same training are the same models.
     """
 
     estimate: Stability
     plug_in: Stability
-    resamples: Stability
-    drawn: int
+    logs: Stability
+    training: str
 
-    def interval(self, quantity: str, level: float = 0.95) -> Interval:
-        """Return ``signal``, ``noise`` or ``snr`` with its bootstrap interval."""
-        estimate, values = getattr(self.estimate, quantity), getattr(self.resamples, quantity)
-        return bootstrap_interval(float(estimate), values, level, n=self.drawn)
+    def interval(self, quantity: str, confidence: float = 0.95) -> Interval | None:
+        """Return ``signal``, ``noise`` or ``snr`` with its interval; None if it is not positive."""
+        return stability_interval(getattr(self.logs, quantity), confidence)
 
-    def ratio(self, other: "Measured", quantity: str, level: float = 0.95) -> Interval | None:
-        """Return the paired ratio of a quantity to that of ``other``; None if the other is not positive."""
-        estimate = float(_ratio(getattr(self.estimate, quantity), getattr(other.estimate, quantity)))
-        if not np.isfinite(estimate):
+    def compared(self, other: "Measured", quantity: str) -> Crossed | None:
+        """Return the logarithm of the ratio of a quantity to that of ``other``, with its error.
+
+        Paired by text, and by seed if both types are the same models. None if either is not positive.
+        """
+        one, another = getattr(self.logs, quantity), getattr(other.logs, quantity)
+        if np.isnan(one).any() or np.isnan(another).any():
             return None
-        drawn = min(self.drawn, other.drawn)
-        return bootstrap_interval(estimate, self._resampled_ratio(other, quantity), level, n=drawn)
+        return crossed_difference(one, another, paired=_same_models(self, other))
 
-    def equivalent(self, other: "Measured", quantity: str, margin: float) -> bool:
-        """Return whether a quantity equals that of ``other`` within a factor, by two one-sided tests."""
-        return equivalent(self._resampled_ratio(other, quantity), margin, n=min(self.drawn, other.drawn))
+    def ratio(self, other: "Measured", quantity: str, confidence: float = 0.95) -> Interval | None:
+        """Return the ratio of a quantity to that of ``other``; None if either is not positive."""
+        compared = self.compared(other, quantity)
+        return None if compared is None else exponential(compared.interval(confidence))
 
     def likeness(self, other: "Measured", quantity: str, margin: float) -> str:
-        """Return how a quantity compares with that of ``other``: same, lower, higher or open."""
-        if self.equivalent(other, quantity, margin):
+        """Return how a quantity compares with that of ``other``: same, lower, higher or open.
+
+        The same within a factor, by two one-sided tests at 5 %; otherwise by the interval of 95 %.
+        """
+        inner, ratio = self.ratio(other, quantity, 0.9), self.ratio(other, quantity)
+        if inner is None or ratio is None:
+            return "open"
+        if 1 / margin < inner.low and inner.high < margin:
             return "same"
-        ratio = self.ratio(other, quantity)
-        if ratio is None or ratio.low <= 1 <= ratio.high:
+        if ratio.low <= 1 <= ratio.high:
             return "open"
         return "lower" if ratio.high < 1 else "higher"
 
-    def _resampled_ratio(self, other: "Measured", quantity: str) -> Floats:
-        return _ratio(getattr(self.resamples, quantity), getattr(other.resamples, quantity))
+
+def _same_models(one: ModelType | Measured, other: ModelType | Measured) -> bool:
+    return one.training == other.training
 
 
-def _ratio(one: ArrayLike, other: ArrayLike) -> Floats:
-    """Divide, negative values set to 0: the true signal is not negative, but its unbiased estimate may be."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.divide(np.maximum(one, 0), np.maximum(other, 0))
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """How types are measured: over these texts, with a bootstrap over seeds and texts jointly.
-
-    Attributes
-    ----------
-    lengths : sequence of int, (texts,)
-        Words of each explained text.
-    resamples : int
-        Number of resamples.
-    seed : int
-        Of the resampling.
-    """
-
-    lengths: Sequence[int]
-    resamples: int
-    seed: int
-
-    def measure(
-        self,
-        types: Mapping[str, ModelType],
-        *,
-        scale: Scale = shares,
-        method: str = LRP,
-        texts: Sequence[int] | NDArray[np.intp] | None = None,
-    ) -> dict[str, Measured]:
-        """Measure signal, noise and SNR of every type over all texts.
-
-        Parameters
-        ----------
-        types : mapping of str to ModelType
-        scale : callable
-            `shares` or `unit_scale`.
-        method : str
-            Which relevance.
-        texts : sequence of int, optional
-            Indices of the texts to use; all by default. With a single text, only the seeds are resampled. The
-            relevance may stop after the last of them.
-
-        Returns
-        -------
-        dict
-            By the names of ``types``. Row i of the resamples has the same texts in every type, and the same
-            seeds in types of one training, so ratios are paired.
-        """
-        lengths = np.asarray(self.lengths)
-        chosen = np.arange(len(lengths)) if texts is None else np.unique(texts)
-        words = np.flatnonzero(np.repeat(np.isin(np.arange(len(lengths)), chosen), lengths))
-        text_counts = resample(len(chosen), self.resamples, np.random.default_rng(derive(self.seed, "texts")))
-        measured = {}
-        for name, kind in types.items():
-            relevance = scale(kind.relevance[method][:, words], lengths[chosen])
-            seeds = len(relevance)
-            rng = np.random.default_rng(derive(self.seed, kind.training))
-            seed_counts = resample(seeds, self.resamples, rng)
-            measured[name] = Measured(
-                over_texts(signal_noise(relevance, lengths[chosen], estimate="unbiased")),
-                over_texts(signal_noise(relevance, lengths[chosen])),
-                over_texts(bootstrap_signal_noise(relevance, seed_counts, lengths[chosen]), text_counts),
-                min(seeds, len(chosen)) if len(chosen) > 1 else seeds,
-            )
-        return measured
-
-
-def rank_correlation(measured: Mapping[str, Measured], types: Sequence[ModelType], quantity: str) -> Interval:
-    """Return Kendall's tau-b between surface and a quantity over types, with its 95 % bootstrap interval."""
-    surfaces = np.array([kind.surface for kind in types])
-    estimates = np.array([getattr(measured[kind.name].estimate, quantity) for kind in types])
-    resamples = np.stack([getattr(measured[kind.name].resamples, quantity) for kind in types], axis=1)
-    drawn = min(measured[kind.name].drawn for kind in types)
-    estimate = stats.kendalltau(surfaces, estimates).statistic
-    return bootstrap_interval(float(estimate), _kendall_taus(surfaces, resamples), 0.95, n=drawn)
-
-
-def _kendall_taus(x: NDArray[np.number], rows: Floats) -> Floats:
-    """Return tau-b between ``x`` (points,) and each of ``rows`` (resamples, points), as scipy for one."""
-    one, other = np.triu_indices(len(x), k=1)
-    rows = stats.rankdata(rows, axis=1)  # two infinite SNRs are a tie
-    signs, row_signs = np.sign(x[one] - x[other]), np.sign(rows[:, one] - rows[:, other])
-    return row_signs @ signs / (np.linalg.norm(signs) * np.linalg.norm(row_signs, axis=1))
-
-
-def equivalent_share(accuracies: Floats, n: int, *, seed: int, resamples: int = 1_000) -> Interval:
-    """Return the share of models that are equivalent by the authors' z, with a bootstrap over the seeds.
+def measure(
+    types: Mapping[str, ModelType],
+    lengths: ArrayLike,
+    *,
+    method: str = LRP,
+    scale: Scale = shares,
+    texts: Sequence[int] | NDArray[np.intp] | None = None,
+) -> dict[str, Measured]:
+    """Measure signal, noise and SNR of every type over all texts.
 
     Parameters
     ----------
-    accuracies : ndarray, (seeds,)
-        Accuracies as fractions.
+    types : mapping of str to ModelType
+        At least three seeds each.
+    lengths : array_like of int, (texts,)
+        Words of each explained text.
+    method : str
+        Which relevance.
+    scale : callable
+        `shares` or `unit_scale`.
+    texts : sequence of int, optional
+        Indices of the texts to use; all by default. With a single text, the error is that of the seeds. The
+        relevance may stop after the last of them.
+
+    Returns
+    -------
+    dict
+        By the names of ``types``.
+    """
+    lengths = np.asarray(lengths)
+    chosen = np.arange(len(lengths)) if texts is None else np.unique(texts)
+    words = np.flatnonzero(np.repeat(np.isin(np.arange(len(lengths)), chosen), lengths))
+    measured = {}
+    for name, kind in types.items():
+        relevance = scale(kind.relevance[method][:, words], lengths[chosen])
+        measured[name] = Measured(
+            over_texts(signal_noise(relevance, lengths[chosen], estimate="unbiased")),
+            over_texts(signal_noise(relevance, lengths[chosen])),
+            log_stability(relevance, lengths[chosen]),
+            kind.training,
+        )
+    return measured
+
+
+def rank_correlation(measured: Mapping[str, Measured], types: Sequence[ModelType], quantity: str) -> float:
+    """Return Kendall's tau-b between the surface and a quantity over types: a description, not a sample."""
+    surfaces = [kind.surface for kind in types]
+    estimates = [float(getattr(measured[kind.name].estimate, quantity)) for kind in types]
+    return float(stats.kendalltau(surfaces, estimates).statistic)
+
+
+def equivalent_share(correct: NDArray[np.bool_], n: int, *, seed: int, resamples: int) -> Interval:
+    """Return the share of models that are equivalent to the best by the authors' z.
+
+    The bootstrap draws seeds and texts jointly. It adds the texts' error to a spread of accuracies that holds
+    it already, so resampled shares are rather too low: an interval above a bound is above it.
+
+    Parameters
+    ----------
+    correct : ndarray of bool, (seeds, test texts)
+        Whether each model classifies each text correctly.
     n : int
-        Number of test texts.
+        Number of texts in z; the paper's 1,000 make a band of the same width whatever the test texts.
     seed : int
         Of the resampling.
     resamples : int
         Number of resamples.
     """
     rng = np.random.default_rng(seed)
-    seeds = len(accuracies)
-    drawn = rng.choice(accuracies, (resamples, seeds))
-    shares_kept = np.array([len(equivalent_subset(row, n)) for row in drawn]) / seeds
-    return bootstrap_interval(len(equivalent_subset(accuracies, n)) / seeds, shares_kept, 0.95, n=seeds)
+    seeds, texts = correct.shape
+    accuracies = resample(texts, resamples, rng) @ correct.T / texts  # (resamples, seeds)
+    drawn = np.take_along_axis(accuracies, rng.integers(seeds, size=(resamples, seeds)), axis=1)
+    best = drawn.max(axis=1, keepdims=True)
+    mean = (best + drawn) / 2
+    # z is 0 where both are 1: there is no difference
+    shares_kept = (best - drawn <= SIGNIFICANT * np.sqrt(mean * (1 - mean) / n)).mean(axis=1)
+    estimate = len(equivalent_subset(correct.mean(axis=1), n)) / seeds
+    return bootstrap_interval(estimate, shares_kept, 0.95, n=min(seeds, texts))

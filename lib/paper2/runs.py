@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from lib.attribution import LRP, METHODS
+from lib.attribution import LRP
 from lib.corpus import Corpus
 from lib.ensembles import fine_tune_together
-from lib.explanations import explain
+from lib.explanations import EXPLANATIONS, explain
 from lib.finetuning import Training, encode, fine_tune
 from lib.frozen import Heads, train_heads
 from lib.models import load_classifier, load_tokenizer
 from lib.quantization import FORMATS, PLAIN, choose_trained
 from lib.recipes import TrainingRecipe
 from lib.runs import Record, Run, check_first_seed
-from lib.seeding import fingerprint
+from lib.seeding import derive, fingerprint
 
 HEADS_PER_RUN = 50  # a sweep that is killed loses at most this many heads
 
@@ -40,14 +40,14 @@ class FineTune(Run):
     trained : str
         Which weights: see `lib.quantization.choose_trained`.
     training : TrainingRecipe
-        Epochs, learning rate and batch size.
+        How it is trained.
     together : bool
         Whether dropout is drawn as for seeds that train side by side (`lib.ensembles`), which gives other
         results. Which seeds these are affects rounding only.
     quantizations : tuple of str
         ``plain`` and formats of `lib.quantization.quantize`.
     methods : mapping of str to int
-        Explanations of `lib.attribution.METHODS`, LRP among them, and how many of the explained texts each
+        Names of `lib.explanations.EXPLANATIONS`, LRP among them, and how many of the explained texts each
         explains.
 
     Raises
@@ -163,7 +163,7 @@ class FrozenHeads(Run):
     seeds : tuple of int
         Of the heads.
     head : TrainingRecipe
-        Epochs, learning rate and batch size.
+        How each head is trained.
 
     Raises
     ------
@@ -193,15 +193,7 @@ class FrozenHeads(Run):
             The arrays of `lib.frozen.Heads`, each (seeds, ...).
         """
         model = load_classifier(corpus.model, seed=self.seed, device=corpus.device)
-        tokenizer = load_tokenizer(corpus.model)
-        embeddings = encode(model, tokenizer, corpus.train_texts, max_length=corpus.max_length).embeddings
-        heads = train_heads(
-            torch.from_numpy(embeddings),
-            corpus.train_labels,
-            self.seeds,
-            device=corpus.device,
-            **asdict(self.head),
-        )
+        heads = _train_heads(model, corpus, corpus.train_labels, self.seeds, self.head)
         return {name: value.numpy() for name, value in vars(heads).items()}
 
 
@@ -295,6 +287,73 @@ class ExplainFrozen(Run):
         return {**explained, "loss": float(head.loss)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class SingleHead(Run):
+    """Train one head on the frozen encoder, then test and explain it.
+
+    The same as `FrozenHeads` and `ExplainFrozen` for a single seed, on the given or on random labels. Models
+    that were taught random labels have learned nothing about the classes: whatever their explanations have in
+    common is not due to the task.
+
+    Attributes
+    ----------
+    seed : int
+        Of the head and of the random labels.
+    head : TrainingRecipe
+        How the head is trained.
+    random_labels : bool
+        Whether the training labels are permuted, in another order for each seed.
+    methods
+        As in `FineTune`.
+
+    Raises
+    ------
+    ValueError
+        If a field has a value that is not allowed.
+    """
+
+    head: TrainingRecipe
+    random_labels: bool
+    methods: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        _check_explanations((PLAIN,), self.methods)
+
+    def carry_out(self, *, corpus: Corpus) -> dict[str, Any]:
+        """Train and explain this seed's head.
+
+        Parameters
+        ----------
+        corpus : Corpus
+            Training and test texts.
+
+        Returns
+        -------
+        dict
+            The result of `lib.explanations.explain`, and the head's ``loss`` in its last epoch.
+        """
+        labels = np.array(corpus.train_labels)
+        if self.random_labels:
+            labels = np.random.default_rng(derive(self.seed, "random labels")).permutation(labels)
+        model = load_classifier(corpus.model, seed=self.seed, device=corpus.device)
+        head = _train_heads(model, corpus, labels.tolist(), (self.seed,), self.head)
+        head.install(0, model)
+        return {**explain(model, (PLAIN,), self.methods, corpus), "loss": float(head.loss)}
+
+
+def _train_heads(
+    model: PreTrainedModel,
+    corpus: Corpus,
+    labels: Sequence[int],
+    seeds: Sequence[int],
+    recipe: TrainingRecipe,
+) -> Heads:
+    """Embed the training texts with the encoder, and train the heads of several seeds on them."""
+    tokenizer = load_tokenizer(corpus.model)
+    embeddings = encode(model, tokenizer, corpus.train_texts, max_length=corpus.max_length).embeddings
+    return train_heads(torch.from_numpy(embeddings), labels, seeds, device=corpus.device, **asdict(recipe))
+
+
 @lru_cache(maxsize=1)
 def _embeddings(corpus: Corpus) -> dict[str, NDArray[np.float32]]:
     """Return where `explain` keeps the frozen encoder's embeddings of the test texts, by quantisation.
@@ -311,7 +370,8 @@ def _check_explanations(quantizations: Sequence[str], methods: Mapping[str, int]
     if LRP not in methods:
         raise ValueError(f"methods = {dict(methods)}: {LRP} is required")
     for name, texts in methods.items():
-        if name not in METHODS or texts < 1:
+        if name not in EXPLANATIONS or texts < 1:
             raise ValueError(
-                f"methods = {name!r} for {texts} texts: allowed are {', '.join(METHODS)} for at least 1 text"
+                f"methods = {name!r} for {texts} texts: allowed are {', '.join(EXPLANATIONS)} "
+                "for at least 1 text"
             )

@@ -1,16 +1,18 @@
 """Paper 2's tables: equally accurate models, ratios between types, the curve, and what choices change."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from transformers import PreTrainedConfig
 
-from lib import stability
-from lib.attribution import LRP
-from lib.intervals import mean_interval
+from lib import claims, stability
+from lib.claims import Claim
+from lib.crossed import Crossed
+from lib.intervals import Interval, exponential
 from lib.paper2.model_types import (
     FROZEN,
     TRAININGS,
@@ -21,12 +23,97 @@ from lib.paper2.model_types import (
     shares,
     type_name,
 )
+from lib.proportions import expected_false_passes
 from lib.quantization import surface_bits
-from lib.stability import Stability, equivalent_subset, over_texts, signal_noise
+from lib.recipes import TrainingRecipe
+from lib.stability import (
+    Stability,
+    equivalent_subset,
+    mean_relevance_statistic,
+    over_texts,
+    signal_noise,
+)
 from lib.words import role_agreement
 
 QUANTITIES = {"signal": "signal", "noise": "noise", "snr": "SNR"}
 SUBSETS = 50  # random subsets of the seeds, for each size
+
+DEPARTURES = {
+    "model": "a base model is out of reach of two CPU cores",
+    "max_length": "no generated text is longer",
+    "train_texts": "what minutes on two cores allow",
+    "test_texts": "what minutes on two cores allow",
+    "seeds": "what minutes on two cores allow",
+    "frozen_seeds": "what minutes on two cores allow",
+    "epochs": "changed by a parameter",
+    "learning_rate": "a tiny encoder on few texts needs a higher one, chosen on validation texts",
+    "batch_size": "changed by a parameter",
+    "schedule": "changed by a parameter",
+    "head_epochs": "changed by a parameter",
+    "head_learning_rate": "changed by a parameter",
+    "head_batch_size": "changed by a parameter",
+}
+"""Why a parameter of the demo differs from the authors' value."""
+
+
+def departure_table(authors: Mapping[str, Any], here: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the parameters whose values differ from the authors', one row each, with the reason.
+
+    Parameters
+    ----------
+    authors, here : mapping of str to value
+        By the parameter's name; those of `DEPARTURES`.
+    """
+    rows = {
+        name: {"authors": str(authors[name]), "here": str(here[name]), "why": why}
+        for name, why in DEPARTURES.items()
+        if authors[name] != here[name]
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["authors", "here", "why"])
+
+
+def schedule_table(trainings: Mapping[str, tuple[TrainingRecipe, int]]) -> pd.DataFrame:
+    """Return for how many steps a training has a learning rate above 0, and how many texts these see.
+
+    Parameters
+    ----------
+    trainings : mapping of str to (TrainingRecipe, int)
+        For each row the recipe and the number of training texts.
+    """
+    rows = {}
+    for name, (recipe, texts) in trainings.items():
+        steps = recipe.steps(texts)
+        seen = min(steps * recipe.batch_size, recipe.epochs * texts)
+        rows[name] = {
+            "texts": f"{texts:,}",
+            "steps of all epochs": f"{len(recipe.rates(texts)):,}",
+            "with a rate above 0": f"{steps:,}",
+            "times a text is seen": f"{seen / texts:.2g}",
+        }
+    return pd.DataFrame(rows).T
+
+
+def side_by_side(
+    claims_by_name: Mapping[str, Claim], measured: Mapping[str, Mapping[str, Interval | None]]
+) -> pd.DataFrame:
+    """Return what each of several trainings would say about the claims: the interval and the verdict.
+
+    Conditions that a claim requires are left out; these are no entries of the ledger.
+
+    Parameters
+    ----------
+    claims_by_name : mapping of str to Claim
+    measured : mapping of str to mapping of str to Interval
+        For each training, what was measured for each claim; None where nothing could be.
+    """
+    columns: dict[str, dict[str, str]] = {}
+    for training, intervals in measured.items():
+        columns[training] = {}
+        for name, interval in intervals.items():
+            verdict = claims.judge(claims_by_name[name], interval, "nothing could be measured")
+            text = f"{verdict.measured or '—'}: {verdict.verdict}"
+            columns[training][claims_by_name[name].statement] = text
+    return pd.DataFrame(columns)
 
 
 def surface_table(
@@ -116,16 +203,61 @@ def ratio_table(
     rows = {}
     for one, other in pairs:
         a, b = measured[one], measured[other]
-        row = {label: str(a.ratio(b, quantity)) for quantity, label in QUANTITIES.items()}
+        row = {label: str(a.ratio(b, quantity) or "—") for quantity, label in QUANTITIES.items()}
         row["signal is"] = a.likeness(b, "signal", margin)
         row["noise is"] = a.likeness(b, "noise", margin)
         rows[f"{one} / {other}"] = row
     return pd.DataFrame(rows).T
 
 
+def decomposition_table(
+    steps: Mapping[str, tuple[str, str]],
+    types: Mapping[str, ModelType],
+    labels: ArrayLike,
+    measured: Mapping[str, Mapping[str, Measured]],
+) -> pd.DataFrame:
+    """Return what each step from one type to another does to accuracy and noise, one row per step.
+
+    Parameters
+    ----------
+    steps : mapping of str to (str, str)
+        For each row the types after and before the step.
+    types : mapping of str to ModelType
+    labels : array_like of int, (test texts,)
+    measured : mapping of str to mapping of str to Measured
+        One column of noise ratios each.
+    """
+    rows = {}
+    for label, (after, before) in steps.items():
+        points = 100 * (types[after].accuracy(labels).mean() - types[before].accuracy(labels).mean())
+        row = {"ratio": f"{after} / {before}", "accuracy, points": f"{points:+.1f}"}
+        for name, by_type in measured.items():
+            row[f"noise, {name}"] = str(by_type[after].ratio(by_type[before], "noise") or "—")
+        rows[label] = row
+    return pd.DataFrame(rows).T
+
+
+def multiplicity(verdicts: pd.DataFrame) -> str:
+    """Say how many claims were measured, and how many of them would pass by chance if all were false.
+
+    Parameters
+    ----------
+    verdicts : DataFrame
+        From `lib.claims.verdict_table`; the criterion says which claims are judged by a "90 % interval".
+    """
+    measured = verdicts[verdicts["measured here"] != "—"]
+    wide = int(measured["criterion"].str.contains("90 % interval").sum())
+    expected = expected_false_passes(len(measured) - wide) + expected_false_passes(wide, 0.9)
+    return (
+        f"{len(measured)} of {len(verdicts)} claims were measured, {wide} of them with intervals at 90 %: "
+        f"if all were false, at most {expected:.1f} would be expected to be found reproduced by chance"
+    )
+
+
 def agreement_table(
     types: Mapping[str, ModelType],
     lengths: Sequence[int],
+    method: str,
     *,
     top_words: int,
     permutations: int,
@@ -138,6 +270,8 @@ def agreement_table(
     types : mapping of str to ModelType
     lengths : sequence of int, (texts,)
         Words of each explained text.
+    method : str
+        Which relevance.
     top_words : int
         Number of top words whose overlap is measured.
     permutations : int
@@ -151,7 +285,7 @@ def agreement_table(
     measures = {"tau": stability.kendall_tau, "overlap": overlap}
     rows = {}
     for name, kind in types.items():
-        texts = stability.split_texts(kind.relevance[LRP], lengths)
+        texts = stability.split_texts(kind.relevance[method], lengths)
         rows[name] = {"not uniform": np.mean([stability.concordance(text).p < 0.05 for text in texts])}
         for label, measure in measures.items():
             nulls = [stability.permuted_null(measure, text, permutations, rng) for text in texts]
@@ -160,24 +294,72 @@ def agreement_table(
     return pd.DataFrame(rows).T
 
 
-def shared_top_words(one: ModelType, other: ModelType, lengths: Sequence[int], top_words: int) -> Floats:
-    """Return the share of the top words of mean relevance that two types have in common: (texts,)."""
-    means = np.stack([one.relevance[LRP].mean(axis=0), other.relevance[LRP].mean(axis=0)])
-    return np.array(
-        [stability.top_k_overlap(text, top_words) for text in stability.split_texts(means, lengths)]
-    )
+class Equality(NamedTuple):
+    """The measurement behind a claim of equality.
+
+    Attributes
+    ----------
+    found : Crossed or None
+        None if nothing could be measured.
+    confidence : float
+        Of the interval that the claim is judged by.
+    logarithm : bool
+        Whether it is that of a factor, in which the claim's region is given.
+    equal : float
+        The value if there is no difference.
+    """
+
+    found: Crossed | None
+    confidence: float = 0.95
+    logarithm: bool = False
+    equal: float = 0.0
 
 
-def shared_between_halves(kind: ModelType, lengths: Sequence[int], top_words: int) -> Floats:
-    """Return `shared_top_words` between the models in even and in odd rows of one type: (texts,)."""
-    even, odd = (kind.keep(range(start, len(kind.predicted), 2)) for start in (0, 1))
-    return shared_top_words(even, odd, lengths, top_words)
+def power_table(measured: Mapping[str, Equality], claims_by_name: Mapping[str, Claim]) -> pd.DataFrame:
+    """Return how many seeds, or how many texts, a claim of equality needs, one row per claim.
+
+    With so many seeds (and the texts of this run), or so many texts (and its seeds), the interval lies inside
+    the region with a probability of 80 % if there is no difference at all.
+
+    Parameters
+    ----------
+    measured : mapping of str to Equality
+        By the claim's name.
+    claims_by_name : mapping of str to Claim
+    """
+    rows = {}
+    for name, equality in measured.items():
+        claim, found = claims_by_name[name], equality.found
+        row = dict.fromkeys(("measured", "seeds here", "seeds needed", "texts here", "texts needed"), "—")
+        if found is not None:
+            interval = found.interval(equality.confidence)
+            bounds = {"above": claim.region.above, "below": claim.region.below}
+            if equality.logarithm:
+                interval = exponential(interval)
+                bounds = {side: math.log(bound) if bound > 0 else -math.inf for side, bound in bounds.items()}
+            needed = {**bounds, "truth": equality.equal, "confidence": equality.confidence}
+            row = {
+                "measured": str(interval),
+                "seeds here": ", ".join(str(part.count) for part in found.seeds),
+                "seeds needed": _number(found.seeds_needed(**needed)),
+                "texts here": ", ".join(str(part.count) for part in found.texts),
+                "texts needed": _number(found.texts_needed(**needed)),
+            }
+        rows[claim.statement] = {"region": str(claim.region), **row}
+    return pd.DataFrame(rows).T
+
+
+def _number(needed: int | None) -> str:
+    return "more than any" if needed is None else f"{needed:,}"
 
 
 def curve_table(
     measured: Mapping[str, Measured], types: Mapping[str, ModelType], labels: ArrayLike
 ) -> pd.DataFrame:
-    """Return the curve's points, one row per type: surface, accuracy; signal, noise, SNR with intervals."""
+    """Return the curve's points, one row per type: surface, accuracy; signal, noise, SNR with intervals.
+
+    The bounds are NaN where the estimate is not positive.
+    """
     rows = []
     for name, kind in types.items():
         row = {
@@ -189,8 +371,9 @@ def curve_table(
         }
         for quantity in Stability._fields:
             interval = measured[name].interval(quantity)
-            row[quantity] = interval.estimate
-            row[f"{quantity}_low"], row[f"{quantity}_high"] = interval.low, interval.high
+            row[quantity] = float(getattr(measured[name].estimate, quantity))
+            row[f"{quantity}_low"] = interval.low if interval else math.nan
+            row[f"{quantity}_high"] = interval.high if interval else math.nan
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -200,14 +383,18 @@ def proxy_table(measured: Mapping[str, Measured], groups: Mapping[str, Sequence[
     rows = {}
     for label, types in groups.items():
         rows[label] = {
-            "τ of surface and noise": str(rank_correlation(measured, types, "noise")),
-            "τ of surface and SNR": str(rank_correlation(measured, types, "snr")),
+            "τ of surface and noise": rank_correlation(measured, types, "noise"),
+            "τ of surface and SNR": rank_correlation(measured, types, "snr"),
         }
     return pd.DataFrame(rows).T
 
 
 def snr_by_seeds(
-    types: Mapping[str, ModelType], lengths: Sequence[int], sizes: Sequence[int], rng: np.random.Generator
+    types: Mapping[str, ModelType],
+    lengths: Sequence[int],
+    method: str,
+    sizes: Sequence[int],
+    rng: np.random.Generator,
 ) -> pd.DataFrame:
     """Return the SNR over all texts from random subsets of the seeds, plug-in and unbiased.
 
@@ -216,7 +403,7 @@ def snr_by_seeds(
     """
     rows = []
     for name, kind in types.items():
-        relevance = shares(kind.relevance[LRP], lengths)
+        relevance = shares(kind.relevance[method], lengths)
         for size in sizes:
             subsets = [rng.choice(len(relevance), size, replace=False) for _ in range(SUBSETS)]
             for estimate in ("plug-in", "unbiased"):
@@ -227,7 +414,7 @@ def snr_by_seeds(
 
 
 def cue_table(
-    types: Mapping[str, ModelType], lengths: Sequence[int], roles: Sequence[Sequence[str]]
+    types: Mapping[str, ModelType], lengths: Sequence[int], method: str, roles: Sequence[Sequence[str]]
 ) -> pd.DataFrame:
     """Return how well relevance finds the texts' cues, by its mean over the seeds and by its stability.
 
@@ -236,19 +423,31 @@ def cue_table(
     types : mapping of str to ModelType
     lengths : sequence of int, (texts,)
         Words of each explained text.
+    method : str
+        Which relevance.
     roles : sequence of sequences of str, (texts,) of (words,)
         See `lib.words.role_agreement`.
     """
-    rows: dict[str, dict[str, str]] = {}
+
+    def precision(score: ArrayLike) -> Floats:
+        by_text = [text[0] for text in stability.split_texts(np.asarray(score)[None], lengths)]
+        return role_agreement(by_text, roles, {"cue"})["average_precision"].to_numpy()
+
+    def precision_of_stable(mean: Floats, mean_square: Floats) -> Floats:
+        return precision(mean / (np.sqrt(np.maximum(mean_square - mean**2, 0)) + 1e-9))
+
+    rows = {}
     for name, kind in types.items():
-        relevance = shares(kind.relevance[LRP], lengths)
-        mean, spread = relevance.mean(axis=0), relevance.std(axis=0, ddof=1)
-        rows[name] = {}
-        for label, score in {"most relevant": mean, "most stable": mean / (spread + 1e-9)}.items():
-            by_text = [text[0] for text in stability.split_texts(score[None], lengths)]
-            scores = role_agreement(by_text, roles, {"cue"})
-            rows[name][label] = str(mean_interval(scores["average_precision"].dropna(), 0.95))
-        rows[name]["by chance"] = f"{scores['share'].mean():.3g}"
+        relevance = shares(kind.relevance[method], lengths)
+        by_text = stability.split_texts(relevance, lengths)
+        by_chance = role_agreement([text[0] for text in by_text], roles, {"cue"})["share"].mean()
+        rows[name] = {
+            "most relevant": str(mean_relevance_statistic(precision, relevance).interval()),
+            "most stable": str(
+                mean_relevance_statistic(precision_of_stable, relevance, relevance**2).interval()
+            ),
+            "by chance": f"{by_chance:.3g}",
+        }
     return pd.DataFrame(rows).T
 
 
@@ -256,4 +455,6 @@ def _family(kind: ModelType) -> str:
     """Name what a type has in common with its neighbours on the curve."""
     if kind.training in TRAININGS:
         return kind.training
+    if kind.training.endswith(" texts"):
+        return "fewer texts"
     return {"above": "upper layers", "lora": "LoRA"}.get(kind.training.split(":")[0], kind.training)

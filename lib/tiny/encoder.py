@@ -21,9 +21,10 @@ from transformers import (
     DataCollatorForLanguageModeling,
     Trainer,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from lib.finetuning import data_order, run_trainer
-from lib.seeding import derive, fingerprint, seed_everything
+from lib.finetuning import run_trainer
+from lib.seeding import derive, fingerprint, generator, seed_everything
 from lib.tiny.cooccurrence import piece_vectors
 from lib.tiny.keeping import is_kept, keep
 from lib.tiny.vocabulary import train_tokenizer
@@ -200,6 +201,25 @@ def _pretrain_into(
         **_held_out_losses(model, tokenizer, frequencies, held_out, seed),
     }
     keep(folder, model, tokenizer, report)
+
+
+def data_order(lengths: Sequence[int], *, seed: int, epochs: int, batch_size: int) -> list[int]:
+    """Return the order in which pre-training sees its texts, all epochs in a row: (epochs * texts,).
+
+    Texts of similar length share a batch, which saves padding.
+
+    Parameters
+    ----------
+    lengths : sequence of int, (texts,)
+        Lengths in pieces.
+    seed : int
+        Determines which texts share a batch, and the order of the batches.
+    epochs, batch_size : int
+        As in the training that follows.
+    """
+    stream = generator(derive(seed, "data order"))
+    sampler = LengthGroupedSampler(batch_size, lengths=list(lengths), generator=stream)
+    return [index for _ in range(epochs) for index in sampler]
 
 
 def _config(tokenizer: CamembertTokenizer) -> CamembertConfig:

@@ -1,0 +1,157 @@
+"""Intervals over seeds and texts jointly, also for what is no mean, and how many of either it would take.
+
+`lib.crossed` gives intervals of means. Paper 1 also has lists of ten words, and components of a set of
+embeddings. Such a statistic is computed on all texts and on random halves of them, which gives a table
+(seeds, 1 + halves). Tables of differences and of means over tasks are differences and means of tables, and
+`over_halves` makes crossed values of any of them.
+
+A statistic varies between random halves of the texts as much as between samples of as many texts
+(half-sampling; Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982, chapter 8). The usual
+jackknife, which leaves out few texts at a time, fails for a list of ten words: the list stays the same.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lib.claims import Region
+from lib.crossed import Crossed, Part, crossed_contrast
+
+Floats = NDArray[np.floating]
+Indices = NDArray[np.intp]
+
+HALVES = 50
+"""Random halves of the texts. They are the same whenever there are as many texts, so tables are paired."""
+
+DECIMALS = 12  # values are of the order of 1: seeds that agree must agree exactly
+
+
+def half_samples(texts: int) -> list[Indices]:
+    """Return the indices of all texts, and of random halves: (1 + halves,) of (texts,), each ascending.
+
+    Raises
+    ------
+    ValueError
+        With fewer than two texts.
+    """
+    if texts < 2:
+        raise ValueError(f"texts = {texts}: at least 2 are required")
+    rng = np.random.default_rng(0)
+    halves = [np.sort(rng.permutation(texts)[: texts // 2]) for _ in range(HALVES)]
+    return [np.arange(texts), *halves]
+
+
+def on_halves(statistic: Callable[[Indices], ArrayLike], texts: int) -> Floats:
+    """Return a statistic on all texts, and on each half of them: (seeds, 1 + halves).
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes the indices of the texts to use and returns (seeds,).
+    texts : int
+        Number of texts.
+    """
+    return np.stack([np.asarray(statistic(chosen), float) for chosen in half_samples(texts)], axis=1)
+
+
+def mean_table(*tables: Floats) -> Floats:
+    """Return the mean of several tables, such as one per task, over the seeds that all of them have."""
+    return np.mean(_common(tables), axis=0)
+
+
+def difference_table(first: Floats, second: Floats) -> Floats:
+    """Return first minus second, paired by seed; a single row (the frozen encoder) counts for all seeds."""
+    first, second = _common((first, second))
+    return first - second
+
+
+def over_halves(table: Floats) -> Crossed:
+    """Return a statistic's mean over seeds, with the variances that seeds and texts account for.
+
+    Parameters
+    ----------
+    table : array, (seeds, 1 + halves)
+        From `on_halves`, or made of such tables. With one row (the frozen encoder, which has no seed), texts
+        are the only source of variance.
+
+    Notes
+    -----
+    As `lib.crossed.crossed_mean`, with halves in place of texts: the variance between halves of a mean over
+    seeds is the texts' part of its variance.
+    """
+    table = np.round(table, DECIMALS)
+    whole, halves = table[:, 0], table[:, 1:]  # (seeds,), (seeds, halves)
+    seeds, columns = halves.shape
+    of_texts = halves - halves.mean(axis=1, keepdims=True)
+    by_half = of_texts.mean(axis=0)
+    if seeds == 1:
+        return Crossed(float(whole[0]), (), (Part(float(by_half.var(ddof=1)), 0.0, columns),))
+    residual = float(((of_texts - by_half) ** 2).sum()) / ((seeds - 1) * (columns - 1) * seeds)
+    return Crossed(
+        float(whole.mean()),
+        (Part(float(whole.var(ddof=1)) / seeds, residual, seeds),),
+        (Part(float(by_half.var(ddof=1)), residual, columns),),
+    )
+
+
+def mean_gap(train: Sequence[NDArray], test: Sequence[NDArray]) -> Crossed:
+    """Return training minus test accuracy, mean over tasks, for the seeds that all tasks have.
+
+    Parameters
+    ----------
+    train, test : sequence of array, (tasks,) of (seeds, texts)
+        Whether each model classifies each training text, and each test text, correctly. The difference of
+        two such arrays on the same texts gives the difference of two gaps.
+    """
+    seeds = min(len(matrix) for matrix in (*train, *test))
+    terms = []
+    for on_training, on_test in zip(train, test, strict=True):
+        terms += [(1 / len(train), on_training[:seeds]), (-1 / len(train), on_test[:seeds])]
+    return crossed_contrast(*terms)
+
+
+def needed_row(
+    measured: Crossed, region: Region, confidence: float, *, texts: int | None = None
+) -> dict[str, str]:
+    """Return how wide an interval is, and how many seeds or texts would show that a true 0 lies in a region.
+
+    Parameters
+    ----------
+    measured : Crossed
+        The quantity.
+    region : Region
+        The claim's; 0 lies inside.
+    confidence : float
+        Coverage of the interval.
+    texts : int, optional
+        For `over_halves`: the number of texts behind the table.
+
+    Returns
+    -------
+    dict of str to str
+        A row of a table for reading; numbers are for a power of 80 %.
+    """
+    interval = measured.interval(confidence)
+    needs = {"above": region.above, "below": region.below, "confidence": confidence}
+    seeds, more_texts = measured.seeds_needed(**needs), measured.texts_needed(**needs)
+    if texts is not None and more_texts is not None:
+        more_texts = math.ceil(more_texts * texts / HALVES)
+    return {
+        "region": str(region),
+        "interval now": f"±{(interval.high - interval.low) / 2:.2g}",
+        "seeds, with as many texts": _count(seeds),
+        "texts, with as many seeds": _count(more_texts),
+    }
+
+
+def _count(number: int | None) -> str:
+    return "no number" if number is None else f"{number:,}"
+
+
+def _common(tables: Sequence[Floats]) -> list[Floats]:
+    """Cut tables to the seeds that all of them have; a single row is repeated."""
+    rows = min((len(table) for table in tables if len(table) > 1), default=1)
+    parts = [np.broadcast_to(table, (rows, table.shape[1])) if len(table) == 1 else table for table in tables]
+    return [part[:rows] for part in parts]

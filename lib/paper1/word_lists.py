@@ -1,0 +1,293 @@
+"""The words that matter most to models, how many are true cues, and where the paper's own words stand."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from lib.paper1.compared import FINE_TUNED, FROZEN, KINDS, Floats, Words
+from lib.paper1.joint import Indices, half_samples
+from lib.words import discriminant_words, mean_relevance
+
+LIST = 10  # words in a list, as in the paper
+
+
+def rank_words(
+    words: Words,
+    fine_tuned: Sequence[Floats],
+    frozen: Sequence[Floats],
+    min_count: int,
+    roles: pd.Series | None = None,
+) -> pd.DataFrame:
+    """Rank words by their mean relevance over seeds, as `lib.words.discriminant_words` does.
+
+    Parameters
+    ----------
+    words : sequence of sequences of str, (texts,) of (words,)
+        Of the explained texts.
+    fine_tuned, frozen : sequence of arrays, (texts,) of (seeds, words)
+        From `lib.paper1.compared.Models.signed`.
+    min_count : int
+        Words with fewer appearances are left out.
+    roles : Series, optional
+        From `lib.words.majority_roles`: adds a column ``role``.
+    """
+    tuned_means = [np.mean(text, axis=0) for text in fine_tuned]
+    frozen_means = [np.mean(text, axis=0) for text in frozen]
+    ranked = discriminant_words(words, tuned_means, frozen_means, min_count)
+    return ranked if roles is None else ranked.assign(role=roles)
+
+
+def cue_shares(
+    words: Words,
+    fine_tuned: Sequence[Floats],
+    frozen: Sequence[Floats],
+    roles: pd.Series,
+    min_count: int,
+    first: int = LIST,
+) -> pd.DataFrame:
+    """Return the share of true cues among each model's ten words, for pairs of models with the same seed.
+
+    Parameters
+    ----------
+    words, fine_tuned, frozen, min_count
+        As in `rank_words`.
+    roles : Series
+        From `lib.words.majority_roles`.
+    first : int
+        Number of words at either end of the ranking.
+
+    Returns
+    -------
+    DataFrame, (seeds, 2)
+        Columns ``fine-tuned`` and ``frozen``.
+    """
+    rows = []
+    for pair in range(min(len(fine_tuned[0]), len(frozen[0]))):
+        ranked = rank_words(
+            words, [text[[pair]] for text in fine_tuned], [text[[pair]] for text in frozen], min_count
+        )
+        top, bottom = ranked.index[:first], ranked.index[-first:]
+        rows.append({FINE_TUNED: np.mean(roles[top] == "cue"), FROZEN: np.mean(roles[bottom] == "cue")})
+    return pd.DataFrame(rows, columns=list(KINDS))
+
+
+def strongest_words(
+    words: Words, relevance: Sequence[Floats], min_count: int, roles: pd.Series | None = None
+) -> pd.DataFrame:
+    """Rank words by the magnitude of their mean relevance to one kind of model, averaged over seeds.
+
+    Parameters
+    ----------
+    words : sequence of sequences of str, (texts,) of (words,)
+        Of the explained texts.
+    relevance : sequence of arrays, (texts,) of (seeds, words)
+        From `lib.paper1.compared.Models.signed`.
+    min_count : int
+        Words with fewer appearances are left out.
+    roles : Series, optional
+        From `lib.words.majority_roles`: adds a column ``role``.
+
+    Returns
+    -------
+    DataFrame
+        One row per word, the strongest first: ``count`` and ``relevance`` (positive for class 0).
+    """
+    means = mean_relevance(words, [np.mean(text, axis=0) for text in relevance], min_count)
+    order = means["relevance"].abs().sort_values(ascending=False, kind="stable").index
+    ranked = means.loc[order, ["count", "relevance"]]
+    return ranked if roles is None else ranked.assign(role=roles)
+
+
+def recurrence(differences: pd.Series, lists: Mapping[str, Sequence[str]]) -> float:
+    """Return how well a ranking tells the paper's two lists of words apart, as ROC-AUC.
+
+    Parameters
+    ----------
+    differences : Series
+        Column ``difference`` of `rank_words`.
+    lists : mapping of str to sequence of str
+        The words that the paper gives for ``finetuned`` and for ``frozen`` models; those that are not ranked
+        here are left out.
+
+    Returns
+    -------
+    float
+        The share of pairs in which the word of the first list has the larger difference; 0.5 if the ranking
+        knows nothing of the lists, NaN without a word of either.
+    """
+    tuned, frozen = (
+        differences.reindex([word.lower() for word in lists[name]]).dropna().to_numpy()
+        for name in ("finetuned", "frozen")
+    )
+    above = np.sign(tuned[:, None] - frozen)  # (words of the first list, of the second)
+    return float((1 + above.mean()) / 2) if above.size else float("nan")
+
+
+def published_words(ranked: pd.DataFrame, lists: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Return where the paper's words stand in a ranking.
+
+    Parameters
+    ----------
+    ranked : DataFrame
+        From `rank_words`.
+    lists : mapping of str to sequence of str
+        As in `recurrence`.
+
+    Returns
+    -------
+    DataFrame
+        One row per word of the paper: ``list``, ``place`` (from 1, the most important for the fine-tuned
+        model; NaN if it is too rare here to be ranked), ``of`` (ranked words) and ``difference``.
+    """
+    rows = []
+    for name, printed in lists.items():
+        for word in (text.lower() for text in printed):
+            known = word in ranked.index
+            rows.append(
+                {
+                    "word": word,
+                    "list": name,
+                    "place": int(ranked.index.get_loc(word)) + 1 if known else np.nan,
+                    "of": len(ranked),
+                    "difference": ranked.loc[word, "difference"] if known else np.nan,
+                }
+            )
+    return pd.DataFrame(rows).set_index("word")
+
+
+class WordMeans:
+    """The mean relevance of each word to each model, on all texts and on halves of them.
+
+    Parameters
+    ----------
+    words : sequence of sequences of str, (texts,) of (words,)
+        Of the explained texts.
+    min_count : int
+        Words with fewer appearances are left out; half as many are enough in half of the texts.
+
+    Attributes
+    ----------
+    names : ndarray of str, (names,)
+        The lower-cased words, in alphabetical order.
+    """
+
+    def __init__(self, words: Words, min_count: int) -> None:
+        lowered = [word.lower() for text in words for word in text]
+        self.names, self._codes = np.unique(np.array(lowered, dtype=object), return_inverse=True)
+        self._texts = len(words)
+        self._owners = np.repeat(
+            np.arange(len(words)), [len(text) for text in words]
+        )  # (words of all texts,)
+        chosen = half_samples(len(words))
+        self._members = np.zeros((len(chosen), len(words)))  # (1 + halves, texts)
+        for row, texts in zip(self._members, chosen, strict=True):
+            row[texts] = 1
+        self._counts = self._sums(np.ones(len(lowered)))  # (1 + halves, names)
+        enough = min_count * self._members.mean(axis=1, keepdims=True)
+        self._listed = self._counts >= np.maximum(enough, 1)
+
+    def magnitudes(self, relevance: Sequence[Floats]) -> list[Floats]:
+        """Return abs(mean relevance) of each word to each model, NaN for rare words.
+
+        Parameters
+        ----------
+        relevance : sequence of arrays, (texts,) of (seeds, words)
+            From `lib.paper1.compared.Models.signed`.
+
+        Returns
+        -------
+        list of array, (seeds,) of (1 + halves, names)
+        """
+        return [
+            np.where(self._listed, np.abs(self._sums(row)) / np.maximum(self._counts, 1), np.nan)
+            for row in np.concatenate(relevance, axis=1)
+        ]
+
+    def _sums(self, values: Floats) -> Floats:
+        """Sum over the appearances of each word: (words of all texts,) -> (1 + halves, names)."""
+        shape = (self._texts, len(self.names))
+        table = sparse.csr_array((values, (self._owners, self._codes)), shape=shape)
+        return np.asarray((table.T @ self._members.T).T)
+
+
+def cue_gains_on_halves(
+    words: Words, fine_tuned: Sequence[Floats], frozen: Sequence[Floats], roles: pd.Series, min_count: int
+) -> Floats:
+    """Return the share of true cues, fine-tuned minus frozen, as `lib.paper1.joint.on_halves`.
+
+    Parameters
+    ----------
+    words, fine_tuned, frozen, roles, min_count
+        As in `cue_shares`.
+
+    Returns
+    -------
+    array, (seeds, 1 + halves)
+        For pairs of models with the same seed.
+    """
+    means = WordMeans(words, min_count)
+    is_cue = (roles[means.names] == "cue").to_numpy()
+    table = []
+    for tuned, cold in zip(means.magnitudes(fine_tuned), means.magnitudes(frozen), strict=False):
+        orders = [_descending(row) for row in tuned - cold]
+        table.append([is_cue[order[:LIST]].mean() - is_cue[order[-LIST:]].mean() for order in orders])
+    return np.array(table)
+
+
+def strongest_cues_on_halves(
+    words: Words, relevance: Sequence[Floats], roles: pd.Series, min_count: int
+) -> Floats:
+    """Return the share of true cues among each model's ten strongest words, as `lib.paper1.joint.on_halves`.
+
+    Parameters
+    ----------
+    words, relevance, min_count
+        As in `strongest_words`.
+    roles : Series
+        From `lib.words.majority_roles`.
+
+    Returns
+    -------
+    array, (seeds, 1 + halves)
+    """
+    means = WordMeans(words, min_count)
+    is_cue = (roles[means.names] == "cue").to_numpy()
+    magnitudes = means.magnitudes(relevance)
+    return np.array([[is_cue[_descending(row)[:LIST]].mean() for row in model] for model in magnitudes])
+
+
+def recurrence_on_halves(
+    words: Words,
+    fine_tuned: Sequence[Floats],
+    frozen: Sequence[Floats],
+    min_count: int,
+    lists: Mapping[str, Sequence[str]],
+) -> Floats:
+    """Return `recurrence` of each pair of models with the same seed, as `lib.paper1.joint.on_halves`.
+
+    Parameters
+    ----------
+    words, fine_tuned, frozen, min_count
+        As in `rank_words`.
+    lists : mapping of str to sequence of str
+        As in `recurrence`.
+
+    Returns
+    -------
+    array, (seeds, 1 + halves)
+    """
+    means = WordMeans(words, min_count)
+    return np.array(
+        [
+            [recurrence(pd.Series(row, means.names).dropna(), lists) for row in tuned - cold]
+            for tuned, cold in zip(means.magnitudes(fine_tuned), means.magnitudes(frozen), strict=False)
+        ]
+    )
+
+
+def _descending(values: Floats) -> Indices:
+    """Return the indices of the values that are not NaN, the largest first; of equal ones the first first."""
+    order = np.argsort(-values, kind="stable")  # NaN last
+    return order[: np.isfinite(values).sum()]

@@ -1,0 +1,79 @@
+"""Reliance on a planted artifact, by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from finished import record
+
+from lib.paper1.artifact import (
+    Group,
+    correct_without_artifact,
+    gap_on_halves,
+    outcomes,
+    reliance,
+    reliance_table,
+)
+from lib.paper1.compared import FINE_TUNED, FROZEN
+from lib.paper1.joint import HALVES
+from lib.paper1.runs import FineTunedOnArtifact, FrozenOnArtifact
+from lib.recipes import TrainingRecipe
+
+HEAD = TrainingRecipe(epochs=1, learning_rate=1e-3, batch_size=8)
+
+
+def done(run, clean, planted, accuracy=(0.75, 0.5)):
+    result = {
+        "clean": np.array(clean),
+        "planted": np.array(planted),
+        "accuracy": np.array(accuracy),
+        "relevance": np.array([[0.25, 0.75], [0.0, 0.0]])[: len(clean)],
+    }
+    return replace(record(run.settings, result), run=run)
+
+
+def frozen(rate, clean, planted):
+    return done(FrozenOnArtifact(4, seeds=(4, 5), rate=rate, head=HEAD), clean, planted)
+
+
+def tuned(rate, clean, planted, schedule="authors", seed=4):
+    recipe = replace(HEAD, schedule=schedule)
+    return done(FineTunedOnArtifact(seed, rate=rate, training=recipe), [clean], [planted])
+
+
+def test_reliance_is_the_share_of_class_0_that_the_artifact_turns():
+    found = outcomes([frozen(0.3, [[0, 0, 0, 1], [1, 1, 1, 1]], [[1, 0, 1, 0], [1, 1, 1, 1]])])
+    first, second = reliance_table(found).to_dict("records")
+    assert (first["rate"], first["seed"], first["model"], first["schedule"]) == (0.3, 4, FROZEN, "")
+    assert first["reliance"] == pytest.approx(2 / 3)
+    assert (first["relevance"], first["accuracy"]) == (0.5, 0.75)
+    assert np.isnan(second["reliance"])  # no text is predicted as class 0
+    model = found[Group(FROZEN, "")][0.3][4]
+    assert reliance(model, np.array([1, 2])) == 0.5
+
+
+def test_models_are_told_apart_by_the_schedule_of_their_training():
+    found = outcomes([tuned(0.0, [0, 1], [0, 1]), tuned(0.0, [0, 1], [1, 1], "described")])
+    assert set(found) == {Group(FINE_TUNED, "authors"), Group(FINE_TUNED, "described")}
+    assert reliance_table(found)["reliance"].tolist() == [0, 1]
+
+
+def test_a_gap_is_above_what_the_word_does_without_having_been_planted():
+    zeros = [0] * 8
+    one, half, every = [1, *zeros[1:]], [1] * 4 + [0] * 4, [1] * 8
+    found = outcomes(
+        [
+            tuned(0.0, zeros, one),
+            tuned(1.0, zeros, every),
+            frozen(0.0, [zeros, every], [zeros, every]),  # the second model never predicts class 0
+            frozen(1.0, [zeros, every], [half, every]),
+            tuned(0.0, zeros, zeros, seed=5),
+            tuned(1.0, zeros, every, seed=5),
+            tuned(1.0, zeros, every, seed=6),  # not done at rate 0
+        ]
+    )
+    gaps = gap_on_halves(found[Group(FINE_TUNED, "authors")], found[Group(FROZEN, "")], 1.0)
+    assert gaps.shape == (1, 1 + HALVES)
+    assert gaps[0, 0] == pytest.approx((1 - 1 / 8) - 0.5)
+    correct = correct_without_artifact(found[Group(FINE_TUNED, "authors")], [0] * 6 + [1] * 2)
+    assert correct.mean(axis=1).tolist() == [0.75, 0.75]
