@@ -12,7 +12,7 @@ from lib.tiny import pretrain_tiny_camembert
 def test_encoders_of_other_seeds_are_pretrained_in_processes_as_alone(tmp_path: Path) -> None:
     texts = [text for name in CORPORA for text in unlabelled(name, seed=0, count=210)]
     training = {"steps": 2, "device": "cpu"}
-    folders = pretrain_encoders(texts, [1, 2], cache_dir=tmp_path, workers=2, **training)
+    folders = pretrain_encoders(texts, [1, 2], cache_dir=tmp_path, **training)
     assert len(set(folders)) == 2
     vocabularies = {fingerprint(load_tokenizer(str(folder)).get_vocab()) for folder in folders}
     assert len(vocabularies) == 1

@@ -18,9 +18,10 @@ def pretrain_encoders(
     steps: int,
     cache_dir: Path,
     device: torch.device | str,
-    workers: int,
 ) -> list[Path]:
     """Return the folders of tiny encoders that differ only in the seed of their pre-training.
+
+    All are trained at a time, in one thread each.
 
     Parameters
     ----------
@@ -34,13 +35,13 @@ def pretrain_encoders(
         Where encoders are kept; a kept one is not trained again.
     device : torch.device or str
         Where to train.
-    workers : int
-        How many are trained at a time, in one thread each.
     """
     pretrain = partial(
         pretrain_tiny_camembert, list(texts), steps=steps, cache_dir=Path(cache_dir), device=str(device)
     )
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_process) as pool:
+    with ProcessPoolExecutor(
+        len(seeds), mp_context=get_context("spawn"), initializer=_prepare_process
+    ) as pool:
         futures = [pool.submit(pretrain, seed=seed) for seed in seeds]
         return [future.result() for future in futures]
 
