@@ -50,8 +50,8 @@ class Region(BaseModel):
         return self
 
     def __str__(self) -> str:
-        bounds = [f"above {self.above:g}"] * math.isfinite(self.above)
-        bounds += [f"below {self.below:g}"] * math.isfinite(self.below)
+        bounds = [f"above {self.above:.4g}"] * math.isfinite(self.above)
+        bounds += [f"below {self.below:.4g}"] * math.isfinite(self.below)
         return " and ".join(bounds)
 
 
