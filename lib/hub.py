@@ -44,7 +44,9 @@ LOOK_SECONDS = 0.05  # between two looks at what goes on
 # huggingface_hub tells of progress once per chunk: at its own 10 MB, a slow connection would look like none.
 constants.DOWNLOAD_CHUNK_SIZE = 2**16
 
+WORDS = {"model": "model", "dataset": "data set"}
 LOGIN = " (does this network require a login?)"
+RETRY = "files that came whole are kept: try again"
 
 Kind = Literal["model", "dataset"]
 T = TypeVar("T")
@@ -100,7 +102,7 @@ class Repository:
         try:
             return _cached_folder(self.kind, self.name, self.commit, patterns)
         except LocalEntryNotFoundError as error:
-            raise Unreachable(f"{self.kind} {self.name!r}: {first_line(error)}") from error
+            raise Unreachable(f"{_shown(self.kind, self.name)}: {first_line(error)}") from error
 
     def _download(self, files: Sequence[str]) -> None:
         """Download files that are not in the cache, one after the other."""
@@ -114,7 +116,7 @@ class Repository:
                 )
                 progress.end(self.files[file])
 
-        label = f"{self.kind} {self.name}"
+        label = _shown(self.kind, self.name)
         total = sum(self.files[file] for file in files)
         with _quiet() as said:
             try:
@@ -122,11 +124,11 @@ class Repository:
             except TimeoutError:
                 why = f" ({'; '.join(said[-2:])})" if said else ""  # an error, and the wait
                 reason = f"the download stalled: nothing came for {STALL_SECONDS:.0f} s{why}"
-                raise Unreachable(f"{self.kind} {self.name!r}: {reason}; {retry()}") from None
+                raise Unreachable(f"{_shown(self.kind, self.name)}: {reason}; {RETRY}") from None
             except Exception as error:  # of a dozen types
-                broke_off = f"the download broke off ({_failure(error) or _deepest(error)}); {retry()}"
+                broke_off = f"the download broke off ({_failure(error) or _deepest(error)}); {RETRY}"
                 reason = _refusal(error, self.kind, self.name) or broke_off
-                raise Unreachable(f"{self.kind} {self.name!r}: {reason}") from error
+                raise Unreachable(f"{_shown(self.kind, self.name)}: {reason}") from error
 
 
 @cache
@@ -151,19 +153,21 @@ def find(kind: Kind, source: str) -> Repository:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise Unreachable(f"{kind} {source!r}: {first_line(error)}") from error
+        raise Unreachable(f"{_shown(kind, source)}: {first_line(error)}") from error
     if revision and not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", revision):
         raise Unreachable(
-            f"{kind} {source!r}: {revision!r} is no revision; allowed: a branch, a tag or a commit"
+            f"{_shown(kind, source)}: {revision!r} is no revision; allowed: a branch, a tag or a commit"
         )
     if revision.startswith("refs/pr/"):
         raise Unreachable(
-            f"{kind} {source!r}: a pull request, which nobody of the repository has accepted; "
+            f"{_shown(kind, source)}: a pull request, which nobody of the repository has accepted; "
             "allowed after @: a branch, a tag or a commit"
         )
     try:
         if constants.is_offline_mode():
-            raise NoAnswer(f"{kind} {source!r}: HF_HUB_OFFLINE is set, and it has not been fetched before")
+            raise NoAnswer(
+                f"{_shown(kind, source)}: HF_HUB_OFFLINE is set, and it has not been fetched before"
+            )
         return _ask(kind, name, revision or None)
     except NoAnswer as no_answer:
         try:
@@ -237,11 +241,6 @@ def fetch(url: str) -> Path:
         return part.replace(target)  # atomic: the file is complete or absent
 
 
-def retry() -> str:
-    """Say what to do when a download ends early."""
-    return "files that came whole are kept: try again"
-
-
 def _ask(kind: Kind, name: str, revision: str | None) -> Repository:
     """Ask the Hub for a commit and its files."""
 
@@ -265,14 +264,18 @@ def _ask(kind: Kind, name: str, revision: str | None) -> Repository:
             return _attend(ask, SECONDS)
         except TimeoutError:
             raise NoAnswer(
-                f"{kind} {name!r}: {constants.ENDPOINT} does not answer within {SECONDS:.0f} s"
+                f"{_shown(kind, name)}: {constants.ENDPOINT} does not answer within {SECONDS:.0f} s"
             ) from None
         except Exception as error:  # of a dozen types
             refused = _refusal(error, kind, name, revision)
             if refused:
-                raise Unreachable(f"{kind} {name!r}: {refused}") from error
+                raise Unreachable(f"{_shown(kind, name)}: {refused}") from error
             failure = _failure(error) or f"{constants.ENDPOINT} does not answer ({_deepest(error)})"
-            raise NoAnswer(f"{kind} {name!r}: {failure}") from error
+            raise NoAnswer(f"{_shown(kind, name)}: {failure}") from error
+
+
+def _shown(kind: Kind, source: str) -> str:
+    return f"{WORDS[kind]} {source!r}"
 
 
 def _cached_folder(kind: Kind, name: str, revision: str | None, patterns: Sequence[str]) -> Path:
@@ -293,7 +296,7 @@ def _refusal(error: BaseException, kind: Kind, name: str, revision: str | None =
     if isinstance(error, RevisionNotFoundError):
         return f"there is no revision {revision!r}; allowed after @: a branch, a tag or a commit of {page}"
     if isinstance(error, RepositoryNotFoundError):
-        return f"there is no such {kind} on {constants.ENDPOINT}, or it is private: if so, {log_in}"
+        return f"there is no such {WORDS[kind]} on {constants.ENDPOINT}, or it is private: if so, {log_in}"
     if not isinstance(error, HfHubHTTPError):
         return ""
     status = error.response.status_code
@@ -418,13 +421,15 @@ def _attend(work: Callable[[_Progress], T], patience: float, label: str = "", to
 
 @contextmanager
 def _quiet() -> Iterator[list[str]]:
-    """Collect huggingface_hub's warnings, such as those of its repeated attempts, instead of showing them."""
+    """Collect what huggingface_hub logs, such as its repeated attempts, instead of showing it."""
     said: list[str] = []
     library = logging.getLogger("huggingface_hub")
-    handlers, collector = library.handlers, logging.Handler()
+    handlers, level, collector = library.handlers, library.level, logging.Handler()
     collector.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     library.handlers = [collector]
+    library.setLevel(logging.INFO)  # at which it tells that another process downloads the same file
     try:
         yield said
     finally:
         library.handlers = handlers
+        library.setLevel(level)
