@@ -10,6 +10,7 @@ import torch
 from loopback_hub import Hub
 from small import classifier, roberta_tokenizer
 
+from lib import hub
 from lib.checkpoints import config_folder, model_folder
 from lib.models import ModelError, load_classifier, load_tokenizer, model_fingerprint, name_of
 from lib.tiny import check_encoder, check_models, encoder_folder
@@ -155,9 +156,6 @@ def test_without_an_answer_it_says_what_to_download(small_hub: Hub):
 def test_an_incomplete_copy_does_not_look_like_a_model_without_weights(small_hub: Hub, files):
     small_hub.add("model", ID, files)
     config_folder(ID)
-    loopback_fault = loopback_hub.status(502)
-    small_hub.faults = [("", loopback_fault)]
-    from lib import hub
-
+    small_hub.faults = [("", loopback_hub.status(502))]
     hub.find.cache_clear()
     assert "is incomplete" in line(ID)
