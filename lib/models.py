@@ -130,7 +130,15 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
 
 
 def model_fingerprint(folder: str | Path) -> str:
-    """Identify a model, its configuration and its tokenizer by the contents of the files that are used."""
+    """Identify a model, its configuration and its tokenizer by the contents of the files that are used.
+
+    Raises
+    ------
+    ModelError
+        If there is no such folder.
+    """
+    if not Path(folder).is_dir():
+        raise ModelError(f"model {name_of(folder)!r}: no such folder")
     files = {}
     for path in Path(folder).iterdir():
         if is_used(path.name):

@@ -34,6 +34,8 @@ def test_the_encoder_has_the_pre_trained_weights(tiny_folder):
 def test_only_folders_are_loaded(small_hub, load, model):
     with pytest.raises(ModelError, match=rf"model '{model}': no such folder, or no config\.json in it$"):
         load(model)
+    with pytest.raises(ModelError, match=f"model '{model}': no such folder"):
+        model_fingerprint(model)
     assert small_hub.requests == []
 
 

@@ -145,12 +145,10 @@ def test_all_that_a_profile_names_is_fetched_once(full_hub: Hub, stand_ins, note
         generated = source.startswith(("tiny-", "mini-"))
         assert (revision == GENERATED) is generated
         if "/" in source:
-            assert (
-                revision
-                in full_hub.repositories[
-                    "model" if source in settings.models.values() else "dataset", source
-                ].commits
-            )
+            kind = "model" if source in settings.models.values() else "dataset"
+            assert revision in full_hub.repositories[kind, source].commits
+    if profile in ("demo", "smoke"):
+        assert full_hub.requests == []
     with full_hub.watch() as requests:
         fetch_sources(settings)
         for model in settings.models.values():

@@ -142,7 +142,7 @@ class Trial(Run):
         weights = get_peft_model_state_dict(adapted)
         final = fingerprint(weights)
         with quiet_libraries():
-            # Embeddings are never trained here; peft would ask the Hub whether they could be.
+            # Embeddings are never trained, so peft need not look for the base's, on the Hub or elsewhere.
             adapted.save_pretrained(str(material.adapter_dir / final), save_embedding_layers=False)
         parameters = sum(weight.numel() for weight in weights.values())
         adapter_bytes = sum(weight.numel() * weight.element_size() for weight in weights.values())
