@@ -63,7 +63,7 @@ def new_adapter(model: str, recipe: Recipe, device: torch.device, seed: int) -> 
     Parameters
     ----------
     model : str
-        Hub id or folder of the base.
+        Folder of the base.
     recipe : Recipe
         Determines types, kernel, and the adapters' rank, scaling and dropout.
     device : torch.device

@@ -53,7 +53,7 @@ class Material:
     Attributes
     ----------
     models : mapping of str to str
-        Hub id or folder of each model, by name.
+        Folder of each model, by name.
     tasks : mapping of str to Task
         By name.
     adapter_dir : Path
@@ -142,7 +142,8 @@ class Trial(Run):
         weights = get_peft_model_state_dict(adapted)
         final = fingerprint(weights)
         with quiet_libraries():
-            adapted.save_pretrained(str(material.adapter_dir / final))
+            # Embeddings are never trained, so peft need not look for the base's, on the Hub or elsewhere.
+            adapted.save_pretrained(str(material.adapter_dir / final), save_embedding_layers=False)
         parameters = sum(weight.numel() for weight in weights.values())
         adapter_bytes = sum(weight.numel() * weight.element_size() for weight in weights.values())
         del adapted, weights
