@@ -1,6 +1,8 @@
-"""Low-rank adapters on a 4-bit base: build and save them, order their texts, describe the optimizer's states."""
+"""Low-rank adapters on a 4-bit base: build and save them, order their texts, describe their optimizer."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from peft import (
     set_peft_model_state_dict,
 )
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from lib.models import quiet_libraries
 from lib.qlora.causal_models import load_four_bit
@@ -27,6 +29,19 @@ PREFIX = "base_model.model."
 
 BLOCK = 256
 """Entries of a tensor that share a scale in bitsandbytes' 8-bit optimizers."""
+
+
+@contextmanager
+def known_warnings() -> Iterator[None]:
+    """Ignore what peft and bitsandbytes warn of in every trial, and what is known."""
+    with warnings.catch_warnings():
+        # peft calls transformers by names that transformers is about to drop.
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
+        # Paging is for GPUs; a notebook says so once, instead of every trial.
+        warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")
+        # The rounding that peft warns of is measured here.
+        warnings.filterwarnings("ignore", message="Merge lora module to 4-bit linear")
+        yield
 
 
 def load_base(model: str, recipe: Recipe, device: torch.device) -> PreTrainedModel:
@@ -102,6 +117,14 @@ def save_adapter(base: PreTrainedModel, recipe: Recipe, adapter: Mapping[str, Te
     adapted.unload()
 
 
+@known_warnings()
+def trained_parameters(config: PreTrainedConfig, recipe: Recipe) -> int:
+    """Return how many parameters an adapter has, from the base's configuration alone."""
+    with torch.device("meta"):
+        adapted = _adapted(AutoModelForCausalLM.from_config(config), recipe)
+    return sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
+
+
 def _adapted(base: PreTrainedModel, recipe: Recipe) -> PeftModel:
     """Put new adapters on a base; peft chooses the layers by architecture."""
     adapters = LoraConfig(
@@ -136,8 +159,12 @@ def optimizer_states(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         scales = [state[name] for name in ("absmax1", "absmax2") if name in state]
         size += sum(tensor.numel() * tensor.element_size() for tensor in (first, second, *scales))
         if first.dtype == torch.uint8:
-            first = dequantize_blockwise(first, absmax=state["absmax1"], code=state["qmap1"], blocksize=BLOCK)
-            second = dequantize_blockwise(second, absmax=state["absmax2"], code=state["qmap2"], blocksize=BLOCK)
+            first, second = (
+                dequantize_blockwise(
+                    moment, absmax=state[f"absmax{i}"], code=state[f"qmap{i}"], blocksize=BLOCK
+                )
+                for i, moment in enumerate((first, second), 1)
+            )
         starved += int(((second == 0) & (first != 0)).sum())
         entries += first.numel()
     return {"state_dtypes": sorted(dtypes), "state_bytes": size, "starved": starved / max(entries, 1)}

@@ -1,7 +1,6 @@
 """How much memory trials side by side will need: estimated before anything starts, to choose how many fit.
 
-The estimate counts the large tensors, from the shapes of the model alone. It is for the choice of a size; what
-a run did take is in its record.
+The estimate counts the large tensors, from the shapes of the model alone. What a run took is in its record.
 """
 
 import logging
@@ -11,19 +10,54 @@ import psutil
 import torch
 from transformers import PreTrainedConfig
 
-from lib.qlora.causal_models import weight_bytes
+from lib.qlora.adapters import trained_parameters
+from lib.qlora.causal_models import load_config, weight_bytes
 from lib.qlora.recipes import Recipe
 from lib.qlora.side_by_side import Learner
 
 logger = logging.getLogger(__name__)
 
-# Entries per token that a layer keeps for its backward pass: at its width, the inputs of both norms and of every
-# product, queries, keys and values before and after rotation, and the dropped inputs of the adapters; at its inner
-# width, both sides of the gate, the activation and their product. The gradients take about as much again.
-AT_WIDTH, AT_INNER_WIDTH = 16, 4
-LOGIT_BYTES = 16  # per token and entry of the vocabulary: logits in 16 and 32 bits, log-probabilities, gradients
+# Entries per token that a layer keeps for its backward pass, counted in Llama (GPT-NeoX keeps fewer): at its
+# width the inputs of norms, queries, keys and values, and the adapters' inputs; at its inner width the gate
+# and both factors of the product. A product with a frozen matrix keeps nothing.
+AT_WIDTH, AT_INNER_WIDTH = 10, 3
+LOGIT_BYTES = (
+    16  # per token and entry of the vocabulary: logits in 16 and 32 bits, log-probabilities, gradients
+)
 TRAINED_BYTES = 16  # per trained parameter: the weight, its gradient and two moments, in 32 bits
 SPARE = 0.9  # the share of the free memory that is used
+
+
+def needed_bytes(model: str, recipe: Recipe, trials: int, device: torch.device) -> dict[str, int]:
+    """Estimate what trials side by side will need if their texts are as long as the recipe allows.
+
+    Parameters
+    ----------
+    model : str
+        Hub id or folder of the base.
+    recipe : Recipe
+        Of the trials.
+    trials : int
+        How many go together.
+    device : torch.device
+        Where they are trained.
+
+    Returns
+    -------
+    dict of str to int
+        Bytes of the ``base``, of ``one trial`` beside it, of ``all`` trials with the base, and those that are
+        ``free`` now.
+    """
+    config = load_config(model)
+    base = base_bytes(config, recipe)
+    one = trial_bytes(
+        config,
+        recipe,
+        recipe.max_length,
+        parameters=trained_parameters(config, recipe),
+        recomputed=device.type == "cuda",
+    )
+    return {"base": base, "one trial": one, "all": base + trials * one, "free": free_bytes(device)}
 
 
 def base_bytes(config: PreTrainedConfig, recipe: Recipe) -> int:
@@ -56,7 +90,8 @@ def trial_bytes(
     width, layers, each = config.hidden_size, config.num_hidden_layers, _bytes(recipe)
     layer = (AT_WIDTH * width + AT_INNER_WIDTH * config.intermediate_size) * each
     if recipe.attention == "eager":  # scores and probabilities of every pair of tokens
-        layer += 3 * config.num_attention_heads * tokens * each
+        layer += 2 * config.num_attention_heads * tokens * each
+    # one layer more than is kept, for the gradients
     kept = layers * width * each + 2 * layer if recomputed else (layers + 1) * layer
     return recipe.batch_size * tokens * (kept + LOGIT_BYTES * config.vocab_size) + TRAINED_BYTES * parameters
 

@@ -99,7 +99,8 @@ class Learner:
         )
         # A norm of at most 1 before the loss was scaled. In float16 the trial also has a scale of its own,
         # which moves with its overflows.
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=mixed_type(recipe, self.device) is torch.float16)
+        overflows = mixed_type(recipe, self.device) is torch.float16
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=overflows)
 
     @property
     def learning(self) -> bool:
@@ -137,7 +138,8 @@ class Learner:
 
     def adapter(self) -> dict[str, Tensor]:
         """Return the matrices by name."""
-        return {name: matrix.clone() for name, matrix in _matrices(self.weights.detach(), self.shapes).items()}
+        matrices = _matrices(self.weights.detach(), self.shapes)
+        return {name: matrix.clone() for name, matrix in matrices.items()}
 
     def result(self) -> dict[str, Any]:
         """Return ``losses`` (steps,) in nats per token, ``train_seconds``, and the optimizer's states."""
@@ -209,11 +211,14 @@ class _Added:
     def __init__(self) -> None:
         self.group: Sequence[Learner] = ()
         self.matrices: dict[str, Tensor] = {}
+        self.scales = torch.empty(0)
 
     def take(self, group: Sequence[Learner]) -> None:
         """Stack the adapters of a group: (trials, rank, in) and (trials, out, rank) of every layer."""
         self.group = group
         self.matrices = _matrices(torch.stack([learner.weights for learner in group]), group[0].shapes)
+        scales = [learner.recipe.alpha / learner.recipe.rank for learner in group]
+        self.scales = torch.tensor(scales, device=group[0].device)[:, None, None]
 
     def add(self, layer: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Return a layer's output with what the adapters add: (trials * batch, tokens, out)."""
@@ -223,12 +228,11 @@ class _Added:
         if any(learner.recipe.dropout for learner in self.group):
             states = states * self._masks(layer, states)
         low = states.flatten(1, 2) @ down.mT  # (trials, batch * tokens, rank)
-        scales = [learner.recipe.alpha / learner.recipe.rank for learner in self.group]
-        high = (low @ up.mT) * low.new_tensor(scales)[:, None, None]
+        high = (low @ up.mT) * self.scales.to(low.dtype)
         return output + high.view(output.shape).to(output.dtype)
 
     def _masks(self, layer: str, states: Tensor) -> Tensor:
-        """Draw every trial's dropout; where a text is padded beyond the trial's own longest, all is dropped."""
+        """Draw every trial's dropout; what is padded beyond its own longest text is dropped altogether."""
         _, batch, tokens, size = states.shape
         masks = []
         for learner in self.group:
@@ -307,20 +311,16 @@ def _optimizer(weights: nn.Parameter, recipe: Recipe) -> torch.optim.Optimizer:
     return bnb.optim.PagedAdamW32bit([weights], **options)
 
 
-def _room(shape: torch.Size) -> int:
-    """Return how many entries a matrix takes in the flat tensor: whole blocks."""
-    return -(-shape.numel() // BLOCK) * BLOCK
-
-
 def _flat(adapter: Adapter) -> Tensor:
     """Put matrices into one tensor: (entries,); zeros fill the last block of each."""
-    parts = [F.pad(matrix.flatten(), (0, _room(matrix.shape) - matrix.numel())) for matrix in adapter.values()]
-    return torch.cat(parts)
+    rows = (matrix.flatten() for matrix in adapter.values())
+    return torch.cat([F.pad(row, (0, -row.numel() % BLOCK)) for row in rows])
 
 
 def _matrices(flat: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """Find the matrices in flat tensors: (..., entries) -> (..., rows, columns) by name."""
-    parts = flat.split([_room(shape) for shape in shapes.values()], dim=-1)
+    rooms = [shape.numel() + -shape.numel() % BLOCK for shape in shapes.values()]
+    parts = flat.split(rooms, dim=-1)
     return {
         name: part[..., : shape.numel()].unflatten(-1, shape)
         for part, (name, shape) in zip(parts, shapes.items(), strict=True)

@@ -7,9 +7,7 @@ while the others are held fixed. Sources: paper 3, section VII; Dettmers et al. 
 import gc
 import math
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import takewhile
@@ -22,7 +20,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.models import model_fingerprint
-from lib.qlora.adapters import data_order, load_base, new_adapter, save_adapter
+from lib.qlora.adapters import data_order, known_warnings, load_base, new_adapter, save_adapter
 from lib.qlora.causal_models import load_config, load_four_bit, load_tokenizer
 from lib.qlora.memory import trials_that_fit
 from lib.qlora.recipes import DTYPES, Recipe, Sources, Task
@@ -34,18 +32,6 @@ from lib.seeding import derive, fingerprint, seed_everything
 # The same in every trial: the same sample of two trials differs only because the models do, and different
 # samples differ because of the sampling too.
 SAMPLING_SEED = 0
-
-
-@contextmanager
-def _known_warnings() -> Iterator[None]:
-    with warnings.catch_warnings():
-        # peft calls transformers by names that transformers is about to drop.
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
-        # Paging is for GPUs; a notebook says so once, instead of every trial.
-        warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")
-        # The rounding that peft warns of is measured here.
-        warnings.filterwarnings("ignore", message="Merge lora module to 4-bit linear")
-        yield
 
 
 @dataclass(frozen=True)
@@ -133,7 +119,7 @@ class Trial(Run):
         return self.carry_out_together([self], material=material)[0]
 
     @classmethod
-    @_known_warnings()
+    @known_warnings()
     def carry_out_together(cls, runs: Sequence[Self], *, material: Material) -> list[dict[str, Any]]:
         """Train trials side by side on one base, then evaluate them one by one; see `carry_out`.
 
@@ -247,7 +233,7 @@ class Pretrained(Run):
         """All fields, the seed too: each measurement loads the model anew."""
         return self.settings
 
-    @_known_warnings()
+    @known_warnings()
     def carry_out(self, *, material: Material) -> dict[str, Any]:
         """Return ``perplexity``, ``text_losses`` and ``text_tokens`` (texts,), and ``completions``."""
         seed_everything(self.seed)
@@ -299,7 +285,7 @@ class Reading(Run):
                 f"prompts = {len(self.prompts)}: there are {len(self.continuations)} continuations"
             )
 
-    @_known_warnings()
+    @known_warnings()
     def carry_out(self, *, material: Material) -> dict[str, Any]:
         """Return ``losses`` and ``tokens`` of the continuations: (texts,), 0 and 0 for an empty one."""
         model, task = material.models[self.model], material.tasks[self.task]
