@@ -45,9 +45,7 @@ def known_warnings() -> Iterator[None]:
 
 
 def load_base(model: str, recipe: Recipe, device: torch.device) -> PreTrainedModel:
-    """Load a 4-bit base and prepare it for the training of adapters: frozen, its other weights in 32 bits.
-
-    On a GPU, a layer's activations are computed again in the backward pass instead of being kept.
+    """Load a 4-bit base, prepared for the training of adapters.
 
     Parameters
     ----------
@@ -59,10 +57,17 @@ def load_base(model: str, recipe: Recipe, device: torch.device) -> PreTrainedMod
         Where the model goes.
     """
     dtype = getattr(torch, recipe.compute)
-    base = load_four_bit(model, device=device, dtype=dtype, attention=recipe.attention)
+    return prepare(load_four_bit(model, device=device, dtype=dtype, attention=recipe.attention))
+
+
+def prepare(base: PreTrainedModel) -> PreTrainedModel:
+    """Freeze a 4-bit base and keep its other weights in 32 bits, in place.
+
+    On a GPU, a layer's activations are computed again in the backward pass instead of being kept.
+    """
     return prepare_model_for_kbit_training(
         base,
-        use_gradient_checkpointing=device.type == "cuda",
+        use_gradient_checkpointing=base.device.type == "cuda",
         gradient_checkpointing_kwargs={"use_reentrant": False},
     )
 
