@@ -306,6 +306,15 @@ def test_a_wrong_recipe_is_an_error(change, message):
         Recipe(**change)
 
 
+def test_a_measurement_before_fine_tuning_is_carried_out_alone():
+    first, second = (
+        Pretrained(seed, model="m", task="t", compute="float32", max_length=8) for seed in (0, 1)
+    )
+    assert first.shared != second.shared
+    assert trial().shared == trial(EIGHT_BIT, seed=1, repetition=1).shared
+    assert trial().shared != trial(replace(RECIPE, adapter="bfloat16")).shared
+
+
 def test_a_wrong_measurement_of_a_pretrained_model_is_an_error():
     with pytest.raises(ValueError, match="compute = 'int8': allowed: float32"):
         Pretrained(0, model="m", task="t", compute="int8", max_length=512)
