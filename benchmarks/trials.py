@@ -58,7 +58,7 @@ def shapes(device: torch.device, tokens: int | None) -> list[Shape]:
         return [Shape("Llama 7B", LlamaConfig(**LLAMA_7B), tokens or 512, 10)]
     return [
         Shape("tiny-llama", LlamaConfig(**TINY), tokens or 30, 30),
-        Shape("one layer of 7B", LlamaConfig(**ONE_LAYER), tokens or 128, 3),
+        Shape("one layer of 7B", LlamaConfig(**ONE_LAYER), tokens or 128, 2),
     ]
 
 
