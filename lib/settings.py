@@ -396,6 +396,7 @@ class QloraRepeatability(NotebookSettings):
     """Notebook 3: the repeatability of QLoRA fine-tuning."""
 
     trials: Annotated[int, Field(ge=3, le=50)]  # an interval over pairs of trials needs three
+    group_size: Count
     data_seed: Seed
     neox: Text
     llama: Text
