@@ -14,11 +14,11 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import Trainer
 
-from lib.finetuning import run_trainer
 from lib.qlora.causal_models import load_four_bit
 from lib.qlora.recipes import Recipe
 from lib.qlora.scores import IGNORED, collate
 from lib.seeding import derive, generator, seed_everything
+from lib.trainer import run_trainer
 
 
 class QloraTrainer(Trainer):

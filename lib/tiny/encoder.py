@@ -23,11 +23,11 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from lib.finetuning import run_trainer
 from lib.seeding import derive, fingerprint, generator, seed_everything
 from lib.tiny.cooccurrence import piece_vectors
 from lib.tiny.keeping import is_kept, keep
 from lib.tiny.vocabulary import train_tokenizer
+from lib.trainer import run_trainer
 
 logger = logging.getLogger(__name__)
 
