@@ -9,7 +9,6 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from transformers import Trainer
 
-from lib.finetuning import run_trainer
 from lib.qlora import Material, Recipe, Sources, Task, Trial, side_by_side
 from lib.qlora.adapters import data_order, known_warnings, load_base
 from lib.qlora.causal_models import load_config, load_tokenizer
@@ -20,6 +19,7 @@ from lib.runs import sweep
 from lib.seeding import derive, fingerprint, set_deterministic
 from lib.texts.generated.mini_quotes import mini_quotes
 from lib.tiny import pretrain_tiny
+from lib.trainer import run_trainer
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=1, learning_rate=2e-3, dropout=0.1)

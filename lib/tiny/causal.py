@@ -30,12 +30,12 @@ from transformers import (
 )
 
 from lib.checkpoints import config_folder
-from lib.finetuning import run_trainer
 from lib.models import ModelError, quiet_libraries
 from lib.qlora.causal_models import check_fits, dialogue, load_tokenizer
 from lib.seeding import fingerprint, seed_everything
 from lib.texts.generated.mini_english import small_talk, stories
 from lib.tiny.keeping import is_kept, keep
+from lib.trainer import run_trainer
 
 logger = logging.getLogger(__name__)
 

@@ -24,12 +24,12 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from lib.checkpoints import config_folder, model_folder
-from lib.finetuning import run_trainer
 from lib.models import encoder_config
 from lib.seeding import derive, fingerprint, generator, seed_everything
 from lib.tiny.cooccurrence import piece_vectors
 from lib.tiny.keeping import is_kept, keep
 from lib.tiny.vocabulary import train_tokenizer
+from lib.trainer import run_trainer
 
 logger = logging.getLogger(__name__)
 
