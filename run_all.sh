@@ -17,7 +17,8 @@ everything already.
   -p NAME VALUE     set a parameter in every notebook that has it; repeatable
   --repeat N        execute them N times more, under other seeds and once with other vector instructions, and
                     write how repeatable each verdict is to docs/verdicts.md
-  --tests           run ruff, shellcheck, mypy, the unit tests and the smoke profile instead
+  --tests           run ruff, shellcheck, mypy, the unit tests, the smoke profile and --site instead
+  --site            build the site in build/site from the executed notebooks as they are, and check its pages
   --setup-only      set up and stop
   --help            show this text
 
@@ -33,6 +34,7 @@ while (($#)); do
   case $1 in
     --help | -h) usage; exit 0 ;;
     --tests) action=check ;;
+    --site) action=site ;;
     --setup-only) action=setup ;;
     --profile | --only | --repeat) arguments+=("$1" "${2:?"$1 needs a value; see --help"}"); shift ;;
     -p) arguments+=(-p "${2:?"-p needs a name and a value"}" "${3?"-p $2 needs a value"}"); shift 2 ;;
@@ -40,6 +42,17 @@ while (($#)); do
   esac
   shift
 done
+
+if [[ $action == site ]]; then
+  # An environment of its own: building pages needs neither torch nor anything else that executes notebooks.
+  if ! cmp -s requirements-site.lock .venv-site/requirements-site.lock; then
+    echo "Setting up .venv-site (once) ..." >&2
+    python3 -m venv .venv-site
+    .venv-site/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-site.lock
+    cp requirements-site.lock .venv-site/
+  fi
+  exec .venv-site/bin/python tools/website.py
+fi
 
 needed=(requirements.txt)
 [[ $action != check ]] || needed+=(requirements-ray.txt)

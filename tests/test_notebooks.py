@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import execute
 import nbformat
 import papermill
 import pytest
@@ -153,10 +154,7 @@ def test_the_command_refuses_what_it_does_not_know(arguments, line):
     assert line in done.stderr.splitlines()[-1]
 
 
-def test_values_on_the_command_line_are_read_as_python_writes_them(monkeypatch):
-    monkeypatch.syspath_prepend(str(PROJECT_ROOT / "tools"))
-    import execute
-
+def test_values_on_the_command_line_are_read_as_python_writes_them():
     assert [
         execute._value(text) for text in ("3", "2e-4", "True", "nf4 fp4", "mini-allocine", "0 0.5 1")
     ] == [

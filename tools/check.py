@@ -1,4 +1,4 @@
-"""Run every check that a change must pass: style, shell, types, the smoke profile, unit tests."""
+"""Run every check that a change must pass: style, shell, types, the smoke profile, unit tests, the site."""
 
 import os
 import subprocess
@@ -15,6 +15,7 @@ CHECKS = (
     [sys.executable, "-m", "mypy"],
     [sys.executable, "tools/execute.py", "--profile", "smoke"],
     [sys.executable, "-m", "pytest"],
+    ["./run_all.sh", "--site"],
 )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 import papermill
 import yaml
-from nbconvert import HTMLExporter
+from page import write_page
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]_*.ipynb"))
@@ -122,7 +122,7 @@ def execute(notebook: Path, folder: Path, parameters: dict[str, Any]) -> Outcome
     page = executed
     if executed.is_file():
         _strip_machine(executed)
-        page = _write_html(executed)
+        page = write_page(executed)
     summary = f"FAILED: {error}" if error else _verdicts(executed)
     return Outcome(notebook.stem, time.monotonic() - start, summary, bool(error), page)
 
@@ -135,13 +135,6 @@ def _strip_machine(executed: Path) -> None:
         if name in recorded:
             recorded[name] = os.path.relpath(recorded[name], ROOT)
     nbformat.write(notebook, executed)
-
-
-def _write_html(executed: Path) -> Path:
-    body, _ = HTMLExporter(sanitize_html=False, exclude_anchor_links=True).from_filename(str(executed))
-    page = executed.with_suffix(".html")
-    page.write_text(body, encoding="utf-8")
-    return page
 
 
 def _verdicts(executed: Path) -> str:

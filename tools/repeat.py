@@ -1,4 +1,4 @@
-"""How repeatable is a verdict? Execute the notebooks again, and write ``docs/verdicts.md``.
+"""How repeatable is a verdict? Execute the notebooks again, and write ``docs/verdicts.md`` and ``.csv``.
 
 Every repetition but the last has other training seeds (``first_seed`` 100, 200, ...). The last has the seeds
 of the first run and other vector instructions (AVX2): like another machine, it rounds differently.
@@ -53,7 +53,32 @@ def repeat(count: int, profile: str, parameters: Mapping[Path, dict[str, Any]]) 
             if not outcome.failed:
                 runs[notebook.stem][label] = pd.read_csv(figures / "verdicts.csv", index_col="name")
     (ROOT / "docs" / "verdicts.md").write_text(report(runs, profile), encoding="utf-8")
+    every_verdict(runs).to_csv(ROOT / "docs" / "verdicts.csv", index=False)
     return outcomes
+
+
+def every_verdict(runs: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
+    """Return one line per notebook, claim and run, the first run first: its verdict and its margin.
+
+    Parameters
+    ----------
+    runs : mapping of str to mapping of str to DataFrame
+        As for `report`.
+    """
+    rows = [
+        {
+            "notebook": notebook,
+            "name": name,
+            "run": label,
+            "verdict": table.loc[name, "verdict"],
+            "margin": margin(table.loc[name]),
+        }
+        for notebook, tables in runs.items()
+        for name in tables["first run"].index
+        for label, table in tables.items()
+        if name in table.index
+    ]
+    return pd.DataFrame(rows)
 
 
 def report(runs: Mapping[str, Mapping[str, pd.DataFrame]], profile: str) -> str:

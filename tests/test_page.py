@@ -1,0 +1,37 @@
+"""The page beside an executed notebook can be navigated, hides its code, and needs no network."""
+
+import re
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from page import write_page
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> BeautifulSoup:
+    code = nbformat.v4.new_code_cell("secret = 1", execution_count=1)
+    code.outputs = [nbformat.v4.new_output("stream", name="stderr", text="1 of 2 runs\n")]
+    title = "## 2 Words & rules (section 3.2)"
+    cells = [nbformat.v4.new_markdown_cell(text) for text in ("# Title", title, "### The authors' variant")]
+    path = tmp_path_factory.mktemp("executed") / "notebook.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[*cells, code]), path)
+    return BeautifulSoup(write_page(path).read_text(encoding="utf-8"), "html.parser")
+
+
+def test_the_contents_lead_to_every_section(page):
+    links = page.find("nav", class_="contents").find_all("a")
+    assert [link.get_text() for link in links] == ["2 Words & rules (section 3.2)", "The authors' variant"]
+    assert all(page.find(id=link["href"][1:]) is not None for link in links)
+
+
+def test_code_and_progress_are_folded(page):
+    folded = page.find_all("details", class_="code")
+    assert [part.summary.get_text() for part in folded] == ["code", "progress"]
+    assert "secret" in folded[0].get_text()
+    assert "1 of 2 runs" in folded[1].get_text()
+
+
+def test_nothing_is_loaded_from_the_network(page):
+    assert not page.find_all("script", src=True)
+    assert not page.find_all("link", href=re.compile("^(https?:)?//"))

@@ -1,0 +1,35 @@
+"""The HTML page beside an executed notebook: a table of contents, code and progress folded, no network."""
+
+from pathlib import Path
+
+import nbformat
+from bs4 import BeautifulSoup
+from nbconvert import HTMLExporter
+from nbconvert.filters import markdown2html
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+
+
+def write_page(executed: Path) -> Path:
+    """Write an executed notebook's page beside it, and return where."""
+    exporter = HTMLExporter(
+        template_name="companion", extra_template_basedirs=[str(TEMPLATES)], sanitize_html=False
+    )
+    notebook = nbformat.read(executed, as_version=4)
+    body, _ = exporter.from_notebook_node(
+        notebook, {"metadata": {"name": executed.stem}, "contents": contents(notebook)}
+    )
+    page = executed.with_suffix(".html")
+    page.write_text(body, encoding="utf-8")
+    return page
+
+
+def contents(notebook: nbformat.NotebookNode) -> list[tuple[int, str, str]]:
+    """Return the level, the anchor and the title of each section and subsection, in order."""
+    found = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for heading in BeautifulSoup(markdown2html(cell.source), "html.parser").find_all(["h2", "h3"]):
+                title = heading.get_text().removesuffix("¶")  # the link to itself, which pages leave out
+                found.append((int(heading.name[1]) - 1, str(heading["id"]), title))
+    return found
