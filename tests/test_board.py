@@ -45,7 +45,8 @@ def test_a_line_leads_to_its_section_and_says_how_many_runs_agree():
     [row] = page.tbody.find_all("tr")
     assert row.a["href"] == "1_notebook.html#accuracy"
     assert row.a.get_text() == "Fine-tuned <b>better</b>"  # shown as text
-    assert [cell.get_text() for cell in row.find_all("td")][-2:] == ["reproduced", "4 of 5"]
+    cells = [cell.get_text() for cell in row.find_all("td")]
+    assert [cells[1], *cells[-2:]] == ["reproduced", "97 versus 94 %", "4 of 5"]
 
 
 def test_a_claim_without_a_measurement_has_no_bar():

@@ -161,20 +161,17 @@ def board_html(
             )
             for claim in of_paper
         )
-        shown = "".join(f"<th>measured, {profile}</th><th>verdict, {profile}</th>" for profile in profiles)
+        shown = "".join(f"<th>verdict, {profile}</th><th>measured, {profile}</th>" for profile in profiles)
         parts.append(
             f'<h3 id="paper-{paper}">Paper {paper}: {html.escape(title)}</h3>\n<div class="wide">'
-            f'<table class="board"><thead><tr><th>claim</th><th>published</th>{shown}<th>agree</th></tr>'
+            f'<table class="board"><thead><tr><th>claim</th>{shown}<th>published</th><th>agree</th></tr>'
             f"</thead>\n<tbody>\n{rows}\n</tbody></table></div>"
         )
     return "\n".join(parts) + "\n"
 
 
 def _row(claim: Claim, profiles: Sequence[str], agreement: Agreement | None, link: str) -> str:
-    cells = [
-        f'<td><a href="{html.escape(link)}">{html.escape(claim.statement)}</a></td>',
-        f"<td>{html.escape(claim.published)}</td>",
-    ]
+    cells = [f'<td><a href="{html.escape(link)}">{html.escape(claim.statement)}</a></td>']
     for profile in profiles:
         measured = claim.measured.get(profile)
         if measured is None:
@@ -182,9 +179,10 @@ def _row(claim: Claim, profiles: Sequence[str], agreement: Agreement | None, lin
             continue
         shown = _interval(measured)
         numbers = bar(claim, measured) + f"<br>{shown}" if shown else "—"
-        cells.append(f'<td title="{html.escape(claim.quantity)}">{numbers}</td>')
         kind, why = KINDS.index(measured.verdict), html.escape(measured.why)
         cells.append(f'<td class="verdict-{kind}" title="{why}">{html.escape(measured.verdict)}</td>')
+        cells.append(f'<td title="{html.escape(claim.quantity)}">{numbers}</td>')
+    cells.append(f"<td>{html.escape(claim.published)}</td>")
     cells.append(f"<td>{agreement.agreeing} of {agreement.runs}</td>" if agreement else "<td>—</td>")
     return "<tr>" + "".join(cells) + "</tr>"
 
