@@ -25,6 +25,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from lib.intervals import Interval
+from lib.proportions import expected_false_passes
 
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
@@ -271,3 +272,33 @@ def count_verdicts(verdicts: Sequence[Verdict]) -> str:
     """Return the number of verdicts of each kind, in one line."""
     counts = Counter(verdict.verdict for verdict in verdicts)
     return ", ".join(f"{counts[kind]} {kind}" for kind in (REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE))
+
+
+def false_verdicts(verdicts: pd.DataFrame, confidence: float) -> dict[str, float]:
+    """Return how many claims were judged, and how many of them chance alone would be expected to pass.
+
+    A count has no interval and cannot pass by chance; see `lib.proportions.expected_false_passes`.
+
+    Parameters
+    ----------
+    verdicts : DataFrame
+        From `verdict_csv_table`.
+    confidence : float
+        Coverage of the intervals.
+
+    Returns
+    -------
+    dict
+        ``claims``, ``judged`` (those with a measurement), ``intervals`` (of these, those that are no count),
+        ``expected`` (falsely passing, if every one of them lay on its border) and ``at_least_one`` (the
+        probability of any, if they were independent).
+    """
+    judged = verdicts.dropna(subset="estimate")
+    intervals = int((judged["low"] < judged["high"]).sum())
+    return {
+        "claims": len(verdicts),
+        "judged": len(judged),
+        "intervals": intervals,
+        "expected": expected_false_passes(intervals, confidence),
+        "at_least_one": 1 - (1 - expected_false_passes(1, confidence)) ** intervals,
+    }

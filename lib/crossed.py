@@ -247,16 +247,28 @@ def crossed_difference(a: ArrayLike, b: ArrayLike, *, paired: bool) -> Crossed:
         )
     if paired:
         return crossed_mean(first - second)
+    return crossed_sum(first, -second)
+
+
+def crossed_sum(*samples: ArrayLike) -> Crossed:
+    """Return the sum of means over the same texts but independent seeds.
+
+    Parameters
+    ----------
+    *samples : array_like, (seeds, texts)
+        The numbers of seeds may differ.
+    """
     parts, total = [], 0.0
-    for matrix in (first, second):
+    matrices = [_matrix(sample) for sample in samples]
+    for matrix in matrices:
         seeds, _, residual = _sources(matrix)
         if len(matrix) > 1:
             parts.append(Part(seeds, residual, len(matrix)))
             total += residual
-    count = first.shape[1]
-    by_text = first.mean(axis=0) - second.mean(axis=0)  # (texts,)
+    by_text = np.sum([matrix.mean(axis=0) for matrix in matrices], axis=0)  # (texts,)
+    count = len(by_text)
     texts = (Part(float(by_text.var(ddof=1)) / count, total, count),) if count > 1 else ()
-    return Crossed(float(first.mean() - second.mean()), tuple(parts), texts)
+    return Crossed(float(sum(matrix.mean() for matrix in matrices)), tuple(parts), texts)
 
 
 def crossed_contrast(*terms: tuple[float, ArrayLike | Recorded]) -> Crossed:

@@ -39,7 +39,8 @@ def explained_variance(embeddings: ArrayLike) -> NDArray[np.float64]:
     Paper 1, section 3.3. The components are fitted to the given texts (in the paper, the test texts).
     """
     points = _checked(embeddings)
-    return np.cumsum(PCA(svd_solver="full").fit(points).explained_variance_ratio_)
+    # From the eigenvalues of the covariance, whose size does not grow with the number of texts.
+    return np.cumsum(PCA(svd_solver="covariance_eigh").fit(points).explained_variance_ratio_)
 
 
 def components_needed(cumulative: ArrayLike, share: float = 0.95) -> int:

@@ -96,6 +96,11 @@ class TrainingRecipe:
             )
         return steps
 
+    def texts_seen(self, texts: int) -> int:
+        """Return how many texts the trained steps learn from; a text counts each time it is seen."""
+        epochs, steps = divmod(self.steps(texts), self._batches(texts))
+        return epochs * texts + min(steps * self.batch_size, texts)
+
     def rates(self, texts: int) -> NDArray[np.float64]:
         """Return the learning rate at each step of all epochs: (epochs * batches,).
 

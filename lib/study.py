@@ -167,6 +167,13 @@ class Study:
         """Return how many verdicts there are of each kind, in one line."""
         return claims.count_verdicts(self._verdicts())
 
+    def false_verdicts(self, confidence: float) -> dict[str, float]:
+        """Return how many claims were judged, and how many of them chance alone would be expected to pass.
+
+        See `lib.claims.false_verdicts`.
+        """
+        return claims.false_verdicts(claims.verdict_csv_table(self._verdicts()), confidence)
+
     def save(self, figure: Figure, data: pd.DataFrame, name: str) -> None:
         """Save a figure and the data behind it as ``name.svg``, ``name.png`` and ``name.csv``.
 

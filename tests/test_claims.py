@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -165,3 +166,13 @@ def test_the_csv_table_keeps_every_digit(tmp_path):
     }
     assert second["why"] == "too small"
     assert all(math.isnan(second[bound]) for bound in ("estimate", "low", "high"))
+
+
+def test_false_verdicts_are_expected_of_intervals_only():
+    verdicts = pd.DataFrame(
+        {"estimate": [1, 2, np.nan, 3], "low": [0, 2, np.nan, 1], "high": [2, 2, np.nan, 5]}
+    )
+    chance = claims.false_verdicts(verdicts, 0.95)
+    assert (chance["claims"], chance["judged"], chance["intervals"]) == (4, 3, 2)
+    assert chance["expected"] == pytest.approx(0.05)
+    assert chance["at_least_one"] == pytest.approx(1 - 0.975**2)

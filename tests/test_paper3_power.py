@@ -9,7 +9,6 @@ from lib.paper3.power import (
     by_trials,
     detectable_difference,
     detectable_ratio,
-    false_verdicts,
     needed,
     rarest,
     trials_for_equal_means,
@@ -92,13 +91,3 @@ def test_what_equality_would_take_follows_from_the_pairs():
     assert row["correlation"] == pytest.approx(0.99, abs=0.01)
     assert row["spreads"] < 20 < row["spreads_unpaired"]
     assert row["means"] == trials_for_equal_means(row["difference_sd"], 0.5, confidence=0.95)
-
-
-def test_false_verdicts_are_expected_of_intervals_only():
-    verdicts = pd.DataFrame(
-        {"estimate": [1, 2, np.nan, 3], "low": [0, 2, np.nan, 1], "high": [2, 2, np.nan, 5]}
-    )
-    chance = false_verdicts(verdicts, 0.95)
-    assert (chance["claims"], chance["judged"], chance["intervals"]) == (4, 3, 2)
-    assert chance["expected"] == pytest.approx(0.05)
-    assert chance["at_least_one"] == pytest.approx(1 - 0.975**2)

@@ -53,6 +53,10 @@ def test_every_epoch_sees_every_text_once_in_the_same_order() -> None:
         assert batches[:3] == batches[3:6] == batches[6:]
         assert [*batches[0], *batches[1], *batches[2]] == order.tolist()
         assert sorted(order.tolist()) == list(range(10))
+        assert how.texts_seen(10) == sum(map(len, batches))
+    authors = recipe(schedule="authors")
+    seen = [len(batch) for batch in authors.batches(authors.order(61, seed=1))]
+    assert authors.texts_seen(61) == sum(seen)
 
 
 def test_each_seed_shuffles_its_own_way_and_the_data_sets_order_is_everybodys() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.paper1.joint import Floats, half_samples
+from lib.projection import explained_variance
 
 SHARE = 0.95  # of the variance, as in the paper
 
@@ -59,7 +60,7 @@ class Spectra:
     def __init__(self, embeddings: Sequence[NDArray[np.floating]]) -> None:
         self.dimensions = embeddings[0].shape[1]
         self._cumulative = [
-            [_cumulative(points[chosen]) for points in embeddings]
+            [explained_variance(points[chosen]) for points in embeddings]
             for chosen in half_samples(len(embeddings[0]))
         ]  # (1 + halves,) of (encoders,) of (components,)
 
@@ -79,13 +80,3 @@ class Spectra:
         """
         columns = [[measure(curve, self.dimensions) for curve in curves] for curves in self._cumulative]
         return np.array(columns).T
-
-
-def _cumulative(points: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the cumulative shares of the variance, as `lib.projection.explained_variance`, but faster.
-
-    From the eigenvalues of the covariance, whose size does not grow with the number of texts.
-    """
-    values = np.linalg.eigvalsh(np.cov(points.astype(np.float64), rowvar=False))[::-1]
-    shares = np.maximum(values, 0)[: min(len(points) - 1, points.shape[1])]
-    return np.cumsum(shares) / shares.sum()

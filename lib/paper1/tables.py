@@ -88,14 +88,12 @@ def schedule_arithmetic(trainings: Mapping[str, tuple[TrainingRecipe, int]]) -> 
     rows = {}
     for name, (recipe, texts) in trainings.items():
         authors = replace(recipe, schedule="authors")
-        batches = -(-texts // recipe.batch_size)
-        steps = authors.steps(texts)
-        seen = steps * recipe.batch_size
+        all_steps, seen = len(authors.rates(texts)), authors.texts_seen(texts)
         rows[name] = {
             "texts": f"{texts:,}",
-            "batches per epoch": f"{batches:,}",
-            "steps of all epochs": f"{recipe.epochs * batches:,}",
-            "total_steps": f"{steps:,}",
+            "batches per epoch": f"{all_steps // recipe.epochs:,}",
+            "steps of all epochs": f"{all_steps:,}",
+            "total_steps": f"{authors.steps(texts):,}",
             "texts learned from": f"{seen:,}",
             "share of the texts": f"{seen / texts:.2f}",
         }

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lib.crossed import Crossed, Part, crossed_mean
+from lib.crossed import Crossed, crossed_sum
 from lib.intervals import Interval, exponential
 from lib.paper2.model_types import Floats, Measured, ModelType
 
@@ -40,12 +40,7 @@ def sum_of_logs(terms: Terms, quantity: str = "noise") -> Crossed | None:
         if np.isnan(logs).any():
             return None
         by_training[kind.training] = by_training.get(kind.training, 0) + logs
-    sums = [crossed_mean(values) for values in by_training.values()]
-    residual = sum(part.residual for one in sums for part in one.seeds)
-    by_text = np.sum([values.mean(axis=0) for values in by_training.values()], axis=0)  # (texts,)
-    count = len(by_text)
-    texts = (Part(float(by_text.var(ddof=1)) / count, residual, count),) if count > 1 else ()
-    return Crossed(float(by_text.mean()), tuple(part for one in sums for part in one.seeds), texts)
+    return crossed_sum(*by_training.values())
 
 
 def elasticity(measured: Mapping[str, Measured], types: Sequence[ModelType]) -> list[tuple[float, Measured]]:

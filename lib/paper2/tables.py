@@ -82,13 +82,11 @@ def schedule_table(trainings: Mapping[str, tuple[TrainingRecipe, int]]) -> pd.Da
     """
     rows = {}
     for name, (recipe, texts) in trainings.items():
-        steps = recipe.steps(texts)
-        seen = min(steps * recipe.batch_size, recipe.epochs * texts)
         rows[name] = {
             "texts": f"{texts:,}",
             "steps of all epochs": f"{len(recipe.rates(texts)):,}",
-            "with a rate above 0": f"{steps:,}",
-            "times a text is seen": f"{seen / texts:.2g}",
+            "with a rate above 0": f"{recipe.steps(texts):,}",
+            "times a text is seen": f"{recipe.texts_seen(texts) / texts:.2g}",
         }
     return pd.DataFrame(rows).T
 

@@ -7,8 +7,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lib.proportions import expected_false_passes
-
 
 def detectable_ratio(trials: int, correlation: float, *, confidence: float, power: float = 0.8) -> float:
     """Return the smallest ratio of two standard deviations that paired trials tell from 1.
@@ -195,36 +193,6 @@ def needed(nats: pd.DataFrame, *, margin: float, factor: float, confidence: floa
             "spreads_unpaired": trials_for_equal_spreads(0.0, factor, confidence=confidence),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
-
-
-def false_verdicts(verdicts: pd.DataFrame, confidence: float) -> dict[str, float]:
-    """Return how many claims were judged, and how many of them chance alone would be expected to pass.
-
-    A count has no interval and cannot pass by chance; see `lib.proportions.expected_false_passes`.
-
-    Parameters
-    ----------
-    verdicts : DataFrame
-        The closing table as it was saved (``verdicts.csv``).
-    confidence : float
-        Coverage of the intervals.
-
-    Returns
-    -------
-    dict
-        ``claims``, ``judged`` (those with a measurement), ``intervals`` (of these, those that are no count),
-        ``expected`` (falsely passing, if every one of them lay on its border) and ``at_least_one`` (the
-        probability of any, if they were independent).
-    """
-    judged = verdicts.dropna(subset="estimate")
-    intervals = int((judged["low"] < judged["high"]).sum())
-    return {
-        "claims": len(verdicts),
-        "judged": len(judged),
-        "intervals": intervals,
-        "expected": expected_false_passes(intervals, confidence),
-        "at_least_one": 1 - (1 - expected_false_passes(1, confidence)) ** intervals,
-    }
 
 
 def _sum_of_quantiles(confidence: float, power: float) -> float:
