@@ -1,8 +1,9 @@
 """Measure token_relevance against a training step, captum's integrated gradients and itself on 4-bit weights.
 
-    python benchmarks/relevance.py
+    python benchmarks/relevance.py [--device cuda]
 
-CamemBERT-base's size, 8 texts of 128 tokens, two CPU threads; then the same on CUDA where there is a device.
+CamemBERT-base's size, 128 tokens: 8 texts on two CPU threads; then 64 on CUDA where there is a device, also
+with products in TF32. The floor is the arithmetic of five products a linear layer, at the measured rate.
 Weights are random: speed does not depend on them. The contestants take turns, a ratio is taken within a turn,
 and medians over the turns are printed. Memory is the most that a fresh process holds beyond what it held with
 the model loaded (resident on a CPU, read from Linux's /proc; allocated on CUDA).
@@ -17,6 +18,9 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from limits import Limits, described
+from limits import measure as limits_of
+from torch.nn import Linear
 from transformers import CamembertConfig, CamembertForSequenceClassification, PreTrainedModel
 
 from lib.attribution import integrated_gradients
@@ -24,6 +28,8 @@ from lib.lrp import token_relevance
 from lib.quantization import quantize
 
 STEP, RELEVANCE, INTEGRATED, FOUR_BIT = "training step", "relevance", "integrated gradients", "relevance, NF4"
+TF32 = "relevance, TF32"
+PRODUCTS = 5  # per linear layer: the forward pass and four of relevance and gradient
 PAIRS = [(RELEVANCE, STEP, "at most 2.2"), (INTEGRATED, RELEVANCE, ""), (FOUR_BIT, RELEVANCE, "")]
 MEBIBYTE = 2**20
 
@@ -43,6 +49,7 @@ def contestant(name: str, model: PreTrainedModel, shape: argparse.Namespace) -> 
     return {
         STEP: training_step,
         RELEVANCE: lambda: token_relevance(model, ids),
+        TF32: lambda: token_relevance(model, ids, precision="tf32"),
         INTEGRATED: lambda: integrated_gradients(model, ids),
     }[name]
 
@@ -93,16 +100,29 @@ def resident(field: str) -> float:
     return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
 
+def floor(name: str, model: PreTrainedModel, shape: argparse.Namespace, limits: Limits) -> float:
+    """Return the least seconds of an explanation by LRP, from its products alone."""
+    weights = sum(
+        part.weight.numel() for part in model.base_model.encoder.modules() if isinstance(part, Linear)
+    )
+    one = 2 * weights * shape.batch * shape.tokens
+    below = limits.products["tf32" if name == TF32 else "float32"]
+    return one / limits.products["float32"] + (PRODUCTS - 1) * one / below
+
+
 def measure(shape: argparse.Namespace, device: str) -> None:
     """Print the table of one device."""
+    limits = limits_of(torch.device(device))
     model = classifier(shape, device)
-    functions = {name: contestant(name, model, shape) for name in (STEP, RELEVANCE, INTEGRATED, FOUR_BIT)}
+    names = [STEP, RELEVANCE, INTEGRATED, FOUR_BIT] + [TF32] * (device == "cuda")
+    functions = {name: contestant(name, model, shape) for name in names}
     for function in functions.values():
         seconds(function, device)  # the first call is slower, and not counted
     turns = [
         {name: seconds(function, device) for name, function in functions.items()}
         for _ in range(shape.repeats)
     ]
+    floors = {name: floor(name, model, shape, limits) for name in names if name in (RELEVANCE, TF32)}
     del functions, model
     memory = {}
     for name in (STEP, RELEVANCE, FOUR_BIT):
@@ -113,10 +133,14 @@ def measure(shape: argparse.Namespace, device: str) -> None:
     print(
         f"\n{place}: {shape.layers} layers x {shape.hidden}, {shape.batch} x {shape.tokens} tokens, float32"
     )
-    print(f"median of {shape.repeats} turns\n\n| | seconds | memory, MiB |\n| --- | --- | --- |")
+    print(described(limits))
+    print(f"median of {shape.repeats} turns; asked for on a GPU: 1,000 texts/s\n")
+    print("| | seconds | floor, s | texts/s | memory, MiB |\n| --- | --- | --- | --- | --- |")
     for name in turns[0]:
         held = f"{memory[name]:.0f}" if name in memory else ""
-        print(f"| {name} | {median(turn[name] for turn in turns):.3f} | {held} |")
+        least = f"{floors[name]:.4f}" if name in floors else ""
+        taken = median(turn[name] for turn in turns)
+        print(f"| {name} | {taken:.4f} | {least} | {shape.batch / taken:.1f} | {held} |")
     print("\n| ratio | median | lowest | highest | asked for |\n| --- | --- | --- | --- | --- |")
     for name, other, asked in PAIRS:
         ratios = [turn[name] / turn[other] for turn in turns]
@@ -129,8 +153,10 @@ def measure(shape: argparse.Namespace, device: str) -> None:
 def main() -> None:
     """Measure on the CPU, and on CUDA where there is a device."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in {"repeats": 7, "threads": 2, "batch": 8, "tokens": 128}.items():
+    for name, default in {"repeats": 3, "threads": 2, "tokens": 128}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--batch", type=int, help="texts (default: 8; on CUDA 64)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: the CPU, then CUDA")
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--hidden", type=int, default=768, help="a multiple of 64")
     shape = parser.parse_args()
@@ -139,8 +165,10 @@ def main() -> None:
         f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers", "bitsandbytes")
     )
     print(", ".join(versions))
-    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        measure(shape, device)
+    both = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    for device in (shape.device,) if shape.device else both:
+        batch = shape.batch or (64 if device == "cuda" else 8)
+        measure(argparse.Namespace(**{**vars(shape), "batch": batch}), device)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,24 @@
-"""Measure training: fine-tuning at CamemBERT-base's size, seeds side by side, QLoRA at 7B shape.
+"""Measure training beside its floor: fine-tuning at CamemBERT-base's size, seeds side by side, QLoRA.
 
     python benchmarks/training.py                       # all three
     python benchmarks/training.py qlora --tokens 512
 
 Weights are random: speed does not depend on them. A step is forward, backward and optimizer over --batch
 texts of --tokens tokens. Without a GPU the ensemble has tiny-camembert's shape and QLoRA a single layer of a
-7B Llama, and only ratios mean something. Model FLOP utilisation is the work that the model asks for
-(recomputation does not count) against the device's bfloat16 peak, where that is known. Prints tables.
+7B Llama, and only ratios mean something. The floor of a step is what AdamW moves at the rate of the memory,
+plus the model's arithmetic at the rate of products, both as measured here. Model FLOP utilisation is the work
+that the model asks for (recomputation does not count) against the device's bfloat16 peak, where that is
+known. Prints tables.
 """
 
 import argparse
 import importlib.metadata
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import bitsandbytes as bnb
 import torch
-from datasets import Dataset
+from limits import described, measure
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
@@ -30,13 +31,11 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
-    Trainer,
-    default_data_collator,
 )
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
 from lib.ensembles import fine_tune_together
-from lib.finetuning import fine_tune, run_trainer
+from lib.finetuning import fine_tune
 from lib.seeding import set_deterministic
 from lib.tiny import encoder as pretraining
 
@@ -135,80 +134,99 @@ def encoder_batch(texts: int, tokens: int, device: torch.device) -> dict[str, to
 
 
 def fine_tuning(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
-    """CamemBERT-base, every weight trained: a plain loop, sped up bit by bit, and the notebooks' way."""
+    """CamemBERT-base, every weight trained: a plain loop, sped up bit by bit, and the notebooks' own."""
     on_gpu, texts, tokens = device.type == "cuda", options.batch or PAPERS_BATCH, options.tokens or 128
     work = (texts * tokens, texts * model_flops(CamembertConfig(**BASE), tokens, frozen=False))
-    loops = [("float32", "", False), ("float32, fused AdamW", "fused", False)]
+    limits, parameters = measure(device), encoder(BASE, device).num_parameters()
+
+    def beside_limits(taken: dict[str, float], precision: str) -> dict[str, float]:
+        floor = {"floor, s": limits.training(parameters, work[1], precision)}
+        return row(taken, *work) | floor | ({"asked for, s": 0.006} if on_gpu else {})
+
+    loops = [("float32", "", "float32"), ("float32, fused AdamW", "fused", "float32")]
     if on_gpu:
-        loops += [("TF32, fused AdamW", "fused tf32", False), ("bfloat16, fused AdamW", "fused", True)]
+        loops += [("TF32, fused AdamW", "fused", "tf32"), ("bfloat16, fused AdamW", "fused", "bfloat16")]
     if on_gpu or options.compile:
-        name, tricks, mixed = loops[-1]
-        loops.append((f"{name}, torch.compile", f"{tricks} compiled", mixed))
-    for name, tricks, mixed in loops:
-        torch.set_float32_matmul_precision("high" if "tf32" in tricks else "highest")
+        name, tricks, precision = loops[-1]
+        loops.append((f"{name}, torch.compile", f"{tricks} compiled", precision))
+    for name, tricks, precision in loops:
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         model = encoder(BASE, device)
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused="fused" in tricks)
         runner = torch.compile(model) if "compiled" in tricks else model
-        loop = Loop(runner, encoder_batch(texts, tokens, device), optimizer, mixed=mixed)
-        yield name, row(timed(loop, options.steps, device), *work)
+        batch = encoder_batch(texts, tokens, device)
+        loop = Loop(runner, batch, optimizer, mixed=precision == "bfloat16")
+        yield name, beside_limits(timed(loop, options.steps, device), precision)
     torch.set_float32_matmul_precision("highest")
-    for deterministic in (False, True) if on_gpu else (False,):
+    for precision, capture, deterministic in OURS if on_gpu else OURS[:1]:
         set_deterministic(deterministic)
-        train = partial(notebooks_way, encoder(BASE, device), texts=texts, tokens=tokens)
-        name = "the notebooks' Trainer" + (", deterministic" if deterministic else "")
-        yield name, row(timed(train, options.steps, device), *work)
+        train = one_seed(BASE, device, texts, tokens, precision, capture)
+        tricks = ", captured" * (on_gpu and capture) + ", deterministic" * (on_gpu and deterministic)
+        numbers = beside_limits(timed(train, options.steps, device), precision)
+        yield f"fine_tune, {precision}{tricks}", numbers
     set_deterministic(False)
 
 
-def notebooks_way(model: PreTrainedModel, steps: int, *, texts: int, tokens: int) -> None:
-    """Train as `lib.finetuning` does: bfloat16 on a GPU that has it, fused AdamW."""
-    batch = encoder_batch(texts * steps, tokens, torch.device("cpu"))
-    run_trainer(
-        Trainer,
-        model=model,
-        train_dataset=Dataset.from_dict({name: tensor.tolist() for name, tensor in batch.items()}),
-        data_collator=default_data_collator,
-        seed=0,
-        device=model.device,
-        num_train_epochs=1,
-        per_device_train_batch_size=texts,
-        learning_rate=2e-5,
-        logging_strategy="no",
-    )
+OURS = [
+    ("float32", True, True),
+    ("float32", False, True),
+    ("tf32", True, True),
+    ("bfloat16", False, True),
+    ("bfloat16", True, True),
+    ("bfloat16", True, False),
+]
+"""The ways in which `fine_tune` is timed: precision, whether it is captured, whether it is deterministic."""
+
+
+def given(shape: dict[str, int], texts: int, tokens: int) -> dict[str, object]:
+    """Return what `fine_tune` trains on: one batch, which every epoch sees again."""
+    drawn = torch.randint(5, shape["vocab_size"], (texts, tokens)).tolist()
+    return {
+        "tokenizer": word_tokenizer(shape["vocab_size"]),
+        "texts": [" ".join(f"w{number}" for number in text) for text in drawn],
+        "labels": [text % 2 for text in range(texts)],
+        "learning_rate": 2e-5,
+        "batch_size": texts,
+        "max_length": tokens,
+    }
+
+
+def one_seed(
+    shape: dict[str, int], device: torch.device, texts: int, tokens: int, precision: str, capture: bool
+) -> Callable[[int], object]:
+    """Return what fine-tunes one seed for so many steps, as the notebooks do."""
+    model, how = encoder(shape, device), given(shape, texts, tokens)
+    return lambda steps: fine_tune(model, seed=0, epochs=steps, precision=precision, capture=capture, **how)
 
 
 def ensemble(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
-    """Several seeds fine-tuned with the paper's batch of 4: one after the other, and side by side."""
-    on_gpu, texts, tokens = device.type == "cuda", options.batch or PAPERS_BATCH, options.tokens or 128
-    shape, steps = (BASE, options.steps) if on_gpu else (TINY, 5 * options.steps)  # tiny steps are short
-    seeds = list(range(options.seeds))
-    tokenizer = word_tokenizer(shape["vocab_size"])
+    """Seeds with the paper's batch of 4, one after the other and side by side: times of a seed and step."""
+    on_gpu, texts = device.type == "cuda", options.batch or PAPERS_BATCH
+    shape, precision = (BASE, "bfloat16") if on_gpu else (TINY, "float32")
+    seeds, limits = options.seeds or (10 if on_gpu else 4), measure(device)
+    steps = options.steps if on_gpu else 5 * options.steps  # tiny steps are short
+    for tokens in [options.tokens] if options.tokens else [128, 512] if on_gpu else [128]:
+        flops = model_flops(CamembertConfig(**shape), tokens, frozen=False)
+        parameters = encoder(shape, device).num_parameters()
+        limit = {"floor, s": limits.training(parameters, texts * flops, precision)}
+        if on_gpu:
+            limit["asked for, s"] = 0.006 if tokens == 512 else 0.003
+        alone = one_seed(shape, device, texts, tokens, precision, True)
+        taken = timed(alone, steps, device)
+        yield f"one seed, {tokens} tokens", row(taken, texts * tokens, texts * flops) | limit
+        for capture in (False, True) if on_gpu else (False,):
+            built, how = [encoder(shape, device) for _ in range(seeds)], given(shape, texts, tokens)
 
-    def training(steps: int) -> dict[str, object]:
-        drawn = torch.randint(5, shape["vocab_size"], (steps * texts, tokens)).tolist()
-        return {
-            "texts": [" ".join(f"w{number}" for number in text) for text in drawn],
-            "labels": [text % 2 for text in range(steps * texts)],
-            "epochs": 1,
-            "learning_rate": 2e-5,
-            "batch_size": texts,
-            "max_length": tokens,
-        }
+            def together(number: int, built=built, how=how, capture=capture) -> None:  # noqa: ANN001
+                fine_tune_together(
+                    built, seeds=range(seeds), epochs=number, precision=precision, capture=capture, **how
+                )
 
-    given = {number: training(number) for number in (1, steps, 2 * steps)}
-    built = [encoder(shape, device) for _ in seeds]
-
-    def one_by_one(steps: int) -> None:
-        for seed, model in zip(seeds, built, strict=True):
-            fine_tune(model, tokenizer, seed=seed, **given[steps])
-
-    def together(steps: int) -> None:
-        fine_tune_together(built, tokenizer, seeds=seeds, **given[steps])
-
-    flops = model_flops(CamembertConfig(**shape), tokens, frozen=False)
-    for name, train in (("one at a time", one_by_one), ("side by side", together)):
-        taken = timed(train, steps, device)
-        yield f"{len(seeds)} seeds {name}", row(taken, *(len(seeds) * texts * n for n in (tokens, flops)))
+            taken = timed(together, steps, device)
+            taken["s a step"] /= seeds
+            name = f"{seeds} seeds side by side, {tokens} tokens" + ", captured" * capture
+            yield name, row(taken, texts * tokens, texts * flops) | limit
+            del built  # the next one may need the room
 
 
 def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
@@ -316,18 +334,19 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     parser.add_argument("--batch", type=int, help="texts a step (default: the papers', 4 and 1)")
     parser.add_argument("--tokens", type=int, help="of each text (default: 128; QLoRA on a GPU: 512)")
-    parser.add_argument("--steps", type=int, help="that are timed (default: 4; on a GPU 20)")
-    parser.add_argument("--seeds", type=int, default=4, help="of the ensemble (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help="that are timed (default: 2; on a GPU 20)")
+    parser.add_argument("--seeds", type=int, help="of the ensemble (default: 4; on a GPU 10)")
     parser.add_argument("--compile", action="store_true", help="torch.compile on a CPU too: two minutes more")
     parser.add_argument("--peak", type=float, default=0.0, help="TFLOP/s of the device, for the utilisation")
     options = parser.parse_args()
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     on_gpu = device.type == "cuda"
-    options.steps = options.steps or (20 if on_gpu else 4)
+    options.steps = options.steps or (20 if on_gpu else 2)
     name = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
     known = next((peak for part, peak in PEAKS.items() if on_gpu and part in name), 0.0)
     packages = ("torch", "transformers", "bitsandbytes", "peft")
     print(", ".join([name, *(f"{package} {importlib.metadata.version(package)}" for package in packages)]))
+    print(described(measure(device)))
     for part in [options.part] if options.part else PARTS:
         print(f"\n{part}: {PARTS[part].__doc__}\n")
         print_table(PARTS[part](options, device), options.peak * 1e12 or known)

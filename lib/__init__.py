@@ -10,3 +10,6 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 # Deterministic matrix products on CUDA need it, and PyTorch looks once, at a process's first product: by the
 # time that a run asks for determinism, another may have multiplied.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+# transformers would ask a service to convert a Hub model's pickled weights, and load what its bot proposes.
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")

@@ -22,8 +22,12 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from lib.lrp import checks, token_relevance
+from lib.memory import in_groups
 
 Method = Callable[..., Tensor]
+
+CPU_TOKENS = 1_024  # per batch: few, so the activations of a layer fit into the cache
+CUDA_TOKENS = 16_384  # enough to fill a GPU; 10 GB at the size of CamemBERT-base
 
 
 def gradient_x_input(
@@ -220,10 +224,12 @@ def explain(
     input_ids: Sequence[Sequence[int]],
     *,
     targets: Sequence[int] | None = None,
-    batch_size: int = 8,
+    batch_tokens: int | None = None,
     pad_to: int | None = None,
 ) -> list[NDArray[np.floating]]:
     """Explain every text of a data set, batching texts of similar length.
+
+    If memory runs out, batches are half as large from there on, and the log says so.
 
     Parameters
     ----------
@@ -235,8 +241,9 @@ def explain(
         Without padding, special tokens included.
     targets : sequence of int, (texts,)
         The class explained for each text; by default the predicted one.
-    batch_size : int
-        Texts per batch; few, so the activations of a layer fit into a CPU's cache.
+    batch_tokens : int, optional
+        Tokens per batch, padding included, but at least one text. By default `CPU_TOKENS` or `CUDA_TOKENS`.
+        It affects the speed, and rounding.
     pad_to : int
         Pad every text to this many tokens instead of to the longest of its batch: 512 for
         ``head="all_tokens"`` of `lib.lrp.token_relevance`, which depends on it.
@@ -256,14 +263,21 @@ def explain(
         raise ValueError(f"pad_to = {pad_to}, but text {lengths.argmax()} has {lengths.max()} tokens")
     if targets is not None and len(targets) != len(lengths):
         raise ValueError(f"{len(targets)} targets for {len(lengths)} texts: one per text is required")
-    order = np.argsort(lengths, kind="stable")
+    order = [int(text) for text in np.argsort(lengths, kind="stable")]
+    tokens = batch_tokens or (CUDA_TOKENS if model.device.type == "cuda" else CPU_TOKENS)
     relevance: dict[int, NDArray] = {}
-    for begin in tqdm(range(0, len(order), batch_size), desc="explaining", delay=2, leave=False):
-        chosen = order[begin : begin + batch_size]
+
+    def explain_batch(chosen: Sequence[int]) -> list[NDArray]:
         ids, mask = pad([input_ids[text] for text in chosen], model.config.pad_token_id or 0, pad_to)
         target = None if targets is None else torch.tensor([int(targets[text]) for text in chosen])
-        found = method(model, ids, mask, target).cpu().numpy()
-        relevance.update((text, row[: lengths[text]]) for text, row in zip(chosen, found, strict=True))
+        return list(method(model, ids, mask, target).cpu().numpy())
+
+    with tqdm(total=len(order), desc="explaining", delay=2, leave=False) as bar:
+        batches = in_groups(explain_batch, order, tokens, "texts", lambda text: pad_to or int(lengths[text]))
+        for found, _ in batches:
+            chosen = order[len(relevance) : len(relevance) + len(found)]
+            relevance.update((text, row[: lengths[text]]) for text, row in zip(chosen, found, strict=True))
+            bar.update(len(found))
     return [relevance[text] for text in range(len(lengths))]
 
 

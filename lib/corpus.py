@@ -16,7 +16,7 @@ class Corpus:
     Attributes
     ----------
     model : str
-        The pre-trained encoder: a folder or a Hub id.
+        The folder of the pre-trained encoder.
     train_texts, train_labels, test_texts, test_labels : list
         (texts,)
     explained : list of int

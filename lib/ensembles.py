@@ -1,15 +1,17 @@
 """Fine-tune the models of several seeds side by side: one batched computation over stacked weights.
 
 A batch of four texts leaves most of a GPU idle. With the weights of several seeds stacked, every operation of
-a training step does the work of all of them. On a CPU, which one seed keeps busy, there is no gain.
+a training step does the work of all of them, and on CUDA the step is captured in a graph and replayed
+(`lib.capture`). On a CPU, which one seed keeps busy, there is no gain.
 """
 
 import copy
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import cache
+from functools import partial
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +23,12 @@ from torch.overrides import TorchFunctionMode
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lib.architectures import position_ids
-from lib.finetuning import Training, fine_tune, mixed_precision
+from lib.architectures import position_ids, readable_pieces
+from lib.capture import Steps, graphs_for
+from lib.finetuning import Batch, Training, attention_mask, fine_tune, padded, static_lengths
 from lib.hub import first_line
+from lib.memory import fitting, in_groups, training_bytes
+from lib.precision import Precision, check_precision, default_precision, float32_products, mixed
 from lib.recipes import Schedule, TrainingRecipe, clip_each
 from lib.seeding import derive, fingerprint, generator
 
@@ -31,16 +36,6 @@ logger = logging.getLogger(__name__)
 
 # PyTorch raises a plain RuntimeError for an operation that vmap cannot batch; only its message tells.
 _CANNOT_BATCH = re.compile(r"\bvmap\b|functorch|batching rule", re.IGNORECASE)
-
-
-class _Batch(NamedTuple):
-    """What every member reads in one step, with the mask and the positions as the model takes them."""
-
-    input_ids: Tensor  # (seeds, batch, tokens)
-    attention_mask: Tensor  # (seeds, batch, 1, tokens, tokens), 0 or the most negative float32
-    position_ids: Tensor  # (seeds, batch, tokens)
-    labels: Tensor  # (seeds, batch)
-    lengths: list[int]  # (seeds,): tokens of the member's own longest text
 
 
 class _Site(NamedTuple):
@@ -63,13 +58,16 @@ def fine_tune_together(
     max_length: int,
     schedule: Schedule = "described",
     shuffled: bool = True,
+    precision: Precision | None = None,
+    capture: bool = True,
 ) -> list[Training]:
-    """Fine-tune one model per seed, all at once, in place, as `lib.finetuning.fine_tune` trains one.
+    """Fine-tune one model per seed, side by side, in place, as `lib.finetuning.fine_tune` trains one.
 
     Initial weights and the order of the texts are those of `fine_tune`; without dropout so is the result, up
-    to rounding. Each seed has its own dropout stream (`fine_tune` draws from PyTorch's global one), so a
-    member is the same, up to rounding, whatever the other members are. If PyTorch cannot batch the models, or
-    memory runs out, they are trained one at a time; the log and ``Training.fallback`` then give the reason.
+    to rounding. Each seed has its own dropout stream, and every batch is padded to the longest text of all,
+    so a member is the same, up to rounding, whatever the other members are. As many train at a time as fit
+    into memory; if it runs out after all, half as many. If PyTorch cannot batch the models, they are trained
+    one at a time. The log and ``Training.fallback`` then give the reason.
 
     Parameters
     ----------
@@ -79,6 +77,8 @@ def fine_tune_together(
         As in `fine_tune`.
     seeds : sequence of int
         (seeds,): each determines the order of the texts and the dropout of its model.
+    precision, capture
+        As in `fine_tune`.
 
     Returns
     -------
@@ -88,25 +88,39 @@ def fine_tune_together(
     Raises
     ------
     ValueError
-        If models and seeds differ in number, the recipe is invalid, or it trains no step on so few texts.
+        If models and seeds differ in number, the recipe is invalid, or trains no step on so few texts, or the
+        device lacks the precision.
+    torch.OutOfMemoryError
+        If memory runs out with a single member.
     """
     if len(models) != len(seeds):
         raise ValueError(f"{len(models)} models but {len(seeds)} seeds: one model per seed is required")
     recipe = TrainingRecipe(epochs, learning_rate, batch_size, schedule, shuffled)
+    precision = precision or default_precision(models[0].device)
+    check_precision(precision, models[0].device)
+    recipe.steps(len(texts))
+    pieces = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    (tokens,) = static_lengths([max(map(len, pieces))], readable_pieces(models[0]))
+    batch = padded(pieces, labels, tokens, tokenizer.pad_token_id, models[0].device)
+
+    def train(group: Sequence[tuple[PreTrainedModel, int]]) -> list[Training]:
+        members, their_seeds = zip(*group, strict=True)
+        return _Ensemble(members, their_seeds, batch, precision).train(recipe, capture)
+
+    what = f"{len(seeds)} seeds of {type(models[0]).__name__}"
+    each = training_bytes(models[0], batch_size, tokens, copies=2)
+    size = fitting(each, len(seeds), models[0].device, what)
     try:
-        return _Ensemble(models, tokenizer, seeds).train(texts, labels, recipe, max_length)
+        groups = in_groups(train, list(zip(models, seeds, strict=True)), size, what)
+        return [replace(done, fallback=reason) for trained, reason in groups for done in trained]
     except RuntimeError as error:  # the models are still as they were: weights are written back at the end
-        if not isinstance(error, torch.OutOfMemoryError) and not _CANNOT_BATCH.search(str(error)):
+        if isinstance(error, torch.OutOfMemoryError) or not _CANNOT_BATCH.search(str(error)):
             raise
         reason = first_line(error)
     logger.warning("%d seeds are fine-tuned one at a time instead of together: %s", len(seeds), reason)
+    how = {"max_length": max_length, "precision": precision, "capture": capture, **asdict(recipe)}
     return [
-        replace(
-            _trained_alone(
-                model, tokenizer, texts, labels, seed=seed, max_length=max_length, **asdict(recipe)
-            ),
-            fallback=reason,
-        )
+        replace(_trained_alone(model, tokenizer, texts, labels, seed=seed, **how), fallback=reason)
         for model, seed in zip(models, seeds, strict=True)
     ]
 
@@ -117,16 +131,26 @@ def _trained_alone(model: PreTrainedModel, *data: Any, **training: Any) -> Train
     try:
         return fine_tune(model, *data, **training)
     except FloatingPointError:
-        return Training(np.array([np.nan]), initial, data_order="", final_weights=fingerprint(model))
+        nowhere = np.array([np.nan])
+        return Training(nowhere, initial, "", fingerprint(model), training["precision"])
 
 
 class _Ensemble:
-    """Stacked weights of several models, and the batched step that trains them."""
+    """Stacked weights of several models, and the batched step that trains them.
+
+    Parameters
+    ----------
+    models, seeds : sequence
+        (seeds,)
+    texts : Batch
+        All training texts, padded to one length.
+    precision : str
+    """
 
     def __init__(
-        self, models: Sequence[PreTrainedModel], tokenizer: PreTrainedTokenizerBase, seeds: Sequence[int]
+        self, models: Sequence[PreTrainedModel], seeds: Sequence[int], texts: Batch, precision: Precision
     ) -> None:
-        self.models, self.tokenizer, self.seeds = models, tokenizer, seeds
+        self.models, self.seeds, self.texts, self.precision = models, seeds, texts, precision
         self.device = models[0].device
         members = [dict(model.named_parameters()) for model in models]
         trained = [name for name, parameter in members[0].items() if parameter.requires_grad]
@@ -147,37 +171,54 @@ class _Ensemble:
         # Eager attention calls F.dropout on its weights instead of dropping them inside a fused kernel.
         self.template.set_attn_implementation("eager")
         self.skeleton = copy.deepcopy(self.template).to("meta")
+        self.dropout: dict[int, _Dropout] = {}  # by the number of texts in a member's batch
 
-    def train(
-        self, texts: Sequence[str], labels: Sequence[int], recipe: TrainingRecipe, max_length: int
-    ) -> list[Training]:
+    def train(self, recipe: TrainingRecipe, capture: bool) -> list[Training]:
         """Train all members and write their weights back; see `fine_tune_together`."""
         initial = [fingerprint(model) for model in self.models]
-        pieces = self.tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
-        orders = torch.stack([recipe.order(len(texts), seed) for seed in self.seeds])  # (seeds, texts)
-        optimizer, schedule = recipe.optimizer(self.weights.values(), len(texts))
-        step = vmap(grad_and_value(self._loss), in_dims=0)
+        count = len(self.texts.labels)
+        orders = torch.stack([recipe.order(count, seed) for seed in self.seeds])  # (seeds, texts)
+        batches = list(recipe.batches(orders.to(self.device)))
+        rates, rate = recipe.rate_tensors(count, self.device)
         streams = [generator(derive(seed, "dropout"), self.device) for seed in self.seeds]
-        sites = cache(self._sites)
-        losses = []
-        what, steps = f"{len(self.seeds)} seeds together", recipe.steps(len(texts))
-        for rows in tqdm(recipe.batches(orders), desc=what, total=steps, delay=2, leave=False):
-            batch = self._batch(rows.numpy(), pieces, labels)
-            masks = _dropout_masks(batch, streams, sites)
-            with torch.no_grad():  # grad_and_value differentiates by itself; a second graph would be kept
-                gradients, loss = step(self.weights, self.untrained, masks, *batch[:4])
-            clip_each(list(gradients.values()))
-            for name, weight in self.weights.items():
-                weight.grad = gradients[name]
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.detach())
-        by_seed = torch.stack(losses, dim=1).cpu().numpy()  # (seeds, steps)
+        losses = torch.empty(len(batches), len(self.seeds), device=self.device)
+        with graphs_for(self.device, capture) as graphs, float32_products(self.precision):
+            optimizer = recipe.optimizer(self.weights.values(), rate, capturable=graphs is not None)
+            step = Steps(partial(self._step, optimizer), graphs)
+            what = f"{len(self.seeds)} seeds together"
+            for number, rows in enumerate(tqdm(batches, desc=what, delay=2, leave=False)):
+                # Outside the step: a graph would have to know every member's generator.
+                self._dropout_of(rows.shape[1]).draw(streams)
+                rate.copy_(rates[number])
+                losses[number] = step(rows)
+        by_seed = losses.T.cpu().numpy()  # (seeds, steps)
         self._write_back()
         return [
-            Training(by_seed[index], initial[index], fingerprint(orders[index].tolist()), fingerprint(model))
+            Training(
+                by_seed[index],
+                initial[index],
+                fingerprint(orders[index].tolist()),
+                fingerprint(model),
+                self.precision,
+            )
             for index, model in enumerate(self.models)
         ]
+
+    def _step(self, optimizer: torch.optim.Optimizer, rows: Tensor) -> Tensor:
+        """Train each member on its texts ``rows`` (seeds, batch), and return the losses: (seeds,)."""
+        ids, lengths, labels = (part[rows] for part in self.texts)
+        tokens = ids.shape[-1]
+        mask = attention_mask(lengths.flatten(), tokens, torch.float32).unflatten(0, rows.shape)
+        inputs = ids, mask, position_ids(self.template, ids), labels
+        masks = self._dropout_of(rows.shape[1]).masks
+        with torch.no_grad():  # grad_and_value differentiates by itself; a second graph would be kept
+            batched = vmap(grad_and_value(self._loss), in_dims=0)
+            gradients, loss = batched(self.weights, self.untrained, masks, *inputs)
+        clip_each(list(gradients.values()))
+        for name, weight in self.weights.items():
+            weight.grad = gradients[name]
+        optimizer.step()
+        return loss.detach()
 
     def _loss(
         self,
@@ -191,25 +232,17 @@ class _Ensemble:
     ) -> Tensor:
         """Return one member's loss; vmap adds the dimension of the seeds to every argument."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
-        mixed = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed_precision(self.device))
-        with mixed, _GivenDropout(masks):
+        with mixed(self.device, self.precision), _GivenDropout(masks):
             everything = {**self.shared, **untrained, **weights}
             logits = functional_call(self.template, everything, kwargs=inputs).logits
         return F.cross_entropy(logits.float(), labels)
 
-    def _batch(self, rows: np.ndarray, pieces: list[list[int]], labels: Sequence[int]) -> _Batch:
-        """Collect the texts ``rows`` (seeds, batch), padded to the longest of all."""
-        lengths = [max(len(pieces[row]) for row in member) for member in rows]
-        padding = self.tokenizer.pad_token_id
-        ids = torch.full((*rows.shape, max(lengths)), padding)
-        for place, row in np.ndenumerate(rows):
-            ids[place][: len(pieces[row])] = torch.tensor(pieces[row])
-        ids = ids.to(self.device)
-        real = ids != padding  # (seeds, batch, tokens)
-        mask = torch.zeros(real.shape, device=self.device).masked_fill(~real, torch.finfo(torch.float32).min)
-        mask = mask[:, :, None, None, :].expand(-1, -1, 1, ids.shape[-1], -1)
-        targets = torch.as_tensor(np.asarray(labels)[rows], device=self.device)
-        return _Batch(ids, mask, position_ids(self.template, ids), targets, lengths)
+    def _dropout_of(self, texts: int) -> "_Dropout":
+        """Return the masks of a step in which each member reads so many texts."""
+        if texts not in self.dropout:
+            sites = self._sites(texts, self.texts.input_ids.shape[1])
+            self.dropout[texts] = _Dropout(sites, len(self.seeds), self.device)
+        return self.dropout[texts]
 
     def _sites(self, texts: int, tokens: int) -> list[_Site]:
         """Return where the model applies dropout to a batch, in the order of the calls."""
@@ -259,7 +292,8 @@ class _GivenDropout(TorchFunctionMode):
     ) -> Any:
         if func is not F.dropout:
             return func(*args, **(kwargs or {}))
-        return args[0] * next(self.masks) if _probability(args, kwargs) > 0 else args[0]
+        probability = _probability(args, kwargs)
+        return args[0] * next(self.masks) * (1 / (1 - probability)) if probability > 0 else args[0]
 
 
 def _probability(args: tuple, kwargs: dict[str, Any] | None) -> float:
@@ -267,30 +301,30 @@ def _probability(args: tuple, kwargs: dict[str, Any] | None) -> float:
     return args[1] if len(args) > 1 else (kwargs or {})["p"]
 
 
-def _dropout_masks(
-    batch: _Batch, streams: Sequence[torch.Generator], sites: Callable[[int, int], list[_Site]]
-) -> list[Tensor]:
-    """Draw each member's scaled dropout masks: (seeds, ...) per site.
+class _Dropout:
+    """The dropout masks of all members, in memory that stays where it is.
 
-    A member draws for its own longest text, as it would alone; the padding beyond that is not attended to.
+    Attributes
+    ----------
+    masks : list of Tensor
+        (seeds, ...) per site, in the order of the calls; True where a value is kept.
     """
-    texts, tokens = batch.input_ids.shape[1:]
-    members = [
-        [_keep(site, stream) for site in sites(texts, length)]
-        for length, stream in zip(batch.lengths, streams, strict=True)
-    ]
-    return [
-        torch.stack([_enlarge(member[index], site.shape) for member in members])
-        for index, site in enumerate(sites(texts, tokens))
-    ]
 
+    def __init__(self, sites: Sequence[_Site], seeds: int, device: torch.device) -> None:
+        kept = torch.empty(seeds, sum(site.shape.numel() for site in sites), dtype=torch.bool, device=device)
+        by_probability = sorted(range(len(sites)), key=lambda index: sites[index].probability)
+        sizes = [sites[index].shape.numel() for index in by_probability]
+        parts = dict(zip(by_probability, kept.split(sizes, dim=1), strict=True))
+        self.masks = [parts[index].unflatten(1, site.shape) for index, site in enumerate(sites)]
+        self.equal: list[tuple[float, Tensor]] = []  # what has the same probability lies together
+        start = 0
+        for probability, group in groupby(by_probability, key=lambda index: sites[index].probability):
+            end = start + sum(sites[index].shape.numel() for index in group)
+            self.equal.append((probability, kept[:, start:end]))
+            start = end
 
-def _keep(site: _Site, stream: torch.Generator) -> Tensor:
-    drawn = torch.rand(site.shape, generator=stream, device=stream.device)
-    return (drawn >= site.probability) / (1 - site.probability)
-
-
-def _enlarge(mask: Tensor, shape: torch.Size) -> Tensor:
-    """Append zeros to each dimension."""
-    missing = [new - old for new, old in zip(shape, mask.shape, strict=True)]
-    return F.pad(mask, [amount for extra in reversed(missing) for amount in (0, extra)])
+    def draw(self, streams: Sequence[torch.Generator]) -> None:
+        """Draw new masks, each member's from its own stream."""
+        for probability, kept in self.equal:
+            for row, stream in zip(kept, streams, strict=True):
+                row.bernoulli_(1 - probability, generator=stream)

@@ -10,3 +10,8 @@ class InputError(ValueError):
     def _render_traceback_(self) -> list[str]:
         """Show in a notebook the message alone: a traceback would say nothing about what was given."""
         return [f"{type(self).__name__}: {self}"]
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, or its type's name if the message is empty."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

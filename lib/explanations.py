@@ -1,6 +1,7 @@
 """What a trained classifier predicts, plain and quantised, and how relevant each word is to it."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from lib.architectures import readable_pieces
 from lib.attribution import AUTHORS_LRP, LRP, METHODS
 from lib.corpus import Corpus
 from lib.finetuning import classify, encode
+from lib.lrp import Products
 from lib.models import load_tokenizer
 from lib.quantization import PLAIN, quantize
 from lib.words import Tokens, texts_to_words
@@ -30,6 +32,7 @@ def explain(
     methods: Mapping[str, int],
     corpus: Corpus,
     embeddings: dict[str, NDArray[np.float32]] | None = None,
+    precision: Products = "float32",
 ) -> dict[str, NDArray]:
     """Test a model, plain and quantised, and measure how relevant each word is to each prediction.
 
@@ -46,6 +49,8 @@ def explain(
     embeddings : dict, optional
         For models that differ only in their heads: the encoder's embeddings of the test texts for each
         quantisation, (test texts, dim). Missing ones are computed and added.
+    precision : {"float32", "tf32"}
+        As in `relevance`.
 
     Returns
     -------
@@ -70,15 +75,19 @@ def explain(
                 continue
             targets = (labels if method == LABEL_LRP else predicted)[corpus.explained[:texts]]
             rule = LRP if method == LABEL_LRP else method
-            result[f"{name}/{method}"] = word_relevance(explained, tokens[:texts], targets, rule)
+            result[f"{name}/{method}"] = word_relevance(explained, tokens[:texts], targets, rule, precision)
     return result
 
 
 def word_relevance(
-    model: PreTrainedModel, tokens: Sequence[Tokens], targets: NDArray[np.integer], method: str = LRP
+    model: PreTrainedModel,
+    tokens: Sequence[Tokens],
+    targets: NDArray[np.integer],
+    method: str = LRP,
+    precision: Products = "float32",
 ) -> NDArray[np.float32]:
     """Return the relevance of the words of several texts, concatenated: (words of all texts,)."""
-    return flat_words(tokens, relevance(model, tokens, targets, method))
+    return flat_words(tokens, relevance(model, tokens, targets, method, precision))
 
 
 def flat_words(tokens: Sequence[Tokens], values: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
@@ -87,7 +96,11 @@ def flat_words(tokens: Sequence[Tokens], values: Sequence[NDArray[np.floating]])
 
 
 def relevance(
-    model: PreTrainedModel, tokens: Sequence[Tokens], targets: NDArray[np.integer], method: str = LRP
+    model: PreTrainedModel,
+    tokens: Sequence[Tokens],
+    targets: NDArray[np.integer],
+    method: str = LRP,
+    precision: Products = "float32",
 ) -> list[NDArray[np.floating]]:
     """Return the relevance of the word pieces of several texts: (texts,) of (tokens,), special ones included.
 
@@ -101,7 +114,10 @@ def relevance(
     method : str
         One of `lib.attribution.METHODS`. The authors' fork depends on the padding: texts are padded to 512
         pieces, as in their code, or to the model's maximum if that is less.
+    precision : {"float32", "tf32"}
+        Of the products of relevance in LRP (`lib.lrp.token_relevance`); other methods are always in float32.
     """
     ids = [text.input_ids for text in tokens]
     length = min(AUTHORS_LENGTH, readable_pieces(model)) if method == AUTHORS_LRP else None
-    return attribution.explain(METHODS[method], model, ids, targets=targets.tolist(), pad_to=length)
+    rule = partial(METHODS[method], precision=precision) if method in (LRP, AUTHORS_LRP) else METHODS[method]
+    return attribution.explain(rule, model, ids, targets=targets.tolist(), pad_to=length)

@@ -1,33 +1,35 @@
-"""Fine-tune a classifier under one seed, encode texts with it, and run a transformers Trainer reproducibly.
+"""Fine-tune a classifier under one seed, and encode texts with it.
 
-`fine_tune` trains as papers 1 and 2 describe, or as their authors' code does (`lib.recipes`); `run_trainer`
-is the part that every training with a transformers Trainer shares.
+`fine_tune` trains as papers 1 and 2 describe, or as their authors' code does (`lib.recipes`). It is one loop
+for every device: on CUDA its steps are captured in graphs and replayed (`lib.capture`), on a CPU they are
+carried out one by one.
 """
 
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from datasets import Dataset
-from transformers import (
-    DataCollatorWithPadding,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lib.architectures import head_layers, head_logits
-from lib.models import quiet_libraries
+from lib.architectures import head_layers, head_logits, position_ids, readable_pieces
+from lib.capture import Steps, graphs_for
+from lib.memory import fitting, training_bytes
+from lib.precision import Precision, check_precision, default_precision, float32_products, mixed
 from lib.recipes import MAX_GRADIENT_NORM, Schedule, TrainingRecipe
-from lib.seeding import fingerprint
+from lib.seeding import derive, fingerprint
 
-AnyTrainer = TypeVar("AnyTrainer", bound=Trainer)
+STATIC_LENGTHS = 4
+"""To how many lengths batches are padded on CUDA, each of which is captured once."""
+
+MULTIPLE = 8
+"""What static lengths are multiples of: fast kernels require it."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,10 @@ class Training:
         Training loss at each trained step, in nats.
     initial_weights, data_order, final_weights : str
         Fingerprints.
+    precision : str
+        How products were rounded (`lib.precision`).
     fallback : str
-        Why the model was trained alone although it should have been trained beside others
+        Why the model was trained alone, or beside fewer others than requested
         (`lib.ensembles.fine_tune_together`); empty if it was trained as requested.
     """
 
@@ -49,6 +53,7 @@ class Training:
     initial_weights: str
     data_order: str
     final_weights: str
+    precision: Precision
     fallback: str = ""
 
 
@@ -87,13 +92,16 @@ def fine_tune(
     schedule: Schedule = "described",
     shuffled: bool = True,
     after_epoch: Callable[[], None] | None = None,
+    precision: Precision | None = None,
+    capture: bool = True,
 ) -> Training:
     """Fine-tune every weight of ``model`` that requires a gradient, in place, as papers 1 and 2 do.
 
     AdamW with eps 1e-8 and a weight decay of 0.01, a learning rate that decays linearly to zero without
     warm-up, gradients clipped at norm 1, and one order of the texts for all epochs (the authors' code).
     Training stops where the rate reaches 0: nothing would change a weight from there on. Training runs on the
-    model's device.
+    model's device. On CUDA batches are padded to one of a few lengths, captured or not, which changes a loss
+    by rounding only, and dropout masks, which are drawn for the padding too.
 
     Parameters
     ----------
@@ -106,7 +114,7 @@ def fine_tune(
     labels : sequence of int, (texts,)
         Their classes.
     seed : int
-        Determines the order of the texts and dropout.
+        Determines the order of the texts and dropout, which are separate streams.
     epochs, learning_rate, batch_size, schedule, shuffled
         See `lib.recipes.TrainingRecipe`; ``authors`` is the schedule of the authors' code.
     max_length : int
@@ -114,52 +122,146 @@ def fine_tune(
     after_epoch : callable, optional
         Called after each epoch that is trained to its end, such as to measure ``model``, which it may leave
         in evaluation mode. The authors' schedule usually ends before the first epoch does.
+    precision : {"float32", "tf32", "bfloat16"}, optional
+        Of the products; by default `lib.precision.default_precision`.
+    capture : bool
+        Whether steps are captured and replayed on CUDA. It does not change the result.
 
     Raises
     ------
     FloatingPointError
         If the loss is not finite at some step; names the first such step.
     ValueError
-        If the recipe is invalid, or trains no step on so few texts.
+        If the recipe is invalid, or trains no step on so few texts, or the device lacks the precision.
     """
     recipe = TrainingRecipe(epochs, learning_rate, batch_size, schedule, shuffled)
+    precision = precision or default_precision(model.device)
+    check_precision(precision, model.device)
+    steps = recipe.steps(len(texts))
     pieces = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
-    order = recipe.order(len(texts), seed).tolist()
-    initial = fingerprint(model)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    trainer = run_trainer(
-        Trainer,
-        model=model,
-        train_dataset=Dataset.from_dict({"input_ids": pieces, "labels": list(labels)}).select(order),
-        data_collator=DataCollatorWithPadding(tokenizer),
-        optimizers=recipe.optimizer(trained, len(texts)),
-        callbacks=[] if after_epoch is None else [_AfterEpoch(after_epoch, -(-len(texts) // batch_size))],
-        seed=seed,
-        device=model.device,
-        max_steps=recipe.steps(len(texts)),
-        per_device_train_batch_size=batch_size,
-        max_grad_norm=MAX_GRADIENT_NORM,
-        logging_strategy="steps",
-        logging_steps=1,
-    )
-    model.eval()
-    losses = np.array([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])  # (steps,)
-    if not np.isfinite(losses).all():
-        raise FloatingPointError(
-            f"the training loss is not finite from step {np.isfinite(losses).argmin()} on"
-        )
-    return Training(losses, initial, fingerprint(order), fingerprint(model))
+    order, initial = recipe.order(len(texts), seed), fingerprint(model)
+    with (
+        graphs_for(model.device, capture) as graphs,
+        float32_products(precision),
+        _dropout_of(seed, model.device),
+    ):
+        epoch = [rows.tolist() for rows in order.split(batch_size)]
+        lengths = [max(len(pieces[row]) for row in rows) for rows in epoch]
+        if graphs is not None or model.device.type == "cuda":
+            lengths = static_lengths(lengths, readable_pieces(model))
+        batches = [
+            padded(
+                [pieces[row] for row in rows],
+                [labels[row] for row in rows],
+                length,
+                tokenizer.pad_token_id,
+                model.device,
+            )
+            for rows, length in zip(epoch[:steps], lengths, strict=False)
+        ]
+        needed = training_bytes(model, batch_size, max(lengths))
+        fitting(needed, 1, model.device, f"seed {seed} of {type(model).__name__}")
+        rates, rate = recipe.rate_tensors(len(texts), model.device)
+        weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = recipe.optimizer(weights, rate, capturable=graphs is not None)
+        step = Steps(partial(_step, model, weights, optimizer, precision), graphs)
+        losses = torch.empty(steps, device=model.device)
+        model.train()
+        for number in range(steps):
+            rate.copy_(rates[number])
+            losses[number] = step(*batches[number % len(epoch)])
+            if after_epoch is not None and (number + 1) % len(epoch) == 0:
+                after_epoch()
+                model.train()
+        model.eval().zero_grad()
+    finite = losses.isfinite().tolist()
+    if not all(finite):
+        raise FloatingPointError(f"the training loss is not finite from step {finite.index(False)} on")
+    data_order, final = fingerprint(order.tolist()), fingerprint(model)
+    return Training(losses.cpu().numpy(), initial, data_order, final, precision)
 
 
-class _AfterEpoch(TrainerCallback):
-    """Calls a function whenever an epoch's batches have all been trained."""
+class Batch(NamedTuple):
+    """Texts that are read together, padded to one length."""
 
-    def __init__(self, action: Callable[[], None], batches: int) -> None:
-        self.action, self.batches = action, batches
+    input_ids: Tensor  # (texts, tokens)
+    lengths: Tensor  # (texts,): tokens of each text, without padding
+    labels: Tensor  # (texts,)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step % self.batches == 0:
-            self.action()
+
+def padded(
+    pieces: Sequence[Sequence[int]], labels: Sequence[int], length: int, padding: int, device: torch.device
+) -> Batch:
+    """Pad texts, (texts,) of (tokens,), to a length, and put them on a device."""
+    ids = [[*text, *[padding] * (length - len(text))] for text in pieces]
+    parts = ids, [len(text) for text in pieces], list(labels)
+    return Batch(*(torch.tensor(part, device=device) for part in parts))
+
+
+def _step(
+    model: PreTrainedModel,
+    weights: Sequence[Tensor],
+    optimizer: torch.optim.Optimizer,
+    precision: Precision,
+    *batch: Tensor,
+) -> Tensor:
+    """Train on a batch, without waiting for the device, and return the loss: ()."""
+    input_ids, lengths, labels = batch
+    for weight in weights:
+        weight.grad = None
+    with mixed(model.device, precision):
+        logits = model(
+            input_ids=input_ids,
+            attention_mask=attention_mask(lengths, input_ids.shape[1], model.dtype),
+            position_ids=position_ids(model, input_ids),
+        ).logits
+        loss = F.cross_entropy(logits, labels)
+    loss.backward()
+    clip_grad_norm_(weights, MAX_GRADIENT_NORM)
+    optimizer.step()
+    return loss.detach()
+
+
+def attention_mask(lengths: Tensor, tokens: int, dtype: torch.dtype) -> Tensor:
+    """Return what attention adds to its scores: (batch,) -> (batch, 1, tokens, tokens).
+
+    From a mask of shape (batch, tokens) transformers would make none where nothing is padded. To see that it
+    waits for the device, and a step with a mask could not stand for one without.
+    """
+    padding = torch.arange(tokens, device=lengths.device) >= lengths[:, None]  # (batch, tokens)
+    mask = torch.zeros(padding.shape, dtype=dtype, device=lengths.device)
+    mask = mask.masked_fill(padding, torch.finfo(dtype).min)
+    return mask[:, None, None, :].expand(-1, 1, tokens, -1)
+
+
+@contextmanager
+def _dropout_of(seed: int, device: torch.device) -> Iterator[None]:
+    """Let the default generator be the seed's dropout stream for a while.
+
+    A model's dropout layers draw from the default generator and from no other, and PyTorch registers it with
+    every CUDA graph.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(derive(seed, "dropout"))
+        yield
+
+
+def static_lengths(longest: Sequence[int], most: int) -> list[int]:
+    """Return to which length each batch is padded if only a few lengths are allowed.
+
+    The allowed ones are the quartiles of the batches' own lengths, rounded up to a multiple of 8.
+
+    Parameters
+    ----------
+    longest : sequence of int, (batches,)
+        Tokens of each batch's longest text.
+    most : int
+        Tokens that the model can read: nothing is padded beyond it.
+    """
+    ascending = sorted(longest)
+    ends = [len(ascending) * part // STATIC_LENGTHS for part in range(1, STATIC_LENGTHS + 1)]
+    allowed = [-(-ascending[max(end, 1) - 1] // MULTIPLE) * MULTIPLE for end in ends]
+    return [max(own, min(next(length for length in allowed if length >= own), most)) for own in longest]
 
 
 @torch.no_grad()
@@ -205,56 +307,3 @@ def classify(model: PreTrainedModel, embeddings: np.ndarray) -> np.ndarray:
     """Return the class that a classifier predicts from `encode`'s embeddings: (texts, dim) -> (texts,)."""
     states = torch.from_numpy(embeddings).to(model.device)[:, None]  # the head reads only the first token
     return head_logits(model, states).argmax(dim=1).cpu().numpy()
-
-
-def mixed_precision(device: torch.device) -> bool:
-    """Return whether classifiers are trained in mixed precision with bfloat16: on GPUs that support it."""
-    return device.type == "cuda" and torch.cuda.is_bf16_supported()
-
-
-def run_trainer(
-    trainer_class: Callable[..., AnyTrainer], *, seed: int, device: torch.device, **given: Any
-) -> AnyTrainer:
-    """Train with a transformers Trainer that saves, reports and prints nothing, and return the trainer.
-
-    The default optimizer is PyTorch's fused AdamW. Float32 products are not rounded to TF32 (PyTorch's
-    default).
-
-    Parameters
-    ----------
-    trainer_class : callable
-        ``Trainer``, a subclass, or a partial of one.
-    seed : int
-        The trainer's ``seed``, which determines dropout and whatever else the trainer draws.
-    device : torch.device
-        Where to train.
-    **given
-        ``model``, ``train_dataset``, ``data_collator``, ``optimizers`` and ``callbacks`` go to the trainer,
-        everything else to its ``TrainingArguments``; ``bf16`` defaults to `mixed_precision`.
-    """
-    parts = {
-        name: given.pop(name)
-        for name in ("model", "train_dataset", "data_collator", "optimizers", "callbacks")
-        if name in given
-    }
-    given.setdefault("bf16", mixed_precision(device))
-    with tempfile.TemporaryDirectory() as folder, quiet_libraries():
-        arguments = TrainingArguments(
-            output_dir=folder,
-            seed=seed,
-            use_cpu=device.type == "cpu",
-            report_to="none",
-            logging_nan_inf_filter=False,  # a loss that is not finite must be visible
-            save_strategy="no",
-            disable_tqdm=True,
-            dataloader_pin_memory=device.type == "cuda",
-            train_sampling_strategy="sequential",
-            **given,
-        )
-        if device.type == "cuda":
-            # With several visible GPUs, the Trainer would otherwise multiply the batch size by their number.
-            arguments._n_gpu = 1
-        trainer = trainer_class(args=arguments, **parts)
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-    return trainer

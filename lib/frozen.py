@@ -1,12 +1,14 @@
 """Frozen encoders: embed every text once, then train the heads of all seeds together.
 
 A head is small and so are its batches (4 texts in paper 2): training one head at a time leaves most of a
-machine idle. The heads of many seeds are therefore stacked, and one step of all is a few batched products.
+machine idle. The heads of many seeds are therefore stacked, and one step of all is a few batched products,
+which on CUDA are captured in a graph and replayed (`lib.capture`).
 """
 
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +20,9 @@ from transformers import PreTrainedModel
 
 from lib import seeding
 from lib.architectures import head_layers
+from lib.capture import Steps, graphs_for
+from lib.memory import free_bytes, in_groups
+from lib.precision import float32_products
 from lib.recipes import Schedule, TrainingRecipe, clip_each
 
 BYTES_PER_PARAMETER = 16  # the weight, its gradient and Adam's two moments, 4 bytes each
@@ -85,6 +90,7 @@ def train_heads(
     initializer_range: float = 0.02,
     side_by_side: int | None = None,
     device: torch.device | str = "cpu",
+    capture: bool = True,
 ) -> Heads:
     """Train the classification heads of all seeds on the same embeddings.
 
@@ -109,8 +115,11 @@ def train_heads(
     initializer_range : float
         Standard deviation of the initial weights; the biases start at 0.
     side_by_side : int, optional
-        How many heads train at once; by default `heads_side_by_side`.
+        How many heads train at once; by default `heads_side_by_side`. If memory runs out they are half as
+        many, and the log says so.
     device : torch.device or str
+    capture : bool
+        Whether steps are captured and replayed on CUDA. It does not change the result.
 
     Returns
     -------
@@ -132,19 +141,24 @@ def train_heads(
     texts = embeddings.to(device)
     targets = torch.as_tensor(labels, device=device)
     together = side_by_side or heads_side_by_side(embeddings.shape[1], num_labels, device)
-    chunks = [seeds[start : start + together] for start in range(0, len(seeds), together)]
-    trained = [
-        _train_together(
-            texts,
-            targets,
-            chunk,
-            recipe,
-            dropout=dropout,
-            num_labels=num_labels,
-            initializer_range=initializer_range,
-        )
-        for chunk in tqdm(chunks, desc="heads", delay=2, leave=False)
-    ]
+
+    def train(group: Sequence[int]) -> list[Heads]:
+        return [
+            _train_together(
+                texts,
+                targets,
+                group,
+                recipe,
+                dropout=dropout,
+                num_labels=num_labels,
+                initializer_range=initializer_range,
+                capture=capture,
+            )
+        ]
+
+    groups = in_groups(train, seeds, together, f"{len(seeds)} heads")
+    total = -(-len(seeds) // together)
+    trained = [heads for (heads,), _ in tqdm(groups, desc="heads", total=total, delay=2, leave=False)]
     return Heads(*(torch.cat([getattr(heads, field.name) for heads in trained]) for field in fields(Heads)))
 
 
@@ -157,7 +171,7 @@ def heads_side_by_side(dim: int, num_labels: int, device: torch.device) -> int:
     parameters = dim * (dim + 1) + num_labels * (dim + 1)
     available: float = CPU_CACHE_BYTES
     if device.type == "cuda":
-        available = GPU_SHARE * torch.cuda.mem_get_info(device)[0]
+        available = GPU_SHARE * free_bytes(device)
     return max(1, int(available / (BYTES_PER_PARAMETER * parameters)))
 
 
@@ -170,6 +184,7 @@ def _train_together(
     dropout: float,
     num_labels: int,
     initializer_range: float,
+    capture: bool,
 ) -> Heads:
     """Train the heads of ``seeds`` in one batched computation; see `train_heads`."""
     device, (n, dim) = texts.device, texts.shape
@@ -182,24 +197,20 @@ def _train_together(
     out_bias = torch.zeros(len(seeds), 1, num_labels, device=device)
     weights = [w.requires_grad_() for w in (dense_weight, dense_bias, out_weight, out_bias)]
 
-    optimizer, schedule = recipe.optimizer(weights, n)
+    rates, rate = recipe.rate_tensors(n, device)
     orders = _stack(recipe.order(n, seed) for seed in seeds).to(device)  # (seeds, texts)
-    masks = [seeding.generator(seeding.derive(seed, "dropout"), device) for seed in seeds]
+    streams = [seeding.generator(seeding.derive(seed, "dropout"), device) for seed in seeds]
 
     last_epoch: deque[Tensor] = deque(maxlen=-(-n // recipe.batch_size))
-    for batch in recipe.batches(orders):  # (seeds, batch)
-        x = texts[batch]  # (seeds, batch, dim)
-        h = torch.tanh(torch.baddbmm(dense_bias, _drop(x, dropout, masks), dense_weight))
-        logits = torch.baddbmm(out_bias, _drop(h, dropout, masks), out_weight)  # (seeds, batch, labels)
-        losses = F.cross_entropy(logits.flatten(0, 1), targets[batch].flatten(), reduction="none")
-        losses = losses.view(batch.shape)
-        optimizer.zero_grad()
-        # Summing over seeds leaves the gradient of each seed's own mean unchanged.
-        losses.mean(dim=1).sum().backward()
-        clip_each([weight.grad for weight in weights if weight.grad is not None])
-        optimizer.step()
-        schedule.step()
-        last_epoch.append(losses.detach())
+    with graphs_for(device, capture) as graphs, float32_products("float32"):
+        optimizer = recipe.optimizer(weights, rate, capturable=graphs is not None)
+        step = Steps(partial(_step, texts, targets, weights, optimizer), graphs)
+        for number, batch in enumerate(recipe.batches(orders)):  # (seeds, batch)
+            masks = []
+            if dropout > 0:  # of the embeddings and of the hidden layer
+                masks = [_keep((batch.shape[1], dim), dropout, streams) for _ in range(2)]
+            rate.copy_(rates[number])
+            last_epoch.append(step(batch, *masks).clone())
     done = (
         dense_weight.mT.contiguous(),
         dense_bias.squeeze(1),
@@ -210,13 +221,39 @@ def _train_together(
     return Heads(*(tensor.detach().cpu() for tensor in done))
 
 
+def _step(
+    texts: Tensor,
+    targets: Tensor,
+    weights: Sequence[Tensor],
+    optimizer: torch.optim.Optimizer,
+    batch: Tensor,
+    *masks: Tensor,
+) -> Tensor:
+    """Train all heads on their texts ``batch`` (seeds, batch), and return the losses of the texts."""
+    dense_weight, dense_bias, out_weight, out_bias = weights
+    x = texts[batch]  # (seeds, batch, dim)
+    if masks:
+        x = x * masks[0]
+    h = torch.tanh(torch.baddbmm(dense_bias, x, dense_weight))
+    if masks:
+        h = h * masks[1]
+    logits = torch.baddbmm(out_bias, h, out_weight)  # (seeds, batch, labels)
+    losses = F.cross_entropy(logits.flatten(0, 1), targets[batch].flatten(), reduction="none")
+    losses = losses.view(batch.shape)
+    for weight in weights:
+        weight.grad = None
+    # Summing over seeds leaves the gradient of each seed's own mean unchanged.
+    losses.mean(dim=1).sum().backward()
+    clip_each([weight.grad for weight in weights if weight.grad is not None])
+    optimizer.step()
+    return losses.detach()
+
+
 def _stack(tensors: Iterable[Tensor]) -> Tensor:
     return torch.stack(list(tensors))
 
 
-def _drop(x: Tensor, probability: float, generators: Sequence[torch.Generator]) -> Tensor:
-    """Apply dropout to x (seeds, batch, dim), with one generator per seed."""
-    if probability == 0:
-        return x
-    kept = _stack(torch.rand(x.shape[1:], generator=g, device=x.device) >= probability for g in generators)
-    return x * kept / (1 - probability)
+def _keep(shape: tuple[int, int], probability: float, streams: Sequence[torch.Generator]) -> Tensor:
+    """Draw the scaled dropout masks of one layer, from one generator per seed: (seeds, *shape)."""
+    drawn = _stack(torch.rand(shape, generator=stream, device=stream.device) for stream in streams)
+    return (drawn >= probability) / (1 - probability)

@@ -1,18 +1,19 @@
-"""Load encoders and their tokenizers by Hub id or local folder, without executing remote code.
+"""Load encoders and their tokenizers from local folders, without executing remote code.
 
-Causal language models are loaded by `lib.qlora.causal_models`.
+Causal language models are loaded by `lib.qlora.causal_models`. `lib.checkpoints` finds the folder of a model
+on the Hub: runs load models through this module, and never ask the Hub.
 """
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
-import huggingface_hub
 import torch
 from datasets import disable_progress_bars, enable_progress_bars
 from datasets.utils import are_progress_bars_disabled
-from huggingface_hub.errors import GatedRepoError
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -23,13 +24,28 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from lib import hub
 from lib.architectures import CLASSIFIERS
-from lib.errors import InputError
-from lib.hub import first_line
+from lib.errors import InputError, first_line
 from lib.seeding import fingerprint, seed_everything
 
-MODEL_FILES = (".json", ".safetensors", ".model", ".txt")  # weights, configuration, tokenizer
+# The files of a model that are used. Others (a model card, weights in other formats) are neither fetched nor
+# part of its fingerprint.
+CONFIG = "config.json"
+MODEL_FILES = (
+    CONFIG,
+    "generation_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+)
 
 
 class ModelError(InputError):
@@ -65,7 +81,7 @@ def load_classifier(
     Parameters
     ----------
     model : str or Path
-        A Hub id, or a folder saved by transformers.
+        A folder saved by transformers.
     seed : int
         Seeds the head, unless the weights already include one.
     num_labels : int
@@ -76,10 +92,9 @@ def load_classifier(
     Raises
     ------
     ModelError
-        If the model does not exist, the Hub does not answer, there is no safetensors file, or the
-        architecture cannot be explained.
+        If there is no such folder or no safetensors file in it, or the architecture cannot be explained.
     """
-    config = _config(model)
+    config = encoder_config(model)
     seed_everything(seed)
     try:
         with quiet_libraries():
@@ -89,7 +104,7 @@ def load_classifier(
             )
     except OSError as error:
         raise ModelError(
-            f"model {str(model)!r}: no weights in safetensors format ({first_line(error)})"
+            f"model {name_of(model)!r}: no weights in safetensors format ({first_line(error)})"
         ) from error
     return classifier.to(device).eval()
 
@@ -102,74 +117,87 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     ModelError
         If the model has no tokenizer that can map pieces to words.
     """
-    _config(model)
+    encoder_config(model)
     try:
         with quiet_libraries():
             tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ModelError(f"model {str(model)!r}: no tokenizer ({first_line(error)})") from error
+        raise ModelError(f"model {name_of(model)!r}: no tokenizer ({first_line(error)})") from error
     # Without the tokenizer's files transformers builds one that knows only the special tokens.
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise ModelError(f"model {str(model)!r}: no tokenizer (no tokenizer.json with a vocabulary)")
+        raise ModelError(f"model {name_of(model)!r}: no tokenizer (no tokenizer.json with a vocabulary)")
     return tokenizer
 
 
-def model_fingerprint(model: str | Path) -> str:
-    """Identify a model, its configuration and its tokenizer by their content.
+def model_fingerprint(folder: str | Path) -> str:
+    """Identify a model, its configuration and its tokenizer by the contents of the files that are used.
 
-    A folder is identified by the contents of its files, whatever its path; a model on the Hub by its commit.
+    Raises
+    ------
+    ModelError
+        If there is no such folder.
     """
-    if not Path(model).is_dir():
-        config = Path(huggingface_hub.hf_hub_download(str(model), "config.json"))
-        return f"{model}@{config.parent.name}"  # the Hub's cache stores files in snapshots/<commit>/
+    if not Path(folder).is_dir():
+        raise ModelError(f"model {name_of(folder)!r}: no such folder")
     files = {}
-    for path in Path(model).iterdir():
-        if path.suffix in MODEL_FILES:
-            with path.open("rb") as file:
-                files[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    for path in Path(folder).iterdir():
+        if is_used(path.name):
+            state = path.stat()
+            files[path.name] = _digest(path.resolve(), state.st_size, state.st_mtime_ns)
     return fingerprint(files)
 
 
-def read_config(model: str | Path) -> PreTrainedConfig:
+def is_used(file: str) -> bool:
+    """Whether a file of a model's folder is used when the model is loaded."""
+    return any(fnmatchcase(file, pattern) for pattern in MODEL_FILES)
+
+
+def name_of(folder: str | Path) -> str:
+    """Name a model for a reader: one from the Hub as owner/name@commit, any other by its path.
+
+    In huggingface_hub's cache a model is the folder ``models--owner--name/snapshots/commit``.
+    """
+    *_, repository, snapshots, commit = "", "", "", *Path(folder).parts
+    if snapshots != "snapshots":
+        return str(folder)
+    return f"{repository.removeprefix('models--').replace('--', '/')}@{commit}"
+
+
+def read_config(folder: str | Path) -> PreTrainedConfig:
     """Read a model's configuration, which is small: most problems show before any weights are loaded.
 
     Raises
     ------
     ModelError
-        If the model does not exist, the Hub does not answer, or the model is gated.
+        If there is no such folder, or no configuration in it that transformers knows.
     """
-    name = f"model {str(model)!r}"
-    files = "config.json, model.safetensors and tokenizer.json"
-    elsewhere = f"download {files} elsewhere and give the folder that holds them"
-    if _is_path(model):
-        if not (Path(model) / "config.json").is_file():
-            raise ModelError(f"{name}: no such folder, or no config.json in it")
-    elif not huggingface_hub.constants.HF_HUB_OFFLINE and not hub.reachable():
-        raise ModelError(
-            f"{name}: no such folder, and no answer from the Hub within {hub.SECONDS:.0f} s; {elsewhere}, "
-            "or set HF_HUB_OFFLINE=1 if it has been loaded on this machine before"
-        )
+    if not (Path(folder) / CONFIG).is_file():
+        raise ModelError(f"model {name_of(folder)!r}: no such folder, or no {CONFIG} in it")
     try:
-        return AutoConfig.from_pretrained(model, trust_remote_code=False)
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        if isinstance(error, GatedRepoError) or "gated" in str(error).lower():
-            raise ModelError(
-                f"{name} is gated: ask for access on its Hub page, "
-                "then create a read token in your Hub settings and run `hf auth login` (or set HF_TOKEN)"
-            ) from error
-        raise ModelError(f"{name}: no configuration ({first_line(error)}); {elsewhere}") from error
+        raise ModelError(f"model {name_of(folder)!r}: no configuration ({first_line(error)})") from error
 
 
-def _config(model: str | Path) -> PreTrainedConfig:
-    """Read a configuration and check that the architecture can be explained."""
-    config = read_config(model)
+def encoder_config(folder: str | Path) -> PreTrainedConfig:
+    """Read an encoder's configuration.
+
+    Raises
+    ------
+    ModelError
+        As `read_config`, and for an architecture that cannot be explained.
+    """
+    config = read_config(folder)
     if config.model_type not in CLASSIFIERS:
         raise ModelError(
-            f"model {str(model)!r}: architecture {config.model_type!r} cannot be explained; "
+            f"model {name_of(folder)!r}: architecture {config.model_type!r} cannot be explained; "
             f"allowed: {', '.join(CLASSIFIERS)}"
         )
     return config
 
 
-def _is_path(model: str | Path) -> bool:
-    return isinstance(model, Path) or Path(model).exists() or str(model).startswith((".", "/", "~"))
+@cache
+def _digest(path: Path, size: int, changed: int) -> str:
+    """Hash a file; once per process, unless its size or time of change differs."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

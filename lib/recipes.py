@@ -15,8 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
-from transformers import get_linear_schedule_with_warmup
 
 from lib.seeding import derive, generator
 
@@ -127,10 +125,30 @@ class TrainingRecipe:
         for step in range(self.steps(order.shape[-1])):
             yield epoch[step % len(epoch)]
 
-    def optimizer(self, weights: Iterable[Tensor], texts: int) -> tuple[AdamW, LambdaLR]:
-        """Return AdamW over ``weights`` and the schedule of its rate, for a training on so many texts."""
-        optimizer = AdamW(weights, lr=self.learning_rate, eps=EPSILON, weight_decay=WEIGHT_DECAY, fused=True)
-        return optimizer, get_linear_schedule_with_warmup(optimizer, 0, self.steps(texts))
+    def optimizer(self, weights: Iterable[Tensor], rate: Tensor, *, capturable: bool = False) -> AdamW:
+        """Return AdamW over ``weights``, which reads the learning rate from a tensor.
+
+        Parameters
+        ----------
+        weights : iterable of Tensor
+            On one device.
+        rate : Tensor, ()
+            Set it to one of `rates` before each step; on the weights' device.
+        capturable : bool
+            Whether steps are captured in a CUDA graph.
+        """
+        return AdamW(
+            weights, lr=rate, eps=EPSILON, weight_decay=WEIGHT_DECAY, fused=True, capturable=capturable
+        )
+
+    def rate_tensors(self, texts: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the rates of the trained steps, (steps,), and the tensor that an optimizer reads, ().
+
+        On CUDA they are in float32, the only type that a fused optimizer takes there.
+        """
+        dtype = torch.float32 if device.type == "cuda" else torch.float64
+        rates = torch.as_tensor(self.rates(texts)[: self.steps(texts)], dtype=dtype, device=device)
+        return rates, torch.zeros((), dtype=dtype, device=device)
 
     def _batches(self, texts: int) -> int:
         """Return the number of batches per epoch."""

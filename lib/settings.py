@@ -115,6 +115,16 @@ class NotebookSettings(BaseModel):
             message += " (YAML reads yes, no, on and off as true and false: put the text in quotes)"
         return f"{name} = {value!r}: {message}"
 
+    @property
+    def models(self) -> dict[str, str]:
+        """The models that the notebook names, by parameter."""
+        raise NotImplementedError(f"{type(self).__name__} has no models")
+
+    @property
+    def datasets(self) -> dict[str, str]:
+        """The data sets that the notebook names, by parameter."""
+        raise NotImplementedError(f"{type(self).__name__} has no data sets")
+
     def seeds_from_first(self, count: int) -> list[int]:
         """Return ``count`` seeds: first_seed, first_seed + 1, ..."""
         return list(range(self.first_seed, self.first_seed + count))
@@ -227,6 +237,16 @@ class FinetuningSurface(NotebookSettings):
         return self
 
     @property
+    def models(self) -> dict[str, str]:
+        """The encoder."""
+        return {"model": self.model}
+
+    @property
+    def datasets(self) -> dict[str, str]:
+        """The data set."""
+        return {"dataset": self.dataset}
+
+    @property
     def number_of_frozen_seeds(self) -> int:
         """How many heads are trained on the frozen encoder."""
         return self.frozen_seeds or self.seeds
@@ -329,6 +349,16 @@ class FinetunedVsFrozen(NotebookSettings):
         return self
 
     @property
+    def models(self) -> dict[str, str]:
+        """The encoder."""
+        return {"model": self.model}
+
+    @property
+    def datasets(self) -> dict[str, str]:
+        """The data sets of the two tasks."""
+        return {"dataset": self.dataset, "other_dataset": self.other_dataset}
+
+    @property
     def rates(self) -> list[float]:
         """The artifact's rates as numbers, in ascending order."""
         return sorted(float(word) for word in self.artifact_rates.split())
@@ -366,6 +396,7 @@ class QloraRepeatability(NotebookSettings):
     """Notebook 3: the repeatability of QLoRA fine-tuning."""
 
     trials: Annotated[int, Field(ge=3, le=50)]  # an interval over pairs of trials needs three
+    group_size: Count
     data_seed: Seed
     neox: Text
     llama: Text
@@ -407,6 +438,12 @@ class QloraRepeatability(NotebookSettings):
             "GPT-NeoX chat": self.neox_chat,
             "Llama chat": self.llama_chat,
         }
+
+    @property
+    def datasets(self) -> dict[str, str]:
+        """The data sets: two of the paper's tasks, two of further ones."""
+        names = ("quotes", "instructions", "labelled", "summarised")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def compute_type(self) -> str:

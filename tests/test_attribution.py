@@ -357,13 +357,13 @@ def test_explain_keeps_the_order_and_does_not_depend_on_the_batches(method: Call
     model = classifier("camembert")
     ids, mask = batch((9, 3, 7, 5, 8))
     rows = [row[seen.bool()].tolist() for row, seen in zip(ids, mask, strict=True)]
-    explained = attribution.explain(method, model, rows, batch_size=2)
+    explained = attribution.explain(method, model, rows, batch_tokens=18)
     for row, found in zip(rows, explained, strict=True):
         np.testing.assert_allclose(
             found, method(model, torch.tensor([row]))[0].numpy(), rtol=1e-9, atol=1e-12
         )
     targets = [0, 1, 1, 0, 1]
-    explained = attribution.explain(method, model, rows, targets=targets, batch_size=3)
+    explained = attribution.explain(method, model, rows, targets=targets, batch_tokens=30)
     for row, target, found in zip(rows, targets, explained, strict=True):
         alone = method(model, torch.tensor([row]), None, target)[0].numpy()
         np.testing.assert_allclose(found, alone, rtol=1e-9, atol=1e-12)
@@ -378,6 +378,39 @@ def test_explain_pads_to_a_given_length() -> None:
     for row, values, padded in zip(rows, found, fork(model, ids, mask), strict=True):
         np.testing.assert_allclose(values, padded[: len(row)].numpy(), rtol=1e-9)
         assert not np.allclose(values, fork(model, torch.tensor([row]))[0].numpy(), rtol=1e-3)
+
+
+def noting(shapes: list[tuple[int, int]], most: int) -> Callable:
+    def method(model: object, ids: torch.Tensor, *_: object) -> torch.Tensor:
+        shapes.append(tuple(ids.shape))
+        if ids.numel() > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return ids.double()
+
+    return method
+
+
+def test_batches_are_counted_in_tokens() -> None:
+    model, rows = classifier("bert"), [[7] * length for length in (9, 3, 7, 5, 8, 30)]
+    for pad_to, expected in (
+        (None, [(2, 5), (2, 8), (1, 9), (1, 30)]),  # 18 tokens at most, padding included
+        (40, [(1, 40)] * 6),
+    ):
+        shapes: list[tuple[int, int]] = []
+        method = noting(shapes, most=100)
+        found = attribution.explain(method, model, rows, batch_tokens=18, pad_to=pad_to)
+        assert shapes == expected
+        assert [len(row) for row in found] == [9, 3, 7, 5, 8, 30]
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved(caplog: pytest.LogCaptureFixture) -> None:
+    model, rows = classifier("bert"), [[7] * 10] * 10
+    shapes: list[tuple[int, int]] = []
+    assert len(attribution.explain(noting(shapes, most=30), model, rows, batch_tokens=80)) == 10
+    assert shapes == [(8, 10), (4, 10), *[(2, 10)] * 5]
+    assert "texts: 8 at a time do not fit into memory, now half of that" in caplog.text
+    with pytest.raises(torch.OutOfMemoryError):
+        attribution.explain(noting(shapes, most=5), model, rows, batch_tokens=80)
 
 
 def test_explain_refuses_texts_that_are_too_long_and_missing_targets() -> None:

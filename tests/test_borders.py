@@ -1,4 +1,4 @@
-"""Borders between the rooms of lib: imports point down only, and no run imports what only loads texts."""
+"""Borders between the rooms of lib: imports point down only, and no run imports what brings its inputs."""
 
 import ast
 from collections import defaultdict
@@ -39,8 +39,8 @@ def test_the_modules_with_runs_are_found():
 
 
 @pytest.mark.parametrize("module", RUN_MODULES)
-@pytest.mark.parametrize("room", ["lib.texts", "lib.tiny"])
-def test_no_run_imports_what_loads_texts_or_pretrains(module, room):
+@pytest.mark.parametrize("room", ["lib.texts", "lib.tiny", "lib.hub", "lib.checkpoints"])
+def test_no_run_imports_what_loads_texts_pretrains_or_asks_the_hub(module, room):
     files = imported_files(module, {"lib": ROOT})
     assert module in files
     assert [name for name in files if within(name, room)] == []

@@ -1,12 +1,10 @@
 import math
 import re
 
-import huggingface_hub
 import pytest
 import torch
 from transformers import GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from lib import hub, models
 from lib.models import ModelError
 from lib.qlora import causal_models
 from lib.qlora.causal_models import TAGS, check_fits, dialogue, load_config, load_four_bit, load_tokenizer
@@ -170,25 +168,6 @@ def test_a_missing_folder_is_an_error():
 def test_an_unknown_tiny_model_is_an_error(tmp_path):
     with pytest.raises(ModelError, match="'tiny-bert': no such tiny model; allowed: tiny-neox"):
         causal.pretrain_tiny(["tiny-bert"], seed=0, steps=10, cache_dir=tmp_path)
-
-
-def test_a_hub_that_does_not_answer_is_one_line(monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "reachable", lambda: False)
-    with pytest.raises(
-        ModelError, match="model 'EleutherAI/gpt-neox-20b': no such folder, and no answer from the Hub"
-    ):
-        load_config("EleutherAI/gpt-neox-20b")
-
-
-def test_a_gated_model_says_how_to_get_access(monkeypatch):
-    def refuse(_, **__):
-        raise OSError("You are trying to access a gated repo.\nMake sure to have access to it")
-
-    monkeypatch.setattr(hub, "reachable", lambda: True)
-    monkeypatch.setattr(models.AutoConfig, "from_pretrained", refuse)
-    with pytest.raises(ModelError, match="'meta-llama/Llama-2-7b-hf' is gated: ask for access"):
-        load_config("meta-llama/Llama-2-7b-hf")
 
 
 def test_another_architecture_is_an_error(tmp_path):

@@ -1,14 +1,14 @@
 """Loading texts: what valid sources become."""
 
+import io
 import json
 import logging
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from huggingface_hub import constants
+from loopback_hub import Hub
 from sources import csv_of, review, two_classes
 
 from lib import hub
@@ -249,10 +251,12 @@ def test_generated_corpora_are_loaded_in_the_same_way(monkeypatch):
     assert asked == expected | {"artifact_rate": 0.1, "label_noise": 0.0}
 
 
-def on_the_hub(monkeypatch: pytest.MonkeyPatch, splits: DatasetDict):
-    """Stand in for the Hub: what the datasets library returns for an id."""
-    monkeypatch.setattr(hub, "reachable", lambda *_: True)
-    monkeypatch.setattr(datasets, "load_dataset", lambda repository: {"tblard/allocine": splits}[repository])
+def on_the_hub(small_hub: Hub, splits: Mapping[str, Dataset], name: str = "tblard/allocine") -> str:
+    files = {}
+    for split, rows in splits.items():
+        rows.to_parquet(content := io.BytesIO())
+        files[f"data/{split}-00000-of-00001.parquet"] = content.getvalue()
+    return small_hub.add("dataset", name, files)
 
 
 def hub_split(numbers: range) -> Dataset:
@@ -261,13 +265,13 @@ def hub_split(numbers: range) -> Dataset:
     return Dataset.from_dict(rows, features=features)
 
 
-def test_allocine_as_the_hub_has_it(monkeypatch, caplog):
+def test_allocine_as_the_hub_has_it(small_hub, caplog):
     published = {
         "train": hub_split(range(60)),
         "validation": hub_split(range(58, 70)),
         "test": hub_split(range(69, 80)),
     }
-    on_the_hub(monkeypatch, DatasetDict(published))
+    on_the_hub(small_hub, published)
     with caplog.at_level(logging.WARNING):
         corpus = load_classification("allocine", seed=0)
     assert corpus["train"].features["label"].names == ["negative", "positive"]
@@ -277,7 +281,7 @@ def test_allocine_as_the_hub_has_it(monkeypatch, caplog):
     assert "2 texts of the train split left out" in caplog.text
 
 
-def test_files_on_the_shelf_replace_the_hub(monkeypatch):
+def test_files_on_the_shelf_replace_the_hub(small_hub):
     folder = hub.shelf("tblard/allocine")
     folder.mkdir(parents=True)
     for split, numbers in {"train": range(40), "validation": range(40, 50), "test": range(50, 60)}.items():
@@ -287,63 +291,89 @@ def test_files_on_the_shelf_replace_the_hub(monkeypatch):
     assert corpus["train"].features["label"].names == ["negative", "positive"]
 
 
-def test_rows_without_text_in_a_published_data_set_are_left_out(monkeypatch, caplog):
+def test_rows_without_text_in_a_published_data_set_are_left_out(small_hub, caplog):
     rows = {"review": ["", *map(review, range(40))], "label": [0, *(n % 2 for n in range(40))]}
-    on_the_hub(monkeypatch, DatasetDict({"train": Dataset.from_dict(rows)}))
+    on_the_hub(small_hub, {"train": Dataset.from_dict(rows)})
     with caplog.at_level(logging.WARNING):
         assert len(texts_in(load_classification("allocine", seed=0))) == 40
     assert "1 rows without a text left out" in caplog.text
 
 
-class _Server(BaseHTTPRequestHandler):
-    """Serves one InfOpinion file and counts how often it is fetched."""
+def test_class_names_and_their_order_survive_and_an_extra_split_is_left_out(small_hub, caplog):
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["unacceptable", "acceptable"])})
 
-    content = csv_of(two_classes(40, ("actu", "chron")), "text_clean|label", "|").encode()
-    fetched = 0
+    def split(numbers: range, label: int | None = None) -> Dataset:
+        labels = [n % 2 if label is None else label for n in numbers]
+        return Dataset.from_dict({"text": [review(n) for n in numbers], "label": labels}, features=features)
 
-    def do_HEAD(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        found = self.path == "/InfOpinion_dataset.csv"
-        self.send_response(200 if found else 404)
-        self.send_header("Content-Length", str(len(self.content) if found else 0))
-        self.end_headers()
-        if found:
-            type(self).fetched += 1
-            self.wfile.write(self.content)
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+    splits = {
+        "train": split(range(40)),
+        "test": split(range(40, 50)),
+        "unsupervised": split(range(50, 70), -1),
+    }
+    on_the_hub(small_hub, splits, "acme/judged")
+    with caplog.at_level(logging.WARNING):
+        corpus = load_classification("acme/judged", seed=0)
+    assert corpus["test"].features["label"].names == ["unacceptable", "acceptable"]
+    assert corpus["test"]["label"] == [n % 2 for n in range(40, 50)]
+    assert "acme/judged: split 'unsupervised' (20 rows) left out" in caplog.text
 
 
-@pytest.fixture
-def server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Server) as web:
-        threading.Thread(target=web.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{web.server_port}"
-        web.shutdown()
+def test_a_data_set_without_a_known_split_names_those_that_it_has(small_hub):
+    on_the_hub(small_hub, {"everything": hub_split(range(40))}, "acme/odd")
+    (files,) = small_hub.repositories["dataset", "acme/odd"].commits.values()
+    card = b"---\nconfigs:\n- config_name: all\n  data_files:\n  - {split: everything, path: data/*}\n---\n"
+    small_hub.add("dataset", "acme/odd", {**files, "README.md": card})
+    with pytest.raises(CorpusError, match="its splits are 'everything'; expected train, validation or test"):
+        load_classification("acme/odd", seed=0)
 
 
-def test_infopinion_is_fetched_once(server, monkeypatch):
-    monkeypatch.setitem(corpora.PUBLISHED, "infopinion", f"{server}/InfOpinion_dataset.csv")
-    first = load_classification("infopinion", seed=0)
-    again = load_classification(f"{server}/InfOpinion_dataset.csv", seed=0)
-    assert _Server.fetched == 1
+def test_a_data_set_of_the_hub_is_pinned_and_asked_for_once(small_hub):
+    first = on_the_hub(small_hub, {"train": hub_split(range(40))})
+    on_the_hub(small_hub, {"train": hub_split(range(100, 160))})
+    assert len(texts_in(load_classification("tblard/allocine", seed=0))) == 60
+    assert len(texts_in(load_classification(f"tblard/allocine@{first}", seed=0))) == 40
+    with small_hub.watch() as requests:
+        load_classification("allocine", seed=1)
+    assert requests == []
+
+
+def test_a_data_set_that_is_only_a_script_is_refused(small_hub):
+    small_hub.add("dataset", "acme/script", {"README.md": b"", "script.py": b"import os"})
+    with pytest.raises(CorpusError, match=r"data set 'acme/script': no file of it matches \*\.csv, "):
+        load_classification("acme/script", seed=0)
+
+
+def test_a_gated_data_set_says_so(small_hub):
+    small_hub.add("dataset", "acme/gated", {"train.csv": b"text,label\n"}, gated=True)
+    with pytest.raises(
+        CorpusError, match=r"^data set 'acme/gated': gated: ask for access on .*/datasets/acme/g"
+    ):
+        load_classification("acme/gated", seed=0)
+
+
+INFOPINION = csv_of(two_classes(40, ("actu", "chron")), "text_clean|label", "|").encode()
+
+
+def test_infopinion_is_fetched_once(small_hub, monkeypatch):
+    small_hub.web["/web/InfOpinion_dataset.csv"] = INFOPINION
+    url = f"{small_hub.url}/web/InfOpinion_dataset.csv"
+    monkeypatch.setitem(corpora.PUBLISHED, "infopinion", url)
+    first, again = load_classification("infopinion", seed=0), load_classification(url, seed=0)
+    assert [request.method for request in small_hub.requests] == ["HEAD", "GET"]
     assert texts_in(first) == texts_in(again)
     assert first["train"].features["label"].names == ["information", "opinion"]
 
 
-def test_a_missing_file_leaves_nothing_behind(server, tmp_path):
+def test_a_missing_file_leaves_nothing_behind(small_hub, tmp_path):
     with pytest.raises(CorpusError, match=r"/gone\.csv'.*404.*give its local path") as raised:
-        load_classification(f"{server}/gone.csv", seed=0)
+        load_classification(f"{small_hub.url}/web/gone.csv", seed=0)
     assert "\n" not in str(raised.value)
     assert list((tmp_path / "downloads").iterdir()) == []
 
 
 @pytest.fixture
-def no_network(monkeypatch):
+def no_network(small_hub, monkeypatch):
     """A network that never answers: looking up a name takes forever."""
     stop = threading.Event()
 
@@ -363,7 +393,7 @@ def no_network(monkeypatch):
         (
             load_classification,
             "allocine",
-            "huggingface.co/datasets/tblard/allocine/tree/main",
+            "/datasets/tblard/allocine/tree/main",
             "tblard--allocine",
         ),
         (load_classification, "infopinion", "Fine-tuning_analysis/main/InfOpinion_dataset.csv", "downloads"),
@@ -388,12 +418,11 @@ def test_no_network_is_reported_quickly_with_what_to_fetch(no_network, load, dat
     assert "\n" not in message
 
 
-def test_offline_makes_no_request(monkeypatch):
-    """With HF_HUB_OFFLINE set, the datasets library looks only in its own cache."""
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub, "reachable", lambda *_: pytest.fail("a request was made"))
-    with pytest.raises(CorpusError, match=r"Couldn't reach 'tblard/allocine' on the Hub .*put them as train"):
+def test_offline_makes_no_request(small_hub, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(CorpusError, match=r"HF_HUB_OFFLINE is set, and it has not been .*put them as train"):
         load_classification("allocine", seed=0)
+    assert small_hub.requests == []
 
 
 def test_quotes_and_instructions_are_split_80_20(write):

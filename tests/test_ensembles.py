@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from fake_graphs import FakeGraphs, NoGraphs, use
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
@@ -20,8 +21,9 @@ from transformers import (
 from lib import ensembles
 from lib.ensembles import fine_tune_together
 from lib.finetuning import fine_tune
+from lib.memory import training_bytes
 from lib.quantization import choose_trained
-from lib.seeding import fingerprint
+from lib.seeding import fingerprint, set_deterministic
 
 TRAINING = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 4, "max_length": 16}
 SEEDS = (3, 8, 5)
@@ -133,15 +135,13 @@ def test_with_dropout_a_member_does_not_depend_on_the_others(
 
 @pytest.mark.usefixtures("no_fallback")
 def test_mixed_precision_works_side_by_side(
-    corpus: tuple[list[str], list[int]],
-    tokenizer: PreTrainedTokenizerFast,
-    monkeypatch: pytest.MonkeyPatch,
+    corpus: tuple[list[str], list[int]], tokenizer: PreTrainedTokenizerFast
 ) -> None:
     models = build("camembert", dropout=0.1)
     exact, mixed = copy.deepcopy(models), copy.deepcopy(models)
     full = fine_tune_together(exact, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
-    monkeypatch.setattr(ensembles, "mixed_precision", lambda device: True)
-    half = fine_tune_together(mixed, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
+    half = fine_tune_together(mixed, tokenizer, *corpus, seeds=SEEDS, **TRAINING, precision="bfloat16")
+    assert {training.precision for training in half} == {"bfloat16"}
     for one, other, model in zip(full, half, mixed, strict=True):
         assert one.final_weights != other.final_weights
         np.testing.assert_allclose(other.losses, one.losses, atol=0.02)
@@ -240,26 +240,72 @@ def fail_in_step(
     return build("camembert", 0.1), build("camembert", 0.1)
 
 
-def test_seeds_that_do_not_fit_into_memory_are_trained_one_at_a_time_and_say_so(
+@pytest.mark.usefixtures("no_fallback")
+def test_seeds_that_do_not_fit_into_memory_are_trained_in_smaller_groups_and_say_so(
     tokenizer: PreTrainedTokenizerFast,
     corpus: tuple[list[str], list[int]],
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines")
     together, alone = fail_in_step(monkeypatch, error, at=2)
-    trainings = fine_tune_together(together, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
+    with caplog.at_level(logging.INFO):
+        trainings = fine_tune_together(together, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
+    assert "3 seeds of CamembertForSequenceClassification: about 0.00 GB each" in caplog.text
+    assert "3 at a time do not fit into memory, now half of that: CUDA out of memory. Tried" in caplog.text
     for index, seed in enumerate(SEEDS):
         assert trainings[index].fallback == "CUDA out of memory. Tried to allocate 2.00 GiB."
-        expected = fine_tune(alone[index], tokenizer, *corpus, seed=seed, **TRAINING)
+        (expected,) = fine_tune_together([alone[index]], tokenizer, *corpus, seeds=[seed], **TRAINING)
         assert trainings[index].final_weights == expected.final_weights
+        assert trainings[index].initial_weights == expected.initial_weights
 
 
-def test_a_seed_that_diverges_when_trained_alone_leaves_the_others_unaffected(
+@pytest.mark.usefixtures("no_fallback")
+def test_no_more_seeds_train_at_a_time_than_fit_into_memory(
     tokenizer: PreTrainedTokenizerFast,
     corpus: tuple[list[str], list[int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    together, alone = fail_in_step(monkeypatch, torch.OutOfMemoryError("CUDA out of memory."), at=0)
+    groups = []
+    whole = ensembles._Ensemble
+
+    def noting(models: Sequence[PreTrainedModel], *given: object) -> object:
+        groups.append(len(models))
+        return whole(models, *given)
+
+    monkeypatch.setattr(ensembles, "_Ensemble", noting)
+    models = build("camembert", 0.0)
+    each = training_bytes(models[0], texts=4, tokens=16, copies=2)
+    monkeypatch.setattr("lib.memory.free_bytes", lambda device: 2.5 * each)
+    trainings = fine_tune_together(models, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
+    assert groups == [2, 1]
+    assert [training.fallback for training in trainings] == ["", "", ""]  # it was never tried
+
+
+def test_replayed_steps_change_no_bit(
+    tokenizer: PreTrainedTokenizerFast,
+    corpus: tuple[list[str], list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainings = []
+    for graphs in (FakeGraphs(), NoGraphs()):
+        use(monkeypatch, "lib.ensembles", graphs)
+        models = build("camembert", 0.2)
+        trainings.append(fine_tune_together(models, tokenizer, *corpus, seeds=SEEDS, **TRAINING))
+        if not isinstance(graphs, NoGraphs):
+            assert graphs.captured == 1  # 8 steps of four texts each; 2 of two, which are too few
+            assert graphs.replayed == [0] * 5
+    for mine, theirs in zip(*trainings, strict=True):
+        assert mine.final_weights == theirs.final_weights
+        assert mine.losses.tolist() == theirs.losses.tolist()
+
+
+def test_a_seed_that_diverges_when_trained_alone_leaves_the_others_unaffected(
+    tokenizer: PreTrainedTokenizerFast, corpus: tuple[list[str], list[int]]
+) -> None:
+    together, alone = build("camembert", 0.1), build("camembert", 0.1)
+    for model in together:
+        model.classifier.dense.register_forward_hook(read_a_value)
     with torch.no_grad():
         next(together[1].parameters()).fill_(float("nan"))
     trainings = fine_tune_together(together, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
@@ -287,3 +333,44 @@ def test_models_and_seeds_must_match(
 ) -> None:
     with pytest.raises(ValueError, match="3 models but 2 seeds: one model per seed is required"):
         fine_tune_together(build("bert", 0.1), tokenizer, *corpus, seeds=SEEDS[:2], **TRAINING)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.usefixtures("no_fallback")
+def test_on_cuda_capturing_changes_no_bit(
+    tokenizer: PreTrainedTokenizerFast, corpus: tuple[list[str], list[int]]
+) -> None:
+    set_deterministic(True)
+    try:
+        trainings = [
+            fine_tune_together(
+                [model.cuda() for model in build("camembert", 0.2)],
+                tokenizer,
+                *corpus,
+                seeds=SEEDS,
+                **TRAINING,
+                precision="float32",
+                capture=capture,
+            )
+            for capture in (True, True, False)
+        ]
+    finally:
+        set_deterministic(False)
+    for first, again, uncaptured in zip(*trainings, strict=True):
+        assert first.losses.tolist() == again.losses.tolist() == uncaptured.losses.tolist()
+        assert first.final_weights == again.final_weights == uncaptured.final_weights
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.usefixtures("no_fallback")
+def test_cuda_trains_what_a_cpu_trains(
+    tokenizer: PreTrainedTokenizerFast, corpus: tuple[list[str], list[int]]
+) -> None:
+    training = TRAINING | {"precision": "float32", "learning_rate": 1e-4}
+    there = [model.cuda() for model in build("camembert", 0.0)]
+    on_gpu = fine_tune_together(there, tokenizer, *corpus, seeds=SEEDS, **training)
+    here = fine_tune_together(build("camembert", 0.0), tokenizer, *corpus, seeds=SEEDS, **training)
+    for mine, theirs in zip(on_gpu, here, strict=True):
+        np.testing.assert_allclose(mine.losses, theirs.losses, atol=1e-3)

@@ -1,18 +1,23 @@
-"""Fine-tuning learns, equals a plain loop, repeats to the bit, and reports what it did."""
+"""Fine-tuning learns, equals a plain loop and a Trainer, repeats to the bit, captured or not."""
 
 import copy
+import logging
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
+from fake_graphs import FakeGraphs, NoGraphs, use
 from torch.utils.data import DataLoader
-from transformers import DataCollatorWithPadding, get_linear_schedule_with_warmup
+from transformers import DataCollatorWithPadding, Trainer, get_linear_schedule_with_warmup
 
-from lib.finetuning import encode, fine_tune
+from lib.finetuning import encode, fine_tune, static_lengths
 from lib.models import load_classifier, load_tokenizer
+from lib.quantization import choose_trained
 from lib.recipes import TrainingRecipe
-from lib.seeding import fingerprint
+from lib.seeding import fingerprint, set_deterministic
 from lib.texts.generated.mini_corpora import mini_corpus
+from lib.trainer import run_trainer
 
 TRAINING = {"learning_rate": 1e-3, "batch_size": 16, "max_length": 128}
 
@@ -87,6 +92,39 @@ def test_fine_tuning_equals_a_plain_loop(tiny_folder, corpus, schedule, steps, s
         assert all(torch.equal(value, stopped[name]) for name, value in models[0].state_dict().items())
 
 
+def test_fine_tuning_equals_a_transformers_trainer(tiny_folder, corpus):
+    few, seed = corpus["train"].select(range(30)), 5
+    tokenizer = load_tokenizer(tiny_folder)
+    models = [load_classifier(tiny_folder, seed=seed).double() for _ in range(2)]
+    for model in models:
+        model.classifier.dropout.p = 0.0
+    recipe = TrainingRecipe(epochs=2, learning_rate=1e-3, batch_size=4)
+    pieces = tokenizer(list(few["text"]), truncation=True, max_length=128)["input_ids"]
+    rows = Dataset.from_dict({"input_ids": pieces, "labels": few["label"]})
+    # Its own optimizer would decay neither biases nor layer norms, the authors' decays everything.
+    optimizer = torch.optim.AdamW(models[0].parameters(), lr=1e-3, eps=1e-8, weight_decay=0.01)
+    trainer = run_trainer(
+        Trainer,
+        model=models[0],
+        train_dataset=rows.select(recipe.order(30, seed).tolist()),
+        data_collator=DataCollatorWithPadding(tokenizer),
+        seed=seed,
+        device=models[0].device,
+        num_train_epochs=2,
+        per_device_train_batch_size=4,
+        optimizers=(optimizer, get_linear_schedule_with_warmup(optimizer, 0, recipe.steps(30))),
+        max_grad_norm=1.0,
+        logging_strategy="steps",
+        logging_steps=1,
+    )
+    how = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 4, "max_length": 128}
+    training = fine_tune(models[1], tokenizer, few["text"], few["label"], seed=seed, **how)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    np.testing.assert_allclose(training.losses, losses, atol=1e-5)
+    for mine, theirs in zip(models[1].parameters(), models[0].parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-9, rtol=1e-7)
+
+
 def test_the_same_seed_gives_the_same_run_to_the_bit(tiny_folder, corpus):
     few = corpus["train"].select(range(64))
     (one, first), (two, second) = (trained(tiny_folder, few, 3, epochs=1) for _ in range(2))
@@ -95,6 +133,158 @@ def test_the_same_seed_gives_the_same_run_to_the_bit(tiny_folder, corpus):
     _, other = trained(tiny_folder, few, 4, epochs=1)
     assert other.initial_weights != first.initial_weights
     assert other.data_order != first.data_order
+
+
+def with_dropout(folder, seed):
+    model = load_classifier(folder, seed=seed)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.1
+    return model
+
+
+def captured(folder, split, monkeypatch, graphs, model):
+    use(monkeypatch, "lib.finetuning", graphs)
+    training = TRAINING | {"batch_size": 4, "epochs": 3}
+    texts, labels = list(split["text"]), list(split["label"])
+    return fine_tune(model, load_tokenizer(folder), texts, labels, seed=3, **training)
+
+
+def test_replayed_steps_change_no_bit(tiny_folder, corpus, monkeypatch):
+    few = corpus["train"].select(range(30))
+    models = [with_dropout(tiny_folder, seed=3) for _ in range(2)]
+    graphs = FakeGraphs()
+    replayed = captured(tiny_folder, few, monkeypatch, graphs, models[0])
+    plain = captured(tiny_folder, few, monkeypatch, NoGraphs(), models[1])
+    assert 1 < graphs.captured <= 4
+    assert set(graphs.replayed) == set(range(graphs.captured))
+    assert replayed.losses.tolist() == plain.losses.tolist()
+    assert replayed.final_weights == plain.final_weights
+    assert len(replayed.losses) == 24
+
+
+def test_a_few_static_lengths_change_nothing_but_rounding(tiny_folder, corpus, monkeypatch):
+    few = corpus["train"].select(range(30))
+    models = [load_classifier(tiny_folder, seed=3).double() for _ in range(2)]
+    for model in models:
+        model.classifier.dropout.p = 0.0
+    padded = captured(tiny_folder, few, monkeypatch, FakeGraphs(), models[0])
+    texts, labels = list(few["text"]), list(few["label"])
+    how = TRAINING | {"batch_size": 4, "epochs": 3}
+    alone = fine_tune(models[1], load_tokenizer(tiny_folder), texts, labels, seed=3, capture=False, **how)
+    np.testing.assert_allclose(padded.losses, alone.losses, atol=1e-6)
+    for mine, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-9, rtol=1e-7)
+
+
+@pytest.mark.parametrize("trained", ["head", "biases", "lora:2"])
+def test_parts_of_a_model_are_captured_too(tiny_folder, corpus, monkeypatch, trained):
+    few = corpus["train"].select(range(30))
+    models = [choose_trained(load_classifier(tiny_folder, seed=3), trained) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    replayed = captured(tiny_folder, few, monkeypatch, FakeGraphs(), models[0])
+    plain = captured(tiny_folder, few, monkeypatch, NoGraphs(), models[1])
+    assert replayed.final_weights == plain.final_weights != plain.initial_weights
+
+
+@pytest.mark.parametrize(
+    ("longest", "most", "expected"),
+    [
+        ([10, 12, 30, 31, 50, 90, 91, 100], 512, [16, 16, 32, 32, 96, 96, 96, 104]),
+        ([10, 12, 30, 31, 50, 90, 91, 100], 100, [16, 16, 32, 32, 96, 96, 96, 100]),
+        ([7], 512, [8]),
+        ([512] * 9, 512, [512] * 9),
+        ([20, 9], 512, [24, 16]),
+    ],
+)
+def test_batches_are_padded_to_at_most_four_lengths(longest, most, expected):
+    assert static_lengths(longest, most) == expected
+
+
+def test_dropout_is_the_seeds_own_and_leaves_the_default_stream_alone(tiny_folder, corpus):
+    few = corpus["train"].select(range(16))
+    how = TRAINING | {"batch_size": 4, "epochs": 1}
+    fingerprints = []
+    for state in (1, 2):
+        model = with_dropout(tiny_folder, seed=0)
+        torch.manual_seed(state)
+        expected = torch.rand(3, generator=torch.Generator().manual_seed(state))
+        training = fine_tune(model, load_tokenizer(tiny_folder), few["text"], few["label"], seed=0, **how)
+        fingerprints.append(training.final_weights)
+        assert torch.equal(torch.rand(3), expected)
+    assert fingerprints[0] == fingerprints[1]
+
+
+def test_what_follows_an_epoch_may_leave_the_model_in_evaluation_mode(tiny_folder, corpus):
+    few, tokenizer = corpus["train"].select(range(16)), load_tokenizer(tiny_folder)
+    how = TRAINING | {"batch_size": 4, "epochs": 2}
+    models = [with_dropout(tiny_folder, seed=0) for _ in range(2)]
+    evaluated = []
+
+    def evaluate():
+        evaluated.append(models[1].eval())
+
+    for model, action in zip(models, (None, evaluate), strict=True):
+        fine_tune(model, tokenizer, few["text"], few["label"], seed=0, **how, after_epoch=action)
+    assert len(evaluated) == 2
+    assert fingerprint(models[0]) == fingerprint(models[1])
+
+
+def test_the_precision_is_chosen_and_kept(tiny_folder, corpus):
+    few = corpus["train"].select(range(16))
+    before = torch.get_float32_matmul_precision()
+    _, full = trained(tiny_folder, few, 3, epochs=1)
+    rounded, half = trained(tiny_folder, few, 3, epochs=1, precision="bfloat16")
+    assert (full.precision, half.precision) == ("float32", "bfloat16")
+    np.testing.assert_allclose(full.losses, half.losses, atol=0.05)
+    assert full.final_weights != half.final_weights
+    assert {parameter.dtype for parameter in rounded.parameters()} == {torch.float32}
+    assert torch.get_float32_matmul_precision() == before
+    with pytest.raises(ValueError, match="precision = 'tf32' on cpu: only CUDA devices have it"):
+        trained(tiny_folder, few, 3, epochs=1, precision="tf32")
+    with pytest.raises(ValueError, match="precision = 'half': allowed are float32, tf32, bfloat16"):
+        trained(tiny_folder, few, 3, epochs=1, precision="half")
+
+
+def test_the_log_tells_what_memory_a_training_needs(tiny_folder, corpus, caplog):
+    with caplog.at_level(logging.INFO, "lib.memory"):
+        trained(tiny_folder, corpus["train"].select(range(16)), 3, epochs=1)
+    assert "seed 3 of CamembertForSequenceClassification: about 0.0" in caplog.text
+    assert "GB are free on cpu: 1 of 1 at a time" in caplog.text
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_on_cuda_capturing_changes_no_bit_and_a_seed_repeats_to_the_bit(tiny_folder, corpus, precision):
+    few = corpus["train"].select(range(61))
+    set_deterministic(True)
+    try:
+        trainings = []
+        for capture in (True, True, False):
+            model = with_dropout(tiny_folder, seed=3).cuda()
+            how = TRAINING | {"batch_size": 4, "epochs": 3, "precision": precision, "capture": capture}
+            texts, labels = list(few["text"]), list(few["label"])
+            trainings.append(fine_tune(model, load_tokenizer(tiny_folder), texts, labels, seed=3, **how))
+    finally:
+        set_deterministic(False)
+    first, again, uncaptured = trainings
+    assert first.losses.tolist() == again.losses.tolist() == uncaptured.losses.tolist()
+    assert first.final_weights == again.final_weights == uncaptured.final_weights
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_cuda_trains_what_a_cpu_trains(tiny_folder, corpus):
+    few = corpus["train"].select(range(61))
+    trainings = []
+    for device in ("cpu", "cuda"):
+        model = load_classifier(tiny_folder, seed=3, device=device)
+        model.classifier.dropout.p = 0.0
+        how = TRAINING | {"batch_size": 4, "epochs": 1, "precision": "float32", "learning_rate": 1e-4}
+        texts, labels = list(few["text"]), list(few["label"])
+        trainings.append(fine_tune(model, load_tokenizer(tiny_folder), texts, labels, seed=3, **how))
+    np.testing.assert_allclose(trainings[0].losses, trainings[1].losses, atol=1e-3)
 
 
 def test_only_the_head_changes_when_the_encoder_is_frozen(tiny_folder, corpus):

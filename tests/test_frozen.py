@@ -1,9 +1,12 @@
 """Heads trained together match heads trained alone and a plain training loop."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fake_graphs import FakeGraphs, NoGraphs, use
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -12,7 +15,7 @@ from transformers import (
 )
 from transformers import CamembertForSequenceClassification as Classifier
 
-from lib import seeding
+from lib import frozen, seeding
 from lib.frozen import Heads, heads_side_by_side, train_heads
 
 DIM, TEXTS = 24, 90
@@ -123,3 +126,49 @@ def test_no_seeds_and_unequal_lengths_are_refused(data: Data) -> None:
         train_heads(embeddings, labels, [], **TRAINING)
     with pytest.raises(ValueError, match="90 embeddings but 89 labels"):
         train_heads(embeddings, labels[1:], [1], **TRAINING)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_replayed_steps_change_no_bit(data: Data, monkeypatch: pytest.MonkeyPatch, dropout: float) -> None:
+    graphs, trained = FakeGraphs(), []
+    for used in (graphs, NoGraphs()):
+        use(monkeypatch, "lib.frozen", used)
+        trained.append(train_heads(*data, [4, 1, 7], **TRAINING, dropout=dropout))
+    assert largest_difference(*trained) == 0
+    assert graphs.captured == 1  # 66 steps of four texts; the 3 of two are too few
+    assert len(graphs.replayed) == 66 - 3
+
+
+def test_heads_that_do_not_fit_into_memory_are_trained_in_smaller_groups(
+    data: Data, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    train, groups = frozen._train_together, []
+
+    def full(texts: torch.Tensor, targets: torch.Tensor, seeds: Sequence[int], *given: object, **how: object):
+        groups.append(len(seeds))
+        if len(seeds) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return train(texts, targets, seeds, *given, **how)
+
+    expected = train_heads(*data, range(5), **TRAINING)
+    monkeypatch.setattr(frozen, "_train_together", full)
+    assert largest_difference(train_heads(*data, range(5), **TRAINING), expected) < 1e-5
+    assert groups == [5, 2, 2, 1]
+    assert "5 heads: 5 at a time do not fit into memory, now half of that" in caplog.text
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_on_cuda_capturing_changes_no_bit(data: Data, dropout: float) -> None:
+    seeding.set_deterministic(True)
+    try:
+        how = {**TRAINING, "dropout": dropout, "device": "cuda"}
+        first, again, uncaptured = (
+            train_heads(*data, [4, 1, 7], **how, capture=capture) for capture in (True, True, False)
+        )
+    finally:
+        seeding.set_deterministic(False)
+    assert largest_difference(first, again) == largest_difference(first, uncaptured) == 0
+    if dropout == 0:
+        assert largest_difference(first, train_heads(*data, [4, 1, 7], **TRAINING)) < 1e-3

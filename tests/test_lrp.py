@@ -6,8 +6,10 @@ import bitsandbytes as bnb
 import lrp_literal as literal
 import pytest
 import torch
+import torch.nn.functional as F
 from small import MODELS, classifier
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from lib.lrp import layer_conservation, relevance_by_layer, token_relevance, walk
 
@@ -276,6 +278,74 @@ def test_an_unsupported_model_raises_one_clear_line(model):
         token_relevance(adapted, ids, mask)
 
 
+def to_tf32(x):
+    """Round to ten bits of mantissa, as tensor cores round the operands of a product."""
+    bits = x.contiguous().view(torch.int32)
+    return ((bits + (1 << 12)) & ~((1 << 13) - 1)).view(torch.float32)
+
+
+class TensorCores(TorchFunctionMode):
+    """Products of a GPU that rounds to TF32 where it is allowed to."""
+
+    rounded = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        is_product = function in (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, F.linear)
+        if is_product and torch.get_float32_matmul_precision() == "high":
+            self.rounded += 1
+            args = [to_tf32(args[0]), to_tf32(args[1]), *args[2:]]
+        return function(*args, **(kwargs or {}))
+
+
+def deep():
+    """Build eight layers whose weights are large: what is rounded in one is enlarged in the next."""
+    return classifier("camembert", spread=0.1, num_hidden_layers=8, hidden_size=64, intermediate_size=128)
+
+
+@pytest.mark.parametrize("build", [lambda: classifier("bert"), lambda: classifier("camembert"), deep])
+def test_tf32_costs_a_thousandth_of_a_row_s_largest_value(monkeypatch, build):
+    monkeypatch.setattr(walk, "check_precision", lambda precision, device: None)
+    exact, (ids, mask) = build(), batch((40, 30, 20, 35))
+    expected = token_relevance(exact, ids, mask, 1)
+    model = exact.float()
+    with TensorCores() as cores:
+        plain = token_relevance(model, ids, mask, 1)
+        assert cores.rounded == 0
+        rounded = token_relevance(model, ids, mask, 1, precision="tf32")
+        assert cores.rounded > 0
+    off = ((rounded - expected).abs() / expected.amax(1, keepdim=True)).max()
+    assert 1e-6 < off < 1e-3
+    # The largest value is the first token's own. As a share of the largest of the other tokens:
+    assert error(plain, expected) < error(rounded, expected) < 1e-2
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_the_forward_pass_is_not_rounded(monkeypatch):
+    monkeypatch.setattr(walk, "check_precision", lambda precision, device: None)
+    allowed = []
+    forward, attention = walk.encoder.apply_layer, walk.encoder.attention
+
+    def noting(function):
+        def noted(*args):
+            allowed.append(torch.get_float32_matmul_precision())
+            return function(*args)
+
+        return noted
+
+    monkeypatch.setattr(walk.encoder, "apply_layer", noting(forward))
+    monkeypatch.setattr(walk.encoder, "attention", noting(attention))
+    token_relevance(classifier("bert").float(), *batch(), precision="tf32")
+    assert set(allowed) == {"highest"}
+
+
+def test_other_precisions_are_refused():
+    model, (ids, mask) = classifier("bert"), batch()
+    with pytest.raises(ValueError, match="precision is 'bfloat16'; allowed are float32, tf32"):
+        token_relevance(model, ids, mask, precision="bfloat16")
+    with pytest.raises(ValueError, match="precision = 'tf32' on cpu: only CUDA devices have it"):
+        token_relevance(model, ids, mask, precision="tf32")
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none")
 def test_cuda_matches_the_cpu(model):
@@ -284,3 +354,13 @@ def test_cuda_matches_the_cpu(model):
     found = token_relevance(model.cuda(), ids, mask)
     assert found.is_cuda
     assert error(found.cpu(), expected) < EXACT
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none")
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_on_cuda_a_precision_costs_at_most_a_thousandth(precision):
+    exact, (ids, mask) = deep(), batch((40, 30, 20, 35))
+    expected = token_relevance(exact, ids, mask, 1)
+    found = token_relevance(exact.float().cuda(), ids, mask, 1, precision=precision).cpu()
+    assert ((found - expected).abs() / expected.amax(1, keepdim=True)).max() < 1e-3

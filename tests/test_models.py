@@ -6,13 +6,11 @@ import pickle
 import shutil
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib import hub
-from lib.models import ModelError, load_classifier, load_tokenizer, model_fingerprint
+from lib.models import ModelError, load_classifier, load_tokenizer, model_fingerprint, name_of
 from lib.seeding import fingerprint
 
 
@@ -32,16 +30,13 @@ def test_the_encoder_has_the_pre_trained_weights(tiny_folder):
 
 
 @pytest.mark.parametrize("load", [lambda model: load_classifier(model, seed=0), load_tokenizer])
-def test_a_missing_model_raises_one_clear_line(load, tmp_path, monkeypatch):
-    with pytest.raises(ModelError, match=r"no such folder, or no config\.json") as caught:
-        load(tmp_path / "nowhere")
-    assert "\n" not in str(caught.value)
-    monkeypatch.setattr(hub, "reachable", lambda: False)
-    for offline in (False, True):
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
-        with pytest.raises(ModelError, match=r"download config\.json, model\.safetensors and tok") as caught:
-            load("nobody/no-such-model")
-        assert "\n" not in str(caught.value)
+@pytest.mark.parametrize("model", ["./nowhere", "almanach/camembert-base"])
+def test_only_folders_are_loaded(small_hub, load, model):
+    with pytest.raises(ModelError, match=rf"model '{model}': no such folder, or no config\.json in it$"):
+        load(model)
+    with pytest.raises(ModelError, match=f"model '{model}': no such folder"):
+        model_fingerprint(model)
+    assert small_hub.requests == []
 
 
 def test_an_unsupported_architecture_is_refused(tmp_path):
@@ -71,16 +66,17 @@ def test_a_folder_is_identified_by_its_contents(tiny_folder, tmp_path):
     assert len(seen) == 4
 
 
-def test_a_hub_model_is_identified_by_its_commit(tmp_path, monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    cached = tmp_path / "models--an--encoder"
-    for commit in ("a" * 40, "b" * 40):
-        (cached / "snapshots" / commit).mkdir(parents=True)
-        (cached / "snapshots" / commit / "config.json").write_text("{}")
-        (cached / "refs").mkdir(exist_ok=True)
-        (cached / "refs" / "main").write_text(commit)
-        assert model_fingerprint("an/encoder") == f"an/encoder@{commit}"
+def test_files_that_are_not_used_do_not_identify_a_model(tiny_folder, tmp_path):
+    copy = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+    for name in ("README.md", "pytorch_model.bin", "training_args.json"):
+        (copy / name).write_bytes(b"other")
+    assert model_fingerprint(copy) == model_fingerprint(tiny_folder)
+
+
+def test_a_model_of_the_hub_is_named_by_its_id_and_commit():
+    assert name_of("/cache/hub/models--acme--a-model/snapshots/0123abc") == "acme/a-model@0123abc"
+    assert name_of("models/mine") == "models/mine"
+    assert name_of("mine") == "mine"
 
 
 class _Bomb:

@@ -137,6 +137,7 @@ def test_validation_follows_the_epochs_and_measuring_changes_nothing(inputs):
     tokenizer = load_tokenizer(held_out.model)
     _, unmeasured, nothing = fine_tune_classifier(inputs["corpora"][A], tokenizer, seed=3, recipe=two)
     assert unmeasured.final_weights == result["final_weights"]
+    assert unmeasured.precision == result["precision"] == "float32"
     assert nothing == []
 
 

@@ -4,7 +4,7 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,9 @@ from transformers import CamembertConfig, CamembertForSequenceClassification, Pr
 
 from lib.attribution import LRP
 from lib.corpus import Corpus
+from lib.ensembles import _Ensemble
 from lib.explanations import LABEL_LRP, explain
+from lib.finetuning import Training
 from lib.models import load_classifier
 from lib.paper2.runs import HEADS_PER_RUN, ExplainFrozen, FineTune, FrozenHeads, HeadsBySeed, SingleHead
 from lib.quantization import PLAIN
@@ -125,6 +127,7 @@ def test_a_run_returns_predictions_and_relevance_and_repeats_to_the_bit(corpus: 
     for name, value in result.items():
         assert np.array_equal(value, again[name])
     assert result["fallback"] == ""
+    assert result["precision"] == "float32"
     assert result["final_weights"] != other["final_weights"]
     assert result["data_order"] != other["data_order"]
     assert not np.array_equal(result[f"plain/{LRP}"], result[f"fp4/{LRP}"])
@@ -163,13 +166,17 @@ def test_training_that_diverges_is_a_failed_run(corpus: Corpus, tmp_path: Path) 
     assert math.isnan(records[0]["loss"])
 
 
-def test_a_group_that_is_trained_one_at_a_time_says_so(
+def test_a_group_that_does_not_fit_into_memory_says_so(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any, **__: Any) -> NoReturn:
-        raise torch.OutOfMemoryError("no memory left")
+    train = _Ensemble.train
 
-    monkeypatch.setattr("lib.ensembles._Ensemble.train", full)
+    def full(ensemble: _Ensemble, *how: Any) -> list[Training]:
+        if len(ensemble.seeds) > 1:
+            raise torch.OutOfMemoryError("no memory left")
+        return train(ensemble, *how)
+
+    monkeypatch.setattr(_Ensemble, "train", full)
     runs = [replace(ALONE, seed=seed, together=True) for seed in (1, 2)]
     for result in FineTune.carry_out_together(runs, corpus=corpus):
         assert "no memory left" in result["fallback"]

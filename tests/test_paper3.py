@@ -27,8 +27,8 @@ from lib.paper3.tables import (
     explosion_table,
     factorial_table,
     frame,
-    kernel_table,
     memory_table,
+    paired_table,
     printed_grids,
     printed_values,
     published_excess,
@@ -142,13 +142,13 @@ def test_a_plan_is_one_sweep_and_its_records_come_back_in_parts():
     class Study:
         sweeps = 0
 
-        def sweep(self, runs, *, material, deterministic):
+        def sweep(self, runs, *, material, together):
             self.sweeps += 1
-            return [(run.seed, material, deterministic) for run in runs]
+            return [(run.seed, material, together) for run in runs]
 
     study, plan = Study(), {"trials": [trial(1), trial(2)], "repetitions": [trial(1)], "none": []}
-    parts = sweep_parts(study, plan, material="m", deterministic=False)
-    first, second = (1, "m", False), (2, "m", False)
+    parts = sweep_parts(study, plan, material="m", together=7)
+    first, second = (1, "m", 7), (2, "m", 7)
     assert parts == {"trials": [first, second], "repetitions": [first], "none": []}
     assert study.sweeps == 1
 
@@ -219,7 +219,7 @@ def test_a_pair_of_kernels_shows_whether_the_adapters_are_the_same():
         record(run, **result(adapter=adapter, perplexity_unmerged=perplexity))
         for run, (adapter, perplexity) in zip(kernel_pairs("m", "t", RECIPE, [0, 1]), values, strict=True)
     ]
-    table = kernel_table(records)
+    table = paired_table(records)
     assert table["same adapter"].to_list() == [True, False]
     assert table["difference"].to_list() == pytest.approx([0, 1])
 

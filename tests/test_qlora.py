@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from lib.qlora import Material, Pretrained, Reading, Recipe, Sources, Task, Trial
-from lib.qlora.adapters import data_order, new_adapter, optimizer_states
+from lib.qlora.adapters import data_order, load_base, new_adapter, optimizer_states
 from lib.qlora.causal_models import load_four_bit, load_tokenizer
 from lib.qlora.scores import IGNORED, collate, complete, continuation_losses, text_losses
 from lib.seeding import fingerprint
@@ -168,10 +168,12 @@ def test_the_adapter_is_saved_as_safetensors_under_its_fingerprint(run, material
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_adapters_start_at_zero_and_have_the_requested_type(material):
     recipe = replace(RECIPE, adapter="bfloat16")
-    model = new_adapter(material.models["m"], recipe, torch.device("cpu"), seed=0)
-    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    assert {weight.dtype for weight in trained.values()} == {torch.bfloat16}
-    assert all((weight == 0).all() for name, weight in trained.items() if "lora_B" in name)
+    base = load_base(material.models["m"], recipe, torch.device("cpu"))
+    before = fingerprint(base)
+    adapter = new_adapter(base, recipe, seed=0)
+    assert {matrix.dtype for matrix in adapter.values()} == {torch.bfloat16}
+    assert {(matrix == 0).all().item() for name, matrix in adapter.items() if "lora_B" in name} == {True}
+    assert fingerprint(base) == before
 
 
 def test_each_epoch_of_the_order_has_every_text_once():
@@ -192,7 +194,7 @@ def test_zero_second_moments_under_nonzero_first_ones_are_counted():
 
 
 def test_a_prompt_without_room_for_its_completion_is_an_error_before_training(material, monkeypatch):
-    monkeypatch.setattr("lib.qlora.trial.train", lambda *_: pytest.fail("was trained"))
+    monkeypatch.setattr("lib.qlora.trial.load_base", lambda *_: pytest.fail("was loaded"))
     task = replace(material.tasks["t"], prompts=["word " * 2_000])
     with pytest.raises(ValueError, match=r"a prompt of \d+ tokens, to be continued by 8, .* of 1024 tokens"):
         trial().carry_out(material=replace(material, tasks={"t": task}))
@@ -263,11 +265,11 @@ def test_a_reading_scores_continuations_under_the_base_model(material):
 def test_what_is_given_is_read_but_not_learned(material, monkeypatch):
     seen = {}
 
-    def stop(adapted, encoded, given, *_):
+    def stop(adapter, recipe, encoded, given, *_):
         seen.update(encoded=encoded, given=given)
         raise InterruptedError
 
-    monkeypatch.setattr("lib.qlora.trial.train", stop)
+    monkeypatch.setattr("lib.qlora.trial.Learner", stop)
     task = Task(["Never trade hope."], ["Never trade hope."], given=["Never trade"])
     for variant in (task, replace(task, given=[])):
         with pytest.raises(InterruptedError):
@@ -302,6 +304,15 @@ def test_labels_mask_what_is_not_learned():
 def test_a_wrong_recipe_is_an_error(change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         Recipe(**change)
+
+
+def test_a_measurement_before_fine_tuning_is_carried_out_alone():
+    first, second = (
+        Pretrained(seed, model="m", task="t", compute="float32", max_length=8) for seed in (0, 1)
+    )
+    assert first.shared != second.shared
+    assert trial().shared == trial(EIGHT_BIT, seed=1, repetition=1).shared
+    assert trial().shared != trial(replace(RECIPE, adapter="bfloat16")).shared
 
 
 def test_a_wrong_measurement_of_a_pretrained_model_is_an_error():

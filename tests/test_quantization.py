@@ -124,3 +124,23 @@ def test_unknown_arguments_and_a_second_quantisation_are_refused(small: Classifi
         fine_tuning_surface(small, "some")
     with pytest.raises(ValueError, match="not recorded in a quantised model"):
         fine_tuning_surface(quantize(small, "nf4"), "trainable")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("kind", ["nf4", "fp4", "fp8"])
+def test_cuda_rounds_to_the_same_values_as_a_cpu(small: Classifier, kind: str) -> None:
+    def decoded(model: Classifier) -> torch.Tensor:
+        weights = [
+            bnb.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
+            if isinstance(module, bnb.nn.Linear4bit)
+            else module.weight
+            for module in model.modules()
+            if isinstance(module, nn.Linear)
+        ]
+        return torch.cat([weight.detach().float().cpu().flatten() for weight in weights])
+
+    here = decoded(quantize(small, kind))
+    there = decoded(quantize(small.cuda(), kind))
+    differ = (here - there).abs() > 1e-6
+    assert differ.float().mean() < 1e-3  # a weight between two values may go either way

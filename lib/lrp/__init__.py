@@ -8,9 +8,17 @@ at every layer. `walk` goes from the logit down to the embeddings, `rules` has o
 from lib.lrp.walk import (
     Conservation,
     LayerRelevance,
+    Products,
     layer_conservation,
     relevance_by_layer,
     token_relevance,
 )
 
-__all__ = ["Conservation", "LayerRelevance", "layer_conservation", "relevance_by_layer", "token_relevance"]
+__all__ = [
+    "Conservation",
+    "LayerRelevance",
+    "Products",
+    "layer_conservation",
+    "relevance_by_layer",
+    "token_relevance",
+]

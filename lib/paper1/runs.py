@@ -91,8 +91,8 @@ class FineTuned(Run):
             (epochs,), after each; ``embeddings`` (test texts, dim); for each method ``relevance/<method>``
             (words of its texts,); for another task ``cross_train_predicted``, ``cross_predicted``,
             ``cross_embeddings`` and ``cross_relevance/LRP``; ``losses`` (steps,) in nats; the fingerprints
-            ``initial_weights``, ``data_order`` and ``final_weights``; and, if requested, the curves and
-            ``weights/<parameter>``.
+            ``initial_weights``, ``data_order`` and ``final_weights``; the training's ``precision``; and, if
+            requested, the curves and ``weights/<parameter>``.
 
         Raises
         ------
@@ -115,6 +115,7 @@ class FineTuned(Run):
             "initial_weights": training.initial_weights,
             "data_order": training.data_order,
             "final_weights": training.final_weights,
+            "precision": training.precision,
             **(_weights(model) if self.keep_weights else {}),
         }
         if self.other_task is not None and self.head is not None:

@@ -79,9 +79,9 @@ class FineTune(Run):
         -------
         dict
             The result of `lib.explanations.explain`; the mean ``loss`` of the last ten steps in nats; the
-            fingerprints ``initial_weights``, ``data_order`` and ``final_weights``; and ``fallback``, why a
-            seed was trained alone after all (`lib.finetuning.Training`). Only a ``loss`` of NaN if training
-            side by side diverged.
+            fingerprints ``initial_weights``, ``data_order`` and ``final_weights``; ``precision``, and
+            ``fallback``, why a seed was trained alone or beside fewer others (`lib.finetuning.Training`).
+            Only a ``loss`` of NaN if training side by side diverged.
 
         Raises
         ------
@@ -148,6 +148,7 @@ class FineTune(Run):
             "initial_weights": training.initial_weights,
             "data_order": training.data_order,
             "final_weights": training.final_weights,
+            "precision": training.precision,
             "fallback": training.fallback,
         }
 

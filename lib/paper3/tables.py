@@ -73,13 +73,13 @@ def factorial_table(records: Sequence[Record]) -> pd.DataFrame:
     )
 
 
-def kernel_table(records: Sequence[Record]) -> pd.DataFrame:
-    """Compare runs that differ in the attention kernel alone: one row per seed.
+def paired_table(records: Sequence[Record]) -> pd.DataFrame:
+    """Compare runs of the same seed that differ in one thing alone, such as the kernel: one row per seed.
 
     Parameters
     ----------
     records : sequence of Record
-        Of `lib.paper3.trials.kernel_pairs`.
+        Two of each seed, such as those of `lib.paper3.trials.kernel_pairs`.
 
     Returns
     -------

@@ -263,12 +263,12 @@ def sweep_parts(
     plan: Mapping[str, Sequence[Run]],
     *,
     material: Material,
-    deterministic: bool | None = None,
+    together: int = 1,
 ) -> dict[str, list[Record]]:
     """Carry out a plan in one sweep, which keeps all workers busy, and return the records of each part.
 
-    ``deterministic`` is as for `lib.study.Study.sweep`.
+    ``together``, the number of trials that are trained side by side, is as for `lib.study.Study.sweep`.
     """
     runs = [run for part in plan.values() for run in part]
-    records: Iterator[Record] = iter(study.sweep(runs, material=material, deterministic=deterministic))
+    records: Iterator[Record] = iter(study.sweep(runs, material=material, together=together))
     return {name: [next(records) for _ in part] for name, part in plan.items()}

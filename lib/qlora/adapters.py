@@ -1,153 +1,142 @@
-"""Low-rank adapters on a 4-bit base: build them, train them, and describe the optimizer's states."""
+"""Low-rank adapters on a 4-bit base: build and save them, order their texts, describe their optimizer."""
 
-import math
-import time
-from collections.abc import Sequence
-from functools import partial
-from typing import Any, cast
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from bitsandbytes.functional import dequantize_blockwise
-from bitsandbytes.optim import GlobalOptimManager
-from datasets import Dataset
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-from transformers import Trainer
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    prepare_model_for_kbit_training,
+    set_peft_model_state_dict,
+)
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from lib.finetuning import run_trainer
+from lib.models import quiet_libraries
 from lib.qlora.causal_models import load_four_bit
 from lib.qlora.recipes import Recipe
-from lib.qlora.scores import IGNORED, collate
 from lib.seeding import derive, generator, seed_everything
 
+PREFIX = "base_model.model."
+"""peft's names of an adapter's matrices begin with this, before the name of the layer in the base."""
 
-class QloraTrainer(Trainer):
-    """A Trainer that records each step's exact loss, can scale it, and stops once it is not finite.
-
-    Parameters
-    ----------
-    min_8bit_size : int
-        Below this many elements, an 8-bit optimizer keeps a tensor's states in 32 bits.
-    loss_scale : float
-        Multiplies the loss that is differentiated; the recorded one is unscaled.
-    *arguments, **named
-        Go to the Trainer.
-
-    Attributes
-    ----------
-    losses : list of float, (steps,)
-        In nats per token.
-    """
-
-    def __init__(self, *arguments: Any, min_8bit_size: int, loss_scale: float, **named: Any) -> None:
-        self.loss_scale = loss_scale
-        self.losses: list[float] = []
-        super().__init__(*arguments, **named)
-        kind, options = self.get_optimizer_cls_and_kwargs(self.args)
-        if "optim_bits" in options:
-            options["min_8bit_size"] = min_8bit_size
-        self.optimizer_cls_and_kwargs = kind, options
-
-    def compute_loss(self, *arguments: Any, **named: Any) -> torch.Tensor:
-        """Return the step's loss, scaled; record it unscaled."""
-        loss = cast(torch.Tensor, super().compute_loss(*arguments, **named))  # a tuple only with outputs
-        self.losses.append(loss.item())
-        # After a NaN every loss is NaN.
-        self.control.should_training_stop |= not math.isfinite(self.losses[-1])
-        return loss * self.loss_scale
+BLOCK = 256
+"""Entries of a tensor that share a scale in bitsandbytes' 8-bit optimizers."""
 
 
-def new_adapter(model: str, recipe: Recipe, device: torch.device, seed: int) -> PeftModel:
-    """Load the 4-bit base and add new adapters; the seed is set before either is built.
+@contextmanager
+def known_warnings() -> Iterator[None]:
+    """Ignore what peft and bitsandbytes warn of in every trial, and what is known."""
+    with warnings.catch_warnings():
+        # peft calls transformers by names that transformers is about to drop.
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
+        # Paging is for GPUs; a notebook says so once, instead of every trial.
+        warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")
+        # The rounding that peft warns of is measured here.
+        warnings.filterwarnings("ignore", message="Merge lora module to 4-bit linear")
+        yield
+
+
+def load_base(model: str, recipe: Recipe, device: torch.device) -> PreTrainedModel:
+    """Load a 4-bit base, prepared for the training of adapters.
 
     Parameters
     ----------
     model : str
-        Hub id or folder of the base.
+        Folder of the base.
     recipe : Recipe
-        Determines types, kernel, and the adapters' rank, scaling and dropout.
+        Determines types and kernel.
     device : torch.device
         Where the model goes.
-    seed : int
-        Determines the adapters' initial weights.
     """
-    seed_everything(seed)
     dtype = getattr(torch, recipe.compute)
-    base = load_four_bit(model, device=device, dtype=dtype, attention=recipe.attention)
-    base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=device.type == "cuda")
-    adapters = LoraConfig(
-        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, task_type="CAUSAL_LM"
+    return prepare(load_four_bit(model, device=device, dtype=dtype, attention=recipe.attention))
+
+
+def prepare(base: PreTrainedModel) -> PreTrainedModel:
+    """Freeze a 4-bit base and keep its other weights in 32 bits, in place.
+
+    On a GPU, a layer's activations are computed again in the backward pass instead of being kept.
+    """
+    return prepare_model_for_kbit_training(
+        base,
+        use_gradient_checkpointing=base.device.type == "cuda",
+        gradient_checkpointing_kwargs={"use_reentrant": False},
     )
-    adapted = get_peft_model(base, adapters)
-    for parameter in adapted.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(getattr(torch, recipe.adapter))
-    return adapted
 
 
-def train(
-    adapted: PeftModel,
-    encoded: Sequence[Sequence[int]],
-    given: Sequence[int],
-    order: Sequence[int],
-    recipe: Recipe,
-    device: torch.device,
-    seed: int,
-) -> dict[str, Any]:
-    """Train adapters in place.
+def new_adapter(base: PreTrainedModel, recipe: Recipe, seed: int) -> dict[str, Tensor]:
+    """Return new adapters for a base, which stays as it is; the seed is set before they are built.
 
     Parameters
     ----------
-    adapted : PeftModel
-        From `new_adapter`.
-    encoded : sequence of sequences of int, (texts, tokens)
-        The texts' tokens, of different lengths.
-    given : sequence of int, (texts,)
-        How many tokens at the beginning of each text are read but not learned; at least one token is learned.
-    order : sequence of int, (epochs * texts,)
-        From `data_order`.
+    base : PreTrainedModel
+        From `load_base`.
     recipe : Recipe
-        How to train.
-    device : torch.device
-        Where the model is.
+        Determines the adapters' rank and type.
     seed : int
-        Determines dropout.
+        Determines their initial weights.
 
     Returns
     -------
-    dict
-        ``losses`` (steps,) in nats per token, ``train_seconds``, and what `optimizer_states` returns.
+    dict of str to Tensor
+        Matrices by peft's names, on the base's device: of each adapted layer ``lora_A`` (rank, in), and
+        ``lora_B`` (out, rank), which is zero.
     """
-    start = time.perf_counter()
-    labels = []
-    for ids, count in zip(encoded, given, strict=True):
-        ignored = min(count, len(ids) - 1)
-        labels.append([IGNORED] * ignored + list(ids[ignored:]))
-    # Automatic mixed precision requires 32-bit adapters; 16-bit adapters are trained without it.
-    mixed = device.type == "cuda" and recipe.adapter == "float32"
-    trainer = run_trainer(
-        partial(QloraTrainer, min_8bit_size=recipe.min_8bit_size, loss_scale=recipe.loss_scale),
-        model=adapted,
-        train_dataset=Dataset.from_dict({"input_ids": encoded, "labels": labels}).select(order),
-        data_collator=collate,
-        seed=seed,
-        device=device,
-        optim=recipe.optimizer,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type=recipe.schedule,
-        num_train_epochs=1,  # the order already includes every epoch
-        per_device_train_batch_size=recipe.batch_size,
-        adam_epsilon=recipe.epsilon * recipe.loss_scale,
-        max_grad_norm=recipe.loss_scale,
-        bf16=mixed and recipe.compute == "bfloat16",
-        fp16=mixed and recipe.compute == "float16",
-        logging_strategy="no",
+    seed_everything(seed)
+    adapted = _adapted(base, recipe)
+    dtype = getattr(torch, recipe.adapter)
+    adapter = {name: matrix.to(dtype) for name, matrix in get_peft_model_state_dict(adapted).items()}
+    adapted.unload()
+    return adapter
+
+
+def save_adapter(base: PreTrainedModel, recipe: Recipe, adapter: Mapping[str, Tensor], folder: Path) -> None:
+    """Save an adapter as peft does, in safetensors format; ``PeftModel.from_pretrained`` loads it.
+
+    Parameters
+    ----------
+    base : PreTrainedModel
+        The base on which it was trained, which stays as it is.
+    recipe : Recipe
+        Of its training.
+    adapter : mapping of str to Tensor
+        Matrices by peft's names, as from `new_adapter`.
+    folder : Path
+        Where it goes.
+    """
+    adapted = _adapted(base, recipe)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(getattr(torch, recipe.adapter))
+    set_peft_model_state_dict(adapted, dict(adapter))
+    with quiet_libraries():
+        # Embeddings are never trained, so peft need not look for the base's, on the Hub or elsewhere.
+        adapted.save_pretrained(str(folder), save_embedding_layers=False)
+    adapted.unload()
+
+
+@known_warnings()
+def trained_parameters(config: PreTrainedConfig, recipe: Recipe) -> int:
+    """Return how many parameters an adapter has, from the base's configuration alone."""
+    with torch.device("meta"):
+        adapted = _adapted(AutoModelForCausalLM.from_config(config), recipe)
+    return sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
+
+
+def _adapted(base: PreTrainedModel, recipe: Recipe) -> PeftModel:
+    """Put new adapters on a base; peft chooses the layers by architecture."""
+    adapters = LoraConfig(
+        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, task_type="CAUSAL_LM"
     )
-    # The Trainer registers every embedding with this singleton, which would keep each trial's base alive.
-    GlobalOptimManager.get_instance().initialize()
-    seconds = time.perf_counter() - start
-    states = optimizer_states(cast(torch.optim.Optimizer, trainer.optimizer))
-    return {"losses": np.array(trainer.losses), "train_seconds": seconds, **states}
+    return get_peft_model(base, adapters)
 
 
 def data_order(texts: int, epochs: int, seed: int) -> list[int]:
@@ -176,8 +165,12 @@ def optimizer_states(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         scales = [state[name] for name in ("absmax1", "absmax2") if name in state]
         size += sum(tensor.numel() * tensor.element_size() for tensor in (first, second, *scales))
         if first.dtype == torch.uint8:
-            first = dequantize_blockwise(first, absmax=state["absmax1"], code=state["qmap1"], blocksize=256)
-            second = dequantize_blockwise(second, absmax=state["absmax2"], code=state["qmap2"], blocksize=256)
+            first, second = (
+                dequantize_blockwise(
+                    moment, absmax=state[f"absmax{i}"], code=state[f"qmap{i}"], blocksize=BLOCK
+                )
+                for i, moment in enumerate((first, second), 1)
+            )
         starved += int(((second == 0) & (first != 0)).sum())
         entries += first.numel()
     return {"state_dtypes": sorted(dtypes), "state_bytes": size, "starved": starved / max(entries, 1)}

@@ -1,6 +1,7 @@
-"""Load causal language models in 4 bits by Hub id or local folder, without executing remote code.
+"""Load causal language models in 4 bits from local folders, without executing remote code.
 
-The built-in tiny ones are pre-trained by `lib.tiny.causal`, which returns their folders.
+The built-in tiny ones are pre-trained by `lib.tiny.causal`, which returns their folders; `lib.checkpoints`
+finds the folder of a model on the Hub.
 """
 
 from pathlib import Path
@@ -17,8 +18,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lib import hub
-from lib.models import ModelError, quiet_libraries, read_config
+from lib.errors import first_line
+from lib.models import ModelError, name_of, quiet_libraries, read_config
 
 # Paper 3, section VII, as printed (except <bot>, printed <both>): the tags before an instruction, between it
 # and its output, and after the output.
@@ -35,13 +36,12 @@ def load_config(model: str | Path) -> PreTrainedConfig:
     Raises
     ------
     ModelError
-        If the model does not exist, the Hub does not answer, the model is gated, or the paper gives no tags
-        for its architecture.
+        As `lib.models.read_config`, and if the paper gives no tags for the architecture.
     """
     config = read_config(model)
     if config.model_type not in TAGS:
         raise ModelError(
-            f"model {str(model)!r}: architecture {config.model_type!r}; allowed: {', '.join(TAGS)}"
+            f"model {name_of(model)!r}: architecture {config.model_type!r}; allowed: {', '.join(TAGS)}"
         )
     return config
 
@@ -58,7 +58,7 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
         with quiet_libraries():
             tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ModelError(f"model {str(model)!r}: no tokenizer ({hub.first_line(error)})") from error
+        raise ModelError(f"model {name_of(model)!r}: no tokenizer ({first_line(error)})") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -72,7 +72,7 @@ def load_four_bit(
     Parameters
     ----------
     model : str or Path
-        A Hub id or a folder, with weights in safetensors format.
+        A folder with weights in safetensors format.
     device : torch.device
         Where the model goes.
     dtype : torch.dtype
@@ -104,7 +104,7 @@ def load_four_bit(
             ).eval()
     except OSError as error:
         raise ModelError(
-            f"model {str(model)!r}: no weights in safetensors format ({hub.first_line(error)}); convert them "
+            f"model {name_of(model)!r}: no weights in safetensors format ({first_line(error)}); convert them "
             "elsewhere with save_pretrained and give the folder"
         ) from error
     for module in loaded.modules():
@@ -121,7 +121,7 @@ def check_fits(model: str | Path, *, device: torch.device, dtype: torch.dtype, m
     Parameters
     ----------
     model : str or Path
-        A Hub id or a folder.
+        A folder; the configuration in it is enough.
     device : torch.device
         Where the model will go.
     dtype : torch.dtype
@@ -137,7 +137,7 @@ def check_fits(model: str | Path, *, device: torch.device, dtype: torch.dtype, m
     config = load_config(model)
     if max_length > config.max_position_embeddings:
         raise ModelError(
-            f"max_length = {max_length}: allowed for model {str(model)!r}: at most "
+            f"max_length = {max_length}: allowed for model {name_of(model)!r}: at most "
             f"{config.max_position_embeddings} tokens"
         )
     needed = weight_bytes(config, dtype)
@@ -145,7 +145,7 @@ def check_fits(model: str | Path, *, device: torch.device, dtype: torch.dtype, m
     free = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
     if needed > free:
         raise ModelError(
-            f"model {str(model)!r}: its weights need {needed / 2**30:.1f} GiB in 4 bits; "
+            f"model {name_of(model)!r}: its weights need {needed / 2**30:.1f} GiB in 4 bits; "
             f"{free / 2**30:.1f} GiB are free on this {device.type}"
         )
     return needed

@@ -7,43 +7,31 @@ while the others are held fixed. Sources: paper 3, section VII; Dettmers et al. 
 import gc
 import math
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lib.models import model_fingerprint, quiet_libraries
-from lib.qlora.adapters import data_order, new_adapter, train
+from lib.models import model_fingerprint
+from lib.qlora.adapters import data_order, known_warnings, load_base, new_adapter, save_adapter
 from lib.qlora.causal_models import load_config, load_four_bit, load_tokenizer
+from lib.qlora.memory import trials_that_fit
 from lib.qlora.recipes import DTYPES, Recipe, Sources, Task
 from lib.qlora.scores import choose, complete, continuation_losses, exponentiated, text_losses
+from lib.qlora.side_by_side import Learner, train_side_by_side
 from lib.runs.run import Run
 from lib.seeding import derive, fingerprint, seed_everything
 
 # The same in every trial: the same sample of two trials differs only because the models do, and different
 # samples differ because of the sampling too.
 SAMPLING_SEED = 0
-
-
-@contextmanager
-def _known_warnings() -> Iterator[None]:
-    with warnings.catch_warnings():
-        # peft calls transformers by a name that transformers is about to drop.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        # Paging is for GPUs; a notebook says so once, instead of every trial.
-        warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")
-        # The rounding that peft warns of is measured here.
-        warnings.filterwarnings("ignore", message="Merge lora module to 4-bit linear")
-        yield
 
 
 @dataclass(frozen=True)
@@ -53,7 +41,7 @@ class Material:
     Attributes
     ----------
     models : mapping of str to str
-        Hub id or folder of each model, by name.
+        Folder of each model, by name.
     tasks : mapping of str to Task
         By name.
     adapter_dir : Path
@@ -99,7 +87,13 @@ class Trial(Run):
     sources: Sources
     repetition: int = 0
 
-    @_known_warnings()
+    @property
+    def shared(self) -> dict[str, Any]:
+        """The fields that trials side by side must share: the base, its types, and the shapes of a step."""
+        recipe = self.recipe
+        names = ("rank", "batch_size", "compute", "adapter", "attention")
+        return {"model": self.model} | {name: getattr(recipe, name) for name in names}
+
     def carry_out(self, *, material: Material) -> dict[str, Any]:
         """Train and evaluate.
 
@@ -113,7 +107,8 @@ class Trial(Run):
             Fingerprints of the adapter before and after training and of the order; the optimizer's states;
             ``completions`` (prompts, samples), ``cold_completions`` and ``cold_completions_again``
             (prompts,); ``answers`` (questions,); seconds and bytes (``adapter_bytes``, ``state_bytes``,
-            ``model_bytes``); ``vocabulary``, the number of its tokens.
+            ``model_bytes``); ``vocabulary``, the number of its tokens. ``company``: the fields of the trials
+            beside it, and ``at_a_time``, how many were in one step at the end.
 
         Raises
         ------
@@ -121,45 +116,87 @@ class Trial(Run):
             If an 8-bit optimizer does not keep all states in 8 bits, or a prompt or question leaves no room
             in the model's context for the answer.
         """
-        recipe, task, model = self.recipe, material.tasks[self.task], material.models[self.model]
-        device = torch.device(material.device)
-        tokenizer = load_tokenizer(model)
-        _check_room(task, tokenizer, load_config(model).max_position_embeddings)
+        return self.carry_out_together([self], material=material)[0]
+
+    @classmethod
+    @known_warnings()
+    def carry_out_together(cls, runs: Sequence[Self], *, material: Material) -> list[dict[str, Any]]:
+        """Train trials side by side on one base, then evaluate them one by one; see `carry_out`.
+
+        Parameters
+        ----------
+        runs : sequence of Trial
+            With the same `shared` fields; everything else may differ.
+        material : Material
+            What all trials are handed.
+
+        Raises
+        ------
+        ValueError
+            As `carry_out`, for any of them.
+        """
+        tokenizer = load_tokenizer(material.models[runs[0].model])
+        results = _trained(runs, tokenizer, material)
+        if material.device == "cuda":
+            gc.collect()  # the base is loaded again below: never hold two of them
+        return [
+            result | run._evaluated(result["adapter"], tokenizer, material)
+            for run, result in zip(runs, results, strict=True)
+        ]
+
+    def _learner(
+        self, base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task
+    ) -> tuple[Learner, dict[str, Any]]:
+        """Return the trial before its first step, and what is known of it then."""
+        recipe = self.recipe
         encoded = tokenizer(
             task.train, add_special_tokens=task.special_tokens, truncation=True, max_length=recipe.max_length
         )["input_ids"]
-        given = _given_tokens(encoded, task, tokenizer)
         order = data_order(len(encoded), recipe.epochs, self.sources.order)
-        adapted = new_adapter(model, recipe, device, derive(self.sources.initialisation, "initialisation"))
-        initial = fingerprint(get_peft_model_state_dict(adapted))
-        dropout = derive(self.sources.dropout, "dropout")
-        training = train(adapted, encoded, given, order, recipe, device, dropout)
-        if recipe.bits == "8-bit" and training["state_dtypes"] != ["uint8"]:
-            raise ValueError(
-                f"optimizer {recipe.optimizer!r} keeps {', '.join(training['state_dtypes'])} states, not "
-                f"uint8: min_8bit_size = {recipe.min_8bit_size} exempts tensors with fewer elements"
-            )
-        weights = get_peft_model_state_dict(adapted)
-        final = fingerprint(weights)
-        with quiet_libraries():
-            adapted.save_pretrained(str(material.adapter_dir / final))
-        parameters = sum(weight.numel() for weight in weights.values())
-        adapter_bytes = sum(weight.numel() * weight.element_size() for weight in weights.values())
-        del adapted, weights
-        if device.type == "cuda":
-            gc.collect()  # the base is loaded again below: never hold two of them
-        return {
-            "initial_adapter": initial,
-            "adapter": final,
+        adapter = new_adapter(base, recipe, derive(self.sources.initialisation, "initialisation"))
+        given = _given_tokens(encoded, task, tokenizer)
+        learner = Learner(adapter, recipe, encoded, given, order, derive(self.sources.dropout, "dropout"))
+        return learner, {
+            "initial_adapter": fingerprint(adapter),
             "order": fingerprint(order),
-            "trained_parameters": parameters,
-            "adapter_bytes": adapter_bytes,
+            "trained_parameters": sum(matrix.numel() for matrix in adapter.values()),
+            "adapter_bytes": sum(matrix.numel() * matrix.element_size() for matrix in adapter.values()),
             "vocabulary": len(tokenizer),
             "cut_texts": sum(len(ids) == recipe.max_length for ids in encoded),
-            "diverged_step": _diverged_step(training["losses"], bound=math.log(len(tokenizer))),
-            **training,
-            **_evaluate(model, material.adapter_dir / final, tokenizer, task, recipe, device),
         }
+
+    def _evaluated(
+        self, adapter: str, tokenizer: PreTrainedTokenizerBase, material: Material
+    ) -> dict[str, Any]:
+        folder, device = material.adapter_dir / adapter, torch.device(material.device)
+        task, model = material.tasks[self.task], material.models[self.model]
+        return _evaluate(model, folder, tokenizer, task, self.recipe, device)
+
+
+def _trained(
+    trials: Sequence[Trial], tokenizer: PreTrainedTokenizerBase, material: Material
+) -> list[dict[str, Any]]:
+    """Train trials side by side and save their adapters; return what is known of each before evaluation."""
+    first, device = trials[0], torch.device(material.device)
+    model = material.models[first.model]
+    config = load_config(model)
+    for trial in trials:
+        _check_room(material.tasks[trial.task], tokenizer, config.max_position_embeddings)
+    base = load_base(model, first.recipe, device)
+    learners, known = zip(
+        *(trial._learner(base, tokenizer, material.tasks[trial.task]) for trial in trials), strict=True
+    )
+    at_a_time = train_side_by_side(base, learners, at_a_time=trials_that_fit(config, learners, device))
+    results = []
+    for trial, learner, result in zip(trials, learners, known, strict=True):
+        adapter, trained = learner.adapter(), learner.result()
+        final = fingerprint(adapter)
+        save_adapter(base, trial.recipe, adapter, material.adapter_dir / final)
+        diverged = _diverged_step(trained["losses"], bound=math.log(result["vocabulary"]))
+        company = [other.settings for other in trials if other is not trial]
+        beside = {"company": company, "at_a_time": at_a_time}
+        results.append(result | trained | {"adapter": final, "diverged_step": diverged} | beside)
+    return results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +228,12 @@ class Pretrained(Run):
         if self.max_length < 2:
             raise ValueError(f"max_length = {self.max_length}: at least 2 tokens are required")
 
-    @_known_warnings()
+    @property
+    def shared(self) -> dict[str, Any]:
+        """All fields, the seed too: each measurement loads the model anew."""
+        return self.settings
+
+    @known_warnings()
     def carry_out(self, *, material: Material) -> dict[str, Any]:
         """Return ``perplexity``, ``text_losses`` and ``text_tokens`` (texts,), and ``completions``."""
         seed_everything(self.seed)
@@ -243,7 +285,7 @@ class Reading(Run):
                 f"prompts = {len(self.prompts)}: there are {len(self.continuations)} continuations"
             )
 
-    @_known_warnings()
+    @known_warnings()
     def carry_out(self, *, material: Material) -> dict[str, Any]:
         """Return ``losses`` and ``tokens`` of the continuations: (texts,), 0 and 0 for an empty one."""
         model, task = material.models[self.model], material.tasks[self.task]

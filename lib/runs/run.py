@@ -33,8 +33,13 @@ class Run:
 
     @classmethod
     def carry_out_together(cls, runs: Sequence[Self], *_: Any, **inputs: Any) -> Sequence[Mapping[str, Any]]:
-        """Compute several runs that differ only in their seeds at once; return one result per run."""
+        """Compute several runs with the same `shared` fields at once; return one result per run."""
         raise NotImplementedError(f"{cls.__name__} has no carry_out_together")
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """What runs must have in common to be carried out together: all fields but the seed."""
+        return {name: value for name, value in self.settings.items() if name != "seed"}
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -77,8 +77,8 @@ def sweep(
     deterministic : bool
         Whether runs use deterministic kernels. It is set when a run is carried out, and nowhere else.
     together : int
-        How many runs that differ only in their seeds are carried out as one computation
-        (`Run.carry_out_together`).
+        How many runs are carried out as one computation (`Run.carry_out_together`), if they differ only in
+        what the class allows: their seeds, unless it says otherwise (`Run.shared`).
 
     Raises
     ------
@@ -170,13 +170,12 @@ def _tasks(runs: Sequence[Run], how: Mapping[str, Any]) -> list[Task]:
 
 
 def _groups(tasks: Sequence[Task], together: int) -> list[list[str]]:
-    """Return the keys of the tasks in groups of runs that differ only in their seeds."""
+    """Return the keys of the tasks in groups of runs that can be carried out together (`Run.shared`)."""
     if together == 1:
         return [[task.key] for task in tasks]
     alike: dict[tuple[type[Run], str], list[str]] = {}
     for task in tasks:
-        but_seed = canonical_json({**task.run.settings, "seed": None})
-        alike.setdefault((type(task.run), but_seed), []).append(task.key)
+        alike.setdefault((type(task.run), canonical_json(task.run.shared)), []).append(task.key)
     return [
         keys[start : start + together] for keys in alike.values() for start in range(0, len(keys), together)
     ]

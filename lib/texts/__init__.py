@@ -1,7 +1,7 @@
 """Texts: read from files or the Hub or generated, cleaned, split, and turned into what runs receive."""
 
 from lib.texts.baselines import bag_of_words_accuracy
-from lib.texts.corpora import load_classification, pretraining_texts
+from lib.texts.corpora import fetch_dataset, load_classification, pretraining_texts
 from lib.texts.language_corpora import load_instructions, load_quotes
 from lib.texts.tables import CorpusError
 from lib.texts.tasks import corpus_of, plant_artifact, smaller
@@ -10,6 +10,7 @@ __all__ = [
     "CorpusError",
     "bag_of_words_accuracy",
     "corpus_of",
+    "fetch_dataset",
     "load_classification",
     "load_instructions",
     "load_quotes",

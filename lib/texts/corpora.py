@@ -24,6 +24,7 @@ PUBLISHED = {
     "allocine": "tblard/allocine",
     "infopinion": "https://raw.githubusercontent.com/jebogaert/Fine-tuning_analysis/main/InfOpinion_dataset.csv",
 }
+GENERATED = "mini-"  # begins the names of generated data sets
 TEXT_COLUMNS = ("text_clean", "text", "review", "texte", "content", "sentence")
 LABEL_COLUMNS = ("label", "labels", "class", "classe", "target", "sentiment")
 ALLOCINE_LABELS = ("negative", "positive")
@@ -117,6 +118,19 @@ def load_classification(
                 corpus[split], ARTIFACT, rate=artifact_rate, seed=derive(seed, "artifact", split)
             )
     return corpus
+
+
+def fetch_dataset(dataset: str) -> Path | None:
+    """Return the file or folder of a data set, fetched if necessary; None for one that is generated.
+
+    Raises
+    ------
+    CorpusError
+        In one line, for a source that is unavailable.
+    """
+    if dataset.startswith(GENERATED) and "/" not in dataset and not tables.is_local(dataset):
+        return None
+    return tables.locate(PUBLISHED.get(dataset, dataset))
 
 
 def pretraining_texts(
@@ -239,7 +253,11 @@ def _labels(column: pd.Series, dataset: str) -> tuple[list[int], tuple[str, str]
             f"{column.index[values.index(third)]}: label {reprlib.repr(third)} is the third of {len(found)} "
             f"classes, after {', '.join(map(reprlib.repr, list(found)[:2]))}; expected two"
         )
-    first, second = sorted(found, key=_by_number)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        order = [_label(name, dataset) for name in column.cat.categories]
+        first, second = sorted(found, key=order.index)
+    else:
+        first, second = sorted(found, key=_by_number)
     names = {"allocine": ALLOCINE_LABELS, "infopinion": INFOPINION_LABELS}.get(dataset, (first, second))
     return [int(value == second) for value in values], names
 

@@ -9,17 +9,22 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import datasets
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from huggingface_hub import constants
 
 from lib import hub
-from lib.errors import InputError
+from lib.errors import InputError, first_line
+from lib.models import quiet_libraries
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 SEPARATORS = ",;|\t"
+# The files of a Hub data set that are fetched: its card, which says what they are, and tables.
+HUB_FILES = ("README.md", "*.csv", "*.tsv", "*.jsonl", "*.json", "*.parquet")
 SPLIT_COLUMN = "split"
 SPLITS = {  # from the names that sources use
     "train": "train",
@@ -51,6 +56,42 @@ def is_local(source: str) -> bool:
         return False
 
 
+def locate(source: str) -> Path:
+    """Return the file or folder of a data set; one from the web or the Hub is fetched first.
+
+    Parameters
+    ----------
+    source : str
+        As for `read`.
+
+    Raises
+    ------
+    CorpusError
+        In one line, for a source that does not exist or is unavailable.
+    """
+    try:
+        if is_web(source):
+            return hub.fetch(source)
+        if is_local(source):
+            return Path(source)
+        if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@.+)?", source, flags=re.ASCII):
+            raise CorpusError(
+                f"data set {source[:200]!r}: neither a known name, nor a local file or folder, "
+                "nor a Hub id (owner/name)"
+            )
+        if hub.shelf(source).is_dir():
+            return hub.shelf(source)
+        return _snapshot(source)
+    except hub.NoAnswer as error:
+        name = source.partition("@")[0]
+        raise CorpusError(
+            f"{error}; or fetch its files from {constants.ENDPOINT}/datasets/{name}/tree/main and put them "
+            f"as train*, validation* and test* in {str(hub.shelf(source))!r}, or give a local path"
+        ) from error
+    except hub.Unreachable as error:
+        raise CorpusError(str(error)) from error
+
+
 def read(source: str) -> pd.DataFrame:
     """Read every row of a data set.
 
@@ -58,12 +99,14 @@ def read(source: str) -> pd.DataFrame:
     ----------
     source : str
         A csv, tsv, jsonl or parquet file; a folder of such files named after their splits (``train*``,
-        ``validation*``, ``test*``); the URL of such a file; or a Hub id, ``owner/name``.
+        ``validation*``, ``test*``); the URL of such a file; or a Hub id, ``owner/name`` or
+        ``owner/name@revision``.
 
     Returns
     -------
     pandas.DataFrame, (rows, columns)
-        Python objects, unchanged. The index locates each row: "'texts.csv', row 7", counted as a spreadsheet
+        Python objects, unchanged; class labels of a Hub data set are a categorical column of their names, in
+        the data set's order. The index locates each row: "'texts.csv', row 7", counted as a spreadsheet
         or an editor does (a csv's header is row 1). For a folder or a Hub data set, the column ``split``
         names the split that the row comes from.
 
@@ -72,20 +115,12 @@ def read(source: str) -> pd.DataFrame:
     CorpusError
         If the source does not exist or cannot be read.
     """
-    if is_web(source):
-        try:
-            return _read_file(hub.fetch(source), shown=source)
-        except hub.Unreachable as error:
-            raise CorpusError(str(error)) from error
-    if is_local(source):
-        path = Path(source)
-        return _read_folder(path) if path.is_dir() else _read_file(path, shown=source)
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source, flags=re.ASCII):
-        return _read_hub(source)
-    raise CorpusError(
-        f"data set {source[:200]!r}: neither a known name, nor a local file or folder, "
-        "nor a Hub id (owner/name)"
-    )
+    path = locate(source)
+    if not path.is_dir():
+        return _read_file(path, shown=source)
+    if is_local(source) or path == hub.shelf(source):
+        return _read_folder(path)
+    return _read_snapshot(path, source)
 
 
 def find_column(table: pd.DataFrame, name: str, guesses: Sequence[str], meaning: str) -> str:
@@ -180,20 +215,35 @@ def _read_folder(folder: Path) -> pd.DataFrame:
     return pd.concat(tables)
 
 
-def _read_hub(repository: str) -> pd.DataFrame:
-    """Read a data set's splits from the Hub, or from files that the user has put in its place."""
-    if hub.shelf(repository).is_dir():
-        return _read_folder(hub.shelf(repository))
+def _snapshot(source: str) -> Path:
+    """Return the folder with a Hub data set's files, fetched if necessary."""
+    repository = hub.find("dataset", source)
+    if not repository.is_offline and repository.matching(HUB_FILES) in ([], ["README.md"]):
+        raise CorpusError(f"data set {source!r}: no file of it matches {', '.join(HUB_FILES[1:])}")
+    return repository.fetch(HUB_FILES)
+
+
+def _read_snapshot(folder: Path, source: str) -> pd.DataFrame:
+    """Read a Hub data set's splits from its files, as its card says; extra splits are left out."""
     try:
-        splits = hub.load(repository)
-    except hub.Unreachable as error:
-        raise CorpusError(str(error)) from error
-    tables = [
-        _table(rows.to_dict(), f"{repository}, {split}", range(1, len(rows) + 1)).assign(
-            **{SPLIT_COLUMN: split}
-        )
-        for split, rows in splits.items()
-    ]
+        with quiet_libraries():
+            splits = datasets.load_dataset(str(folder))
+    except Exception as error:  # a dozen types
+        raise CorpusError(f"data set {source!r}: {first_line(error)}") from error
+    tables = []
+    for split, rows in splits.items():
+        if split.lower() not in SPLITS:
+            logger.warning("%s: split %r (%d rows) left out", source, split, len(rows))
+            continue
+        table = _table(rows.to_dict(), f"{source}, {split}", range(1, len(rows) + 1))
+        for name, feature in rows.features.items():
+            if isinstance(feature, datasets.ClassLabel):
+                codes = [-1 if code is None else code for code in rows[name]]
+                table[name] = pd.Categorical.from_codes(codes, categories=feature.names)
+        tables.append(table.assign(**{SPLIT_COLUMN: split}))
+    if not tables:
+        found = ", ".join(map(repr, splits))
+        raise CorpusError(f"data set {source!r}: its splits are {found}; expected train, validation or test")
     return pd.concat(tables)
 
 
@@ -268,7 +318,7 @@ def _read_parquet(data: bytes, shown: str) -> pd.DataFrame:
     try:
         table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
-        raise CorpusError(f"{shown!r}: not a readable parquet file ({hub.first_line(error)})") from error
+        raise CorpusError(f"{shown!r}: not a readable parquet file ({first_line(error)})") from error
     columns: dict[str, list] = {}
     for name in table.column_names:
         values = columns[name] = []

@@ -29,7 +29,7 @@ def corpus_of(
     splits : DatasetDict
         Splits train and test, columns ``text`` and ``label``.
     model : str or Path
-        The pre-trained encoder: a folder or a Hub id.
+        The folder of the pre-trained encoder.
     explained : int
         The first this many test texts are explained; 0 explains all.
     max_length : int

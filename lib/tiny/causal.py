@@ -29,12 +29,13 @@ from transformers import (
     Trainer,
 )
 
-from lib.finetuning import run_trainer
+from lib.checkpoints import config_folder
 from lib.models import ModelError, quiet_libraries
 from lib.qlora.causal_models import check_fits, dialogue, load_tokenizer
 from lib.seeding import fingerprint, seed_everything
 from lib.texts.generated.mini_english import small_talk, stories
 from lib.tiny.keeping import is_kept, keep
+from lib.trainer import run_trainer
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ HELD_OUT = 100  # texts
 
 
 def check_models(models: Iterable[str], *, device: torch.device, dtype: torch.dtype, max_length: int) -> None:
-    """Check that models exist and are suitable, before anything slow begins.
+    """Check that models exist and are suitable, before weights are fetched or anything slow begins.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def check_models(models: Iterable[str], *, device: torch.device, dtype: torch.dt
     """
     for model in models:
         if model not in TINY and not _looks_tiny(model):
-            check_fits(model, device=device, dtype=dtype, max_length=max_length)
+            check_fits(config_folder(model), device=device, dtype=dtype, max_length=max_length)
             continue
         _check_name(model)
         if max_length > CONTEXT:

@@ -23,14 +23,17 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from lib.finetuning import run_trainer
+from lib.checkpoints import config_folder, model_folder
+from lib.models import encoder_config
 from lib.seeding import derive, fingerprint, generator, seed_everything
 from lib.tiny.cooccurrence import piece_vectors
 from lib.tiny.keeping import is_kept, keep
 from lib.tiny.vocabulary import train_tokenizer
+from lib.trainer import run_trainer
 
 logger = logging.getLogger(__name__)
 
+TINY_CAMEMBERT = "tiny-camembert"
 HIDDEN_SIZE = 256
 INTERMEDIATE_SIZE = 256  # not four times the hidden size: learns as well here, a third faster
 LAYERS = 2
@@ -103,6 +106,18 @@ def pretrain_tiny_camembert(
     return folder
 
 
+def check_encoder(model: str) -> None:
+    """Check that an encoder exists and can be explained, before its weights are fetched.
+
+    Raises
+    ------
+    ModelError
+        In one line; as `lib.checkpoints.config_folder` and `lib.models.encoder_config`.
+    """
+    if model != TINY_CAMEMBERT:
+        encoder_config(config_folder(model))
+
+
 def encoder_folder(
     model: str, texts: Sequence[str], *, seed: int, steps: int, cache_dir: Path, device: torch.device
 ) -> str:
@@ -111,12 +126,17 @@ def encoder_folder(
     Parameters
     ----------
     model : str
-        ``tiny-camembert``; a Hub id or a local folder is returned unchanged.
+        ``tiny-camembert``, a Hub id or a local folder.
     texts, seed, steps, cache_dir, device
         As for `pretrain_tiny_camembert`; only used for ``tiny-camembert``.
+
+    Raises
+    ------
+    ModelError
+        As `lib.checkpoints.model_folder`.
     """
-    if model != "tiny-camembert":
-        return model
+    if model != TINY_CAMEMBERT:
+        return str(model_folder(model))
     return str(pretrain_tiny_camembert(texts, seed=seed, steps=steps, cache_dir=cache_dir, device=device))
 
 

@@ -1,0 +1,52 @@
+"""How matrix products are rounded, in a training or an explanation: float32, TF32 or bfloat16.
+
+Weights, gradients, moments and sums of relevance stay in 32 bits whatever the products' precision.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, get_args
+
+import torch
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+
+def default_precision(device: torch.device) -> Precision:
+    """Return how classifiers are trained where nothing else is said: bfloat16 on GPUs that have it."""
+    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Check that a device has a precision.
+
+    Raises
+    ------
+    ValueError
+        For an unknown precision, or one that the device does not have.
+    """
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision = {precision!r}: allowed are {', '.join(get_args(Precision))}")
+    if precision == "tf32" and device.type != "cuda":
+        raise ValueError(f"precision = 'tf32' on {device}: only CUDA devices have it; allowed is 'float32'")
+
+
+@contextmanager
+def float32_products(precision: Precision) -> Iterator[None]:
+    """Round the operands of float32 products to TF32, if that is the precision, and to nothing otherwise."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def mixed(device: torch.device, precision: Precision) -> torch.autocast:
+    """Return a context in which a forward pass computes in bfloat16, if that is the precision.
+
+    Weights are cast anew in every forward pass: a cast that autocast keeps would be a tensor of one CUDA
+    graph that another one reads.
+    """
+    enabled = precision == "bfloat16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False)

@@ -1,0 +1,144 @@
+"""How much memory trials side by side will need: estimated before anything starts, to choose how many fit.
+
+The estimate counts the large tensors, from the shapes of the model alone. What a run took is in its record.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import psutil
+import torch
+from transformers import PreTrainedConfig
+
+from lib.qlora.adapters import trained_parameters
+from lib.qlora.causal_models import load_config, weight_bytes
+from lib.qlora.recipes import Recipe
+from lib.qlora.side_by_side import Learner
+
+logger = logging.getLogger(__name__)
+
+# Entries per token that a layer keeps for its backward pass, counted in Llama (GPT-NeoX keeps fewer): at its
+# width the inputs of norms, queries, keys and values, and the adapters' inputs; at its inner width the gate
+# and both factors of the product. A product with a frozen matrix keeps nothing.
+AT_WIDTH, AT_INNER_WIDTH = 10, 3
+LOGIT_BYTES = (
+    16  # per token and entry of the vocabulary: logits in 16 and 32 bits, log-probabilities, gradients
+)
+TRAINED_BYTES = 16  # per trained parameter: the weight, its gradient and two moments, in 32 bits
+SPARE = 0.9  # the share of the free memory that is used
+
+
+def needed_bytes(model: str, recipe: Recipe, trials: int, device: torch.device) -> dict[str, int]:
+    """Estimate what trials side by side will need if their texts are as long as the recipe allows.
+
+    Parameters
+    ----------
+    model : str
+        Hub id or folder of the base.
+    recipe : Recipe
+        Of the trials.
+    trials : int
+        How many go together.
+    device : torch.device
+        Where they are trained.
+
+    Returns
+    -------
+    dict of str to int
+        Bytes of the ``base``, of ``one trial`` beside it, of ``all`` trials with the base, and those that are
+        ``free`` now.
+    """
+    config = load_config(model)
+    base = base_bytes(config, recipe)
+    one = trial_bytes(
+        config,
+        recipe,
+        recipe.max_length,
+        parameters=trained_parameters(config, recipe),
+        recomputed=device.type == "cuda",
+    )
+    return {"base": base, "one trial": one, "all": base + trials * one, "free": free_bytes(device)}
+
+
+def base_bytes(config: PreTrainedConfig, recipe: Recipe) -> int:
+    """Return the bytes that a base in training takes, whatever the number of trials.
+
+    Its linear layers in NF4, everything else in 32 bits, and the largest matrix of a layer decoded twice.
+    """
+    decoded = 2 * config.hidden_size * config.intermediate_size * _bytes(recipe)
+    return weight_bytes(config, torch.float32) + decoded
+
+
+def trial_bytes(
+    config: PreTrainedConfig, recipe: Recipe, tokens: int, *, parameters: int, recomputed: bool
+) -> int:
+    """Return the bytes that one more trial takes.
+
+    Parameters
+    ----------
+    config : PreTrainedConfig
+        Of the base.
+    recipe : Recipe
+        Texts of a step, the type of the products, and the attention kernel.
+    tokens : int
+        Of the longest text.
+    parameters : int
+        Trained ones.
+    recomputed : bool
+        Whether only a layer's input is kept, and the layer computed again in the backward pass.
+    """
+    width, layers, each = config.hidden_size, config.num_hidden_layers, _bytes(recipe)
+    layer = (AT_WIDTH * width + AT_INNER_WIDTH * config.intermediate_size) * each
+    if recipe.attention == "eager":  # scores and probabilities of every pair of tokens
+        layer += 2 * config.num_attention_heads * tokens * each
+    # one layer more than is kept, for the gradients
+    kept = layers * width * each + 2 * layer if recomputed else (layers + 1) * layer
+    return recipe.batch_size * tokens * (kept + LOGIT_BYTES * config.vocab_size) + TRAINED_BYTES * parameters
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that is free on a GPU, or available on the machine."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def trials_that_fit(config: PreTrainedConfig, learners: Sequence[Learner], device: torch.device) -> int:
+    """Return how many of these trials fit into one step; the log says so if not all do.
+
+    Parameters
+    ----------
+    config : PreTrainedConfig
+        Of the base, which is loaded.
+    learners : sequence of Learner
+        The trials.
+    device : torch.device
+        Where they are trained.
+
+    Returns
+    -------
+    int
+        At least 1: whether a single trial fits will show.
+    """
+    recipe = learners[0].recipe
+    longest = max(len(row["input_ids"]) for learner in learners for texts in learner.batches for row in texts)
+    one = trial_bytes(
+        config,
+        recipe,
+        longest,
+        parameters=learners[0].weights.numel(),
+        recomputed=device.type == "cuda",
+    )
+    free = free_bytes(device)
+    fit = min(len(learners), max(1, int(SPARE * free / one)))
+    if fit < len(learners):
+        logger.warning(
+            "%d trials side by side need about %.1f GiB beside the base, %.1f GiB are free: %d at a time",
+            len(learners),
+            len(learners) * one / 2**30,
+            free / 2**30,
+            fit,
+        )
+    return fit
+
+
+def _bytes(recipe: Recipe) -> int:
+    return getattr(torch, recipe.compute).itemsize

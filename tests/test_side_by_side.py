@@ -1,0 +1,339 @@
+"""Trials beside others match the same trials alone, and a trial alone matches transformers' Trainer."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from transformers import Trainer
+
+from lib.qlora import Material, Recipe, Sources, Task, Trial, side_by_side
+from lib.qlora.adapters import data_order, known_warnings, load_base
+from lib.qlora.causal_models import load_config, load_tokenizer
+from lib.qlora.memory import needed_bytes, trial_bytes, trials_that_fit
+from lib.qlora.scores import collate
+from lib.qlora.side_by_side import Learner, train_side_by_side
+from lib.runs import sweep
+from lib.seeding import derive, fingerprint, set_deterministic
+from lib.texts.generated.mini_quotes import mini_quotes
+from lib.tiny import pretrain_tiny
+from lib.trainer import run_trainer
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(epochs=1, learning_rate=2e-3, dropout=0.1)
+EIGHT_BIT = replace(RECIPE, optimizer="paged_adamw_8bit")
+
+pytestmark = pytest.mark.usefixtures("one_thread")  # the models are too small for two
+
+
+@pytest.fixture(scope="module")
+def quotes():
+    return mini_quotes(seed=0, count=20)["quote"][:]
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory, quotes):
+    cache = tmp_path_factory.mktemp("cache")
+    folders = pretrain_tiny(["tiny-llama", "tiny-neox"], seed=0, steps=20, cache_dir=cache)
+    models = {"llama": str(folders["tiny-llama"]), "neox": str(folders["tiny-neox"])}
+    tasks = {"long": Task(quotes[:13], quotes[13:16]), "short": Task(quotes[16:], quotes[13:16])}
+    return Material(models, tasks, cache / "adapters", "cpu")
+
+
+def trial(seed, recipe=RECIPE, model="llama", task="long", repetition=0):
+    return Trial(
+        seed, model=model, task=task, recipe=recipe, sources=Sources.same(seed), repetition=repetition
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(material):
+    """Train trials side by side, without evaluation; return each one's matrices and losses."""
+    kept = {}
+
+    def once(*trials):
+        if trials not in kept:
+            kept[trials] = train(material, trials)
+        return kept[trials]
+
+    return once
+
+
+def train(material, trials, base=None, at_a_time=100):
+    model, recipe = material.models[trials[0].model], trials[0].recipe
+    with known_warnings():
+        base = base or load_base(model, recipe, torch.device(material.device))
+        learners = learners_of(material, trials, base)
+        train_side_by_side(base, learners, at_a_time=at_a_time)
+    return [(learner.adapter(), np.array(learner.losses)) for learner in learners]
+
+
+def learners_of(material, trials, base):
+    tokenizer = load_tokenizer(material.models[trials[0].model])
+    return [one._learner(base, tokenizer, material.tasks[one.task])[0] for one in trials]
+
+
+def differ(first, second):
+    """Return the largest difference between the entries of two adapters."""
+    return max(float((first[name].float() - second[name].float()).abs().max()) for name in first)
+
+
+MIXED = (
+    trial(0),
+    trial(1, EIGHT_BIT),
+    trial(2, replace(RECIPE, learning_rate=1e-3, schedule="constant", dropout=0.0, alpha=16)),
+    trial(3, replace(RECIPE, optimizer="adamw_torch", loss_scale=8.0, epochs=2)),
+    trial(4, task="short"),
+)
+
+
+@pytest.mark.parametrize("model", ["llama", "neox"])
+def test_a_trial_beside_others_is_that_trial_alone_up_to_rounding(trained, model):
+    trials = [replace(one, model=model) for one in MIXED]
+    for one, (adapter, losses) in zip(trials, trained(*trials), strict=True):
+        ((alone, own_losses),) = trained(one)
+        assert len(losses) == len(own_losses)
+        # Rounding can move an 8-bit state to the next of 256 values, which is no longer rounding.
+        bound = 1e-5 if one.recipe.bits == "32-bit" else 2e-2
+        assert np.abs(losses - own_losses).max() < bound * losses.max()
+        assert differ(alone, adapter) < (1e-5 if one.recipe.bits == "32-bit" else 1e-3)
+
+
+def test_the_same_company_gives_the_same_bits(trained, material):
+    first, again = trained(*MIXED[:2]), train(material, MIXED[:2])
+    for (adapter, losses), (repeated, own_losses) in zip(first, again, strict=True):
+        assert all(torch.equal(adapter[name], repeated[name]) for name in adapter)
+        assert (losses == own_losses).all()
+    without = trial(0, replace(RECIPE, dropout=0.0))
+    assert differ(trained(without)[0][0], first[0][0]) > 1e-3  # what is dropped counts
+
+
+def test_trials_have_sources_of_their_own(trained):
+    (first, _), (second, _) = trained(trial(0), trial(1))
+    (swapped, _), (other, _) = trained(trial(1), trial(0))
+    assert differ(first, other) < 1e-5
+    assert differ(second, swapped) < 1e-5
+    assert differ(first, second) > 1e-3
+
+
+def by_transformers(material, one):
+    """Train a trial with transformers' Trainer and peft's layers."""
+    recipe, task, model = one.recipe, material.tasks[one.task], material.models[one.model]
+    ids = load_tokenizer(model)(task.train, truncation=True, max_length=recipe.max_length)["input_ids"]
+    base = load_base(model, recipe, CPU)
+    torch.manual_seed(derive(one.sources.initialisation, "initialisation"))
+    adapted = get_peft_model(
+        base, LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=0, task_type="CAUSAL_LM")
+    )
+    losses = []
+
+    class Recorded(Trainer):
+        def compute_loss(self, *arguments, **named):
+            loss = super().compute_loss(*arguments, **named)
+            losses.append(loss.item())
+            return loss
+
+        def get_optimizer_cls_and_kwargs(self, *arguments):
+            kind, options = super().get_optimizer_cls_and_kwargs(*arguments)
+            return kind, options | ({"min_8bit_size": 1} if recipe.bits == "8-bit" else {})
+
+    order = data_order(len(ids), recipe.epochs, one.sources.order)
+    run_trainer(
+        Recorded,
+        model=adapted,
+        train_dataset=Dataset.from_dict({"input_ids": ids, "labels": ids}).select(order),
+        data_collator=collate,
+        seed=0,
+        device=CPU,
+        optim=recipe.optimizer,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.schedule,
+        num_train_epochs=1,
+        per_device_train_batch_size=recipe.batch_size,
+        adam_epsilon=recipe.epsilon,
+        max_grad_norm=1.0,
+        logging_strategy="no",
+    )
+    return get_peft_model_state_dict(adapted), np.array(losses)
+
+
+@pytest.mark.parametrize("optimizer", ["paged_adamw_32bit", "paged_adamw_8bit", "adamw_torch"])
+def test_without_dropout_a_trial_is_what_transformers_trains(trained, material, optimizer):
+    recipe = replace(RECIPE, dropout=0.0, optimizer=optimizer, batch_size=2, epochs=2)
+    one = trial(5, recipe)
+    with known_warnings():
+        expected, expected_losses = by_transformers(material, one)
+    ((adapter, losses),) = trained(one)
+    assert adapter.keys() == expected.keys()
+    tolerance = 1e-5 if recipe.bits == "32-bit" else 2e-2
+    np.testing.assert_allclose(losses, expected_losses, rtol=tolerance)
+    assert differ(expected, adapter) < (1e-5 if recipe.bits == "32-bit" else 1e-3)
+
+
+def test_a_short_last_batch_and_longer_company_change_nothing(trained):
+    batches = replace(RECIPE, batch_size=4)
+    long, short = trial(0, batches), trial(1, batches, task="short")  # 13 texts end in a batch of one
+    (adapter, losses), _ = trained(long, short)
+    ((alone, own_losses),) = trained(long)
+    assert losses == pytest.approx(own_losses, rel=1e-5)
+    assert differ(alone, adapter) < 1e-5
+
+
+def test_a_diverged_trial_stops_and_leaves_the_others_as_they_are(trained):
+    exploding = trial(1, replace(RECIPE, learning_rate=1.0, epsilon=0.0, alpha=32_000_000))
+    (adapter, losses), (_, diverged) = trained(trial(0), exploding)
+    assert not np.isfinite(diverged[-1])
+    assert np.isfinite(diverged[:-1]).all()
+    assert len(diverged) < len(losses) == 13
+    assert differ(trained(trial(0))[0][0], adapter) < 1e-5
+
+
+def test_recomputed_layers_drop_the_same_entries(trained, material):
+    with known_warnings():
+        base = load_base(material.models["llama"], RECIPE, CPU)
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+    (adapter, losses), _ = train(material, (trial(0), trial(1)), base)
+    assert losses == pytest.approx(trained(trial(0))[0][1], rel=1e-5)
+    assert differ(trained(trial(0))[0][0], adapter) < 1e-5
+
+
+def test_out_of_memory_halves_the_trials_in_a_step_and_loses_none(trained, material, monkeypatch, caplog):
+    trials = tuple(trial(seed) for seed in range(3))
+    compute = side_by_side._differentiated
+
+    def small(base, added, group):
+        if len(group) > 1 and len(group[0].losses) == 5:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return compute(base, added, group)
+
+    monkeypatch.setattr(side_by_side, "_differentiated", small)
+    results = train(material, trials)
+    assert "out of memory with 3 trials side by side: 1 at a time from step 6 on" in caplog.text
+    for one, (adapter, losses) in zip(trials, results, strict=True):
+        ((alone, own_losses),) = trained(one)
+        assert losses == pytest.approx(own_losses, rel=1e-5)
+        assert differ(alone, adapter) < 1e-5
+
+
+def test_no_room_for_a_single_trial_is_an_error(material, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(side_by_side, "_differentiated", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        trial(0).carry_out(material=material)
+
+
+def test_8_bit_blocks_hold_entries_of_one_matrix_alone():
+    torch.manual_seed(0)
+    adapter = {"a.lora_A.weight": torch.randn(3, 50), "a.lora_B.weight": torch.randn(20, 3)}
+    recipe = replace(EIGHT_BIT, rank=3)
+    learner = Learner(adapter, recipe, [[1, 2]], [0], [0], seed=0)
+    assert learner.weights.numel() == 512  # a block for each
+    apart = [torch.nn.Parameter(matrix.clone()) for matrix in adapter.values()]
+    reference = side_by_side._optimizer(apart[0], recipe)
+    reference.add_param_group({"params": [apart[1]]})
+    with known_warnings():
+        for _ in range(5):
+            gradients = [
+                torch.randn_like(matrix) * 10.0 ** -(3 * index) for index, matrix in enumerate(apart)
+            ]
+            learner.weights.grad = side_by_side._flat(dict(zip(adapter, gradients, strict=True)))
+            for matrix, gradient in zip(apart, gradients, strict=True):
+                matrix.grad = gradient
+            learner.optimizer.step()
+            reference.step()
+    for matrix, own in zip(apart, learner.adapter().values(), strict=True):
+        assert torch.equal(matrix.detach(), own)
+
+
+def test_records_say_who_was_beside_and_adapters_are_saved_alone(material, tmp_path):
+    runs = [trial(0), trial(1, EIGHT_BIT, task="short"), trial(2, replace(RECIPE, batch_size=2)), trial(3)]
+    records = sweep(runs, {"material": material}, name="s", cache_dir=tmp_path, together=3)
+    assert [record.status for record in records] == ["done"] * 4
+    assert [len(record["company"]) for record in records] == [2, 2, 0, 2]  # another batch size trains alone
+    assert [other["seed"] for other in records[1]["company"]] == [0, 3]
+    assert records[0]["company"][0]["recipe"]["optimizer"] == "paged_adamw_8bit"
+    assert [record["at_a_time"] for record in records] == [3, 3, 1, 3]
+    alone = trial(0).carry_out(material=material)
+    assert alone["company"] == []
+    assert records[0]["initial_adapter"] == alone["initial_adapter"]
+    assert records[0]["text_losses"] == pytest.approx(alone["text_losses"], rel=1e-4)
+    assert records[0]["state_bytes"] == 8 * alone["trained_parameters"]
+
+
+def test_an_estimate_covers_what_a_step_keeps(material):
+    for name, model in material.models.items():
+        for kernel in ("sdpa", "eager"):
+            recipe = replace(RECIPE, attention=kernel)
+            one, three = (kept_bytes(material, name, recipe, count) for count in (1, 3))
+            kept = (three - one) / 2
+            config = load_config(model)
+            tokens = max(len(ids) for ids in load_tokenizer(model)(material.tasks["long"].train)["input_ids"])
+            estimate = trial_bytes(config, recipe, tokens, parameters=1_000, recomputed=False)
+            assert kept < estimate < 8 * kept
+
+
+@known_warnings()
+def kept_bytes(material, model, recipe, count):
+    """Return the bytes of what autograd keeps of a step, the base's weights aside."""
+    runs = [trial(0, recipe, model=model, repetition=number) for number in range(count)]
+    base = load_base(material.models[model], recipe, CPU)
+    learners = learners_of(material, runs, base)
+    for learner in learners:  # a single step, on the longest text
+        texts = [text for batch in learner.batches for text in batch]
+        learner.batches = [[max(texts, key=lambda text: len(text["input_ids"]))]]
+    own = {parameter.untyped_storage().data_ptr() for parameter in base.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        train_side_by_side(base, learners, at_a_time=count)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def test_as_many_trials_go_together_as_fit(material, monkeypatch, caplog):
+    model = material.models["llama"]
+    with known_warnings():
+        learners = learners_of(material, [trial(seed) for seed in range(5)], load_base(model, RECIPE, CPU))
+    config = load_config(model)
+    assert trials_that_fit(config, learners, CPU) == 5
+    assert not caplog.records
+    needed = needed_bytes(model, RECIPE, 5, CPU)
+    assert needed["all"] == needed["base"] + 5 * needed["one trial"]
+    monkeypatch.setattr("lib.qlora.memory.free_bytes", lambda _: needed["one trial"] // 2)
+    assert 1 <= trials_that_fit(config, learners, CPU) < 5
+    assert "5 trials side by side need about" in caplog.text
+    monkeypatch.setattr("lib.qlora.memory.free_bytes", lambda _: 0)
+    assert trials_that_fit(config, learners, CPU) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("compute", "bound"), [("float32", 1e-3), ("bfloat16", 0.1), ("float16", 0.1)])
+def test_on_a_gpu_company_repeats_to_the_bit_and_changes_rounding_alone(material, compute, bound):
+    on_gpu = replace(material, device="cuda")
+    recipe = replace(RECIPE, compute=compute)
+    runs = [trial(0, recipe), trial(1, replace(recipe, optimizer="paged_adamw_8bit")), trial(2, recipe)]
+    runs.append(trial(3, recipe, task="short"))
+    set_deterministic(True)
+    try:
+        first, again = (Trial.carry_out_together(runs, material=on_gpu) for _ in range(2))
+        alone = [run.carry_out(material=on_gpu) for run in runs]
+    finally:
+        set_deterministic(False)
+    for mine, repeated, own in zip(first, again, alone, strict=True):
+        assert mine["initial_adapter"] == own["initial_adapter"]
+        assert mine["adapter"] == repeated["adapter"]
+        assert fingerprint(mine["losses"]) == fingerprint(repeated["losses"])
+        assert len(mine["losses"]) == len(own["losses"])
+        assert np.abs(mine["losses"] - own["losses"]).max() < bound
+        assert mine["perplexity_unmerged"] == pytest.approx(own["perplexity_unmerged"], rel=bound)
+    assert first[1]["state_dtypes"] == ["uint8"]
