@@ -13,6 +13,7 @@ known. Prints tables.
 
 import argparse
 import importlib.metadata
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -53,6 +54,13 @@ TINY = BASE | {
     "num_hidden_layers": pretraining.LAYERS,
     "num_attention_heads": pretraining.HEADS,
     "intermediate_size": pretraining.INTERMEDIATE_SIZE,
+}
+MINILM = BASE | {
+    "vocab_size": 30_522,
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
 }
 LLAMA_7B = {"max_position_embeddings": 4096, "use_cache": False}  # the rest is LlamaConfig's default
 ONE_LAYER = LLAMA_7B | {"num_hidden_layers": 1, "vocab_size": 2_000}
@@ -146,7 +154,7 @@ def fine_tuning(options: argparse.Namespace, device: torch.device) -> Iterator[R
     loops = [("float32", "", "float32"), ("float32, fused AdamW", "fused", "float32")]
     if on_gpu:
         loops += [("TF32, fused AdamW", "fused", "tf32"), ("bfloat16, fused AdamW", "fused", "bfloat16")]
-    if on_gpu or options.compile:
+    if options.compile:
         name, tricks, precision = loops[-1]
         loops.append((f"{name}, torch.compile", f"{tricks} compiled", precision))
     for name, tricks, precision in loops:
@@ -162,7 +170,8 @@ def fine_tuning(options: argparse.Namespace, device: torch.device) -> Iterator[R
         set_deterministic(deterministic)
         train = one_seed(BASE, device, texts, tokens, precision, capture)
         tricks = ", captured" * (on_gpu and capture) + ", deterministic" * (on_gpu and deterministic)
-        numbers = beside_limits(timed(train, options.steps, device), precision)
+        steps = options.steps * (SHORT if on_gpu and capture else 1)
+        numbers = beside_limits(timed(train, steps, device), precision)
         yield f"fine_tune, {precision}{tricks}", numbers
     set_deterministic(False)
 
@@ -201,32 +210,47 @@ def one_seed(
 
 def ensemble(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
     """Seeds with the paper's batch of 4, one after the other and side by side: times of a seed and step."""
-    on_gpu, texts = device.type == "cuda", options.batch or PAPERS_BATCH
-    shape, precision = (BASE, "bfloat16") if on_gpu else (TINY, "float32")
-    seeds, limits = options.seeds or (10 if on_gpu else 4), measure(device)
-    steps = options.steps if on_gpu else 5 * options.steps  # tiny steps are short
-    for tokens in [options.tokens] if options.tokens else [128, 512] if on_gpu else [128]:
+    on_gpu, texts, limits = device.type == "cuda", options.batch or PAPERS_BATCH, measure(device)
+    precision = "bfloat16" if on_gpu else "float32"
+    seeds = options.seeds or (10 if on_gpu else 4)
+    for name, shape, tokens, asked in ENSEMBLES if on_gpu else ENSEMBLES[:1]:
+        if options.tokens not in (None, tokens):
+            continue
         flops = model_flops(CamembertConfig(**shape), tokens, frozen=False)
         parameters = encoder(shape, device).num_parameters()
-        limit = {"floor, s": limits.training(parameters, texts * flops, precision)}
+        beside = {"floor, s": limits.training(parameters, texts * flops, precision)}
         if on_gpu:
-            limit["asked for, s"] = 0.006 if tokens == 512 else 0.003
+            beside["asked for, s"] = asked
+        steps = SHORT * options.steps * (4 if shape is TINY and on_gpu else 1)
         alone = one_seed(shape, device, texts, tokens, precision, True)
-        taken = timed(alone, steps, device)
-        yield f"one seed, {tokens} tokens", row(taken, texts * tokens, texts * flops) | limit
-        for capture in (False, True) if on_gpu else (False,):
-            built, how = [encoder(shape, device) for _ in range(seeds)], given(shape, texts, tokens)
+        yield (
+            f"{name}, {tokens} tokens, one seed",
+            row(timed(alone, steps, device), texts * tokens, texts * flops) | beside,
+        )
+        built, how = [encoder(shape, device) for _ in range(seeds)], given(shape, texts, tokens)
 
-            def together(number: int, built=built, how=how, capture=capture) -> None:  # noqa: ANN001
-                fine_tune_together(
-                    built, seeds=range(seeds), epochs=number, precision=precision, capture=capture, **how
-                )
+        def together(number: int, built=built, how=how) -> None:  # noqa: ANN001
+            fine_tune_together(built, seeds=range(seeds), epochs=number, precision=precision, **how)
 
-            taken = timed(together, steps, device)
-            taken["s a step"] /= seeds
-            name = f"{seeds} seeds side by side, {tokens} tokens" + ", captured" * capture
-            yield name, row(taken, texts * tokens, texts * flops) | limit
-            del built  # the next one may need the room
+        taken = timed(together, steps, device)
+        taken["s a step"] /= seeds
+        yield (
+            f"{name}, {tokens} tokens, {seeds} seeds side by side",
+            row(taken, texts * tokens, texts * flops) | beside,
+        )
+        del built  # the next ones may need the room
+
+
+ENSEMBLES = [
+    ("tiny-camembert", TINY, 128, math.nan),
+    ("MiniLM's size", MINILM, 128, math.nan),
+    ("CamemBERT-base", BASE, 128, 0.003),
+    ("CamemBERT-base", BASE, 512, 0.006),
+]
+"""What is trained side by side: a name, a shape, tokens, and the seconds of a seed and step asked for."""
+
+SHORT = 4
+"""How many times as many steps are timed where they are short: of tiny models, and captured ones."""
 
 
 def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
@@ -336,7 +360,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, help="of each text (default: 128; QLoRA on a GPU: 512)")
     parser.add_argument("--steps", type=int, help="that are timed (default: 2; on a GPU 20)")
     parser.add_argument("--seeds", type=int, help="of the ensemble (default: 4; on a GPU 10)")
-    parser.add_argument("--compile", action="store_true", help="torch.compile on a CPU too: two minutes more")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too: two minutes more on a CPU")
     parser.add_argument("--peak", type=float, default=0.0, help="TFLOP/s of the device, for the utilisation")
     options = parser.parse_args()
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))

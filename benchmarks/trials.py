@@ -5,7 +5,7 @@
 Weights are random: speed does not depend on them. Every trial has one text of --tokens tokens a step, so
 there is no padding. On a GPU the base is a Llama of 7B in bfloat16; without one it is tiny-llama's shape (its
 quotes have about 30 tokens) and one layer of a 7B Llama (128 tokens), and only ratios mean something. One
-trial and several take turns; a time is the median over the turns, of which the first is not counted.
+trial and several take turns; a time is the median over the turns.
 
 The floor is what the device's data sheet allows: the arithmetic of forward, recomputation and backward at its
 dense bfloat16 peak, and three decodings of the 4-bit base (read, written and read again in 16 bits) at its
@@ -27,7 +27,7 @@ from lib.qlora.adapters import known_warnings, new_adapter, prepare
 from lib.qlora.causal_models import NF4_BYTES
 from lib.qlora.memory import base_bytes, trial_bytes
 from lib.qlora.recipes import Recipe
-from lib.qlora.side_by_side import Learner, train_side_by_side
+from lib.qlora.side_by_side import Adapter, Learner, train_side_by_side
 from lib.tiny import causal
 
 BANDWIDTHS = {"A100": 2.0e12, "H100 80GB HBM3": 3.35e12, "H200": 4.8e12}
@@ -55,7 +55,7 @@ class Shape(NamedTuple):
 def shapes(device: torch.device, tokens: int | None) -> list[Shape]:
     """Return the bases that are measured on a device."""
     if device.type == "cuda":
-        return [Shape("Llama 7B", LlamaConfig(**LLAMA_7B), tokens or 512, 10)]
+        return [Shape("Llama 7B", LlamaConfig(**LLAMA_7B), tokens or 512, 5)]
     return [
         Shape("tiny-llama", LlamaConfig(**TINY), tokens or 30, 30),
         Shape("one layer of 7B", LlamaConfig(**ONE_LAYER), tokens or 128, 2),
@@ -77,15 +77,21 @@ def floor(shape: Shape, trials: int, device: torch.device) -> float | None:
     return flops / PEAKS[part] + DECODINGS * weights * (NF4_BYTES + 2 + 2) / BANDWIDTHS[part]
 
 
-def train(base: PreTrainedModel, shape: Shape, recipe: Recipe, trials: int) -> float:
-    """Train new adapters for some steps, and return the seconds of a step."""
-    ids = torch.randint(shape.config.vocab_size, (shape.steps, shape.tokens)).tolist()
-    learners = [
-        Learner(new_adapter(base, recipe, seed), recipe, ids, [0] * shape.steps, range(shape.steps), seed)
-        for seed in range(trials)
-    ]
-    train_side_by_side(base, learners, at_a_time=trials)
-    return sum(learner.seconds for learner in learners) / shape.steps
+def train(base: PreTrainedModel, shape: Shape, recipe: Recipe, trials: int, adapter: Adapter) -> float:
+    """Train copies of an adapter, and return the seconds of a step: what as many steps again add to the first ones.
+
+    On a GPU the first steps are launched one by one, and then captured, which does not count.
+    """
+    ids = torch.randint(shape.config.vocab_size, (2 * shape.steps, shape.tokens)).tolist()
+    taken = []
+    for steps in (shape.steps, 2 * shape.steps):
+        learners = [
+            Learner(adapter, recipe, ids, [0] * len(ids), range(steps), seed)
+            for seed in range(trials)
+        ]
+        train_side_by_side(base, learners, at_a_time=trials)
+        taken.append(sum(learner.seconds for learner in learners))
+    return (taken[1] - taken[0]) / shape.steps
 
 
 def rows(shape: Shape, device: torch.device, trials: int, repeats: int) -> Iterator[dict[str, str]]:
@@ -94,20 +100,21 @@ def rows(shape: Shape, device: torch.device, trials: int, repeats: int) -> Itera
     recipe = Recipe(compute="bfloat16" if on_gpu else "float32")
     dtype = getattr(torch, recipe.compute)
     base = prepare(decoder(shape.config, device, dtype, four_bit=True))
-    parameters = sum(matrix.numel() for matrix in new_adapter(base, recipe, 0).values())
+    adapter = new_adapter(base, recipe, 0)
+    parameters = sum(matrix.numel() for matrix in adapter.values())
     one = trial_bytes(shape.config, recipe, shape.tokens, parameters=parameters, recomputed=on_gpu)
     taken: dict[int, list[float]] = {1: [], trials: []}
     peaks = {}
-    for _ in range(1 + repeats):
+    for _ in range(repeats):
         for count, seconds in taken.items():
             if on_gpu:
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats(device)
-            seconds.append(train(base, shape, recipe, count))
+            seconds.append(train(base, shape, recipe, count, adapter))
             peaks[count] = torch.cuda.max_memory_allocated(device) if on_gpu else None
-    alone = median(taken[1][1:])
+    alone = median(taken[1])
     for count, seconds in taken.items():
-        step, lowest, peak = median(seconds[1:]), floor(shape, count, device), peaks[count]
+        step, lowest, peak = median(seconds), floor(shape, count, device), peaks[count]
         yield {
             "base": f"{shape.name}, {shape.tokens} tokens",
             "trials": str(count),

@@ -6,11 +6,12 @@ addresses: inputs are copied into buffers that stay, the learning rate is a tens
 may wait for the GPU or depend on values that it computed.
 """
 
+import functools
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,29 +19,49 @@ from torch import Tensor
 WARM_UP = 3
 """Steps of each shape before it is captured: libraries choose kernels and workspaces in the first ones."""
 
-Step = Callable[..., Tensor]
-"""Takes tensors, changes weights, and returns a tensor."""
+STATIC_LENGTHS = 4
+"""To how many lengths batches are padded on CUDA, each of which is captured once."""
+
+MULTIPLE = 8
+"""What static lengths are multiples of: fast kernels require it."""
+
+Result = TypeVar("Result")
 
 
 class Graphs(Protocol):
     """What records a step, without carrying it out, and returns a function that does."""
 
-    def capture(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def capture(self, step: Callable[[], Result]) -> Callable[[], Result]:
         """Record a step."""
+
+    def running(self) -> AbstractContextManager[None]:
+        """Return the context in which steps are carried out, captured and replayed."""
 
 
 class CudaGraphs:
-    """CUDA graphs of one stream that share their memory.
+    """CUDA graphs that share their memory, on a stream beside the default one.
 
-    Nothing that a graph leaves in that memory may be read after another one was replayed, except what its
-    step returned.
+    A graph cannot be recorded on the default stream, and what autograd keeps belongs to the stream of its
+    step. Nothing that a graph leaves in the shared memory may be read after another one was replayed, except
+    what its step returned.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.stream = torch.cuda.Stream(device)
+        self.stream = _stream(device)
         self.pool = torch.cuda.graph_pool_handle()
 
-    def capture(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run on the graphs' stream, after what was launched before and before what is launched later."""
+        caller = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(caller)
+        try:
+            with torch.cuda.stream(self.stream):
+                yield
+        finally:
+            caller.wait_stream(self.stream)
+
+    def capture(self, step: Callable[[], Result]) -> Callable[[], Result]:
         """Record a step, without carrying it out; return a function that replays it.
 
         PyTorch registers the device's default random generator with every graph, so a replay draws what the
@@ -56,42 +77,34 @@ class CudaGraphs:
                 raise error.__context__ from None
             raise
 
-        def replay() -> Tensor:
+        def replay() -> Result:
             graph.replay()
             return result
 
         return replay
 
 
-@contextmanager
-def graphs_for(device: torch.device, capture: bool) -> Iterator[Graphs | None]:
-    """Yield what captures steps on a device, or None on a CPU or if nothing is to be captured.
+@functools.cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream of a device's graphs: cuBLAS keeps a workspace of 32 MiB for each that it has met."""
+    return torch.cuda.Stream(device)
 
-    While steps are captured, everything within the context runs on one stream beside the default one: a graph
-    cannot be recorded on the default stream, and what autograd keeps belongs to the stream of its step.
-    """
-    if not capture or device.type != "cuda":
-        yield None
-        return
-    graphs, caller = CudaGraphs(device), torch.cuda.current_stream(device)
-    graphs.stream.wait_stream(caller)
-    try:
-        with torch.cuda.stream(graphs.stream):
-            yield graphs
-    finally:
-        caller.wait_stream(graphs.stream)
+
+def graphs_for(device: torch.device, capture: bool) -> Graphs | None:
+    """Return what captures steps on a device, or None on a CPU or if nothing is to be captured."""
+    return CudaGraphs(device) if capture and device.type == "cuda" else None
 
 
 @dataclass
-class _Recorded:
+class _Recorded(Generic[Result]):
     """The buffers of one shape, how often its step has run, and its replay once it was captured."""
 
     buffers: tuple[Tensor, ...]
     runs: int = 0
-    replay: Callable[[], Tensor] | None = None
+    replay: Callable[[], Result] | None = None
 
 
-class Steps:
+class Steps(Generic[Result]):
     """A step that is called again and again, with inputs of a few shapes.
 
     The first calls of every shape are carried out as they stand, and count like all others; then the step is
@@ -100,18 +113,23 @@ class Steps:
     Parameters
     ----------
     step : callable
-        Takes tensors and returns one, which is valid until the next call.
+        Takes tensors, changes weights or leaves them, and returns a tensor or several, which are valid until
+        the next call.
     graphs : Graphs, optional
     """
 
-    def __init__(self, step: Step, graphs: Graphs | None) -> None:
+    def __init__(self, step: Callable[..., Result], graphs: Graphs | None) -> None:
         self.step, self.graphs = step, graphs
-        self.recorded: dict[tuple[torch.Size, ...], _Recorded] = {}
+        self.recorded: dict[tuple[torch.Size, ...], _Recorded[Result]] = {}
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
+    def __call__(self, *inputs: Tensor) -> Result:
         """Carry out the step."""
         if self.graphs is None:
             return self.step(*inputs)
+        with self.graphs.running():
+            return self._carried_out(self.graphs, inputs)
+
+    def _carried_out(self, graphs: Graphs, inputs: tuple[Tensor, ...]) -> Result:
         shape = tuple(given.shape for given in inputs)
         if shape not in self.recorded:
             self.recorded[shape] = _Recorded(tuple(torch.empty_like(given) for given in inputs))
@@ -121,10 +139,28 @@ class Steps:
         if recorded.replay is not None:
             return recorded.replay()
         if recorded.runs == WARM_UP:
-            recorded.replay = self.graphs.capture(lambda: self.step(*recorded.buffers))
+            recorded.replay = graphs.capture(lambda: self.step(*recorded.buffers))
             return recorded.replay()
         recorded.runs += 1
         with warnings.catch_warnings():
             # An optimizer that can be captured warns that so far it is not.
             warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
             return self.step(*recorded.buffers)
+
+
+def static_lengths(longest: Sequence[int], most: int) -> list[int]:
+    """Return to which length each batch is padded if only a few lengths are allowed.
+
+    The allowed ones are the quartiles of the batches' own lengths, rounded up to a multiple of 8.
+
+    Parameters
+    ----------
+    longest : sequence of int, (batches,)
+        Tokens of each batch's longest text.
+    most : int
+        Tokens that the model can read: nothing is padded beyond it.
+    """
+    ascending = sorted(longest)
+    ends = [len(ascending) * part // STATIC_LENGTHS for part in range(1, STATIC_LENGTHS + 1)]
+    allowed = [-(-ascending[max(end, 1) - 1] // MULTIPLE) * MULTIPLE for end in ends]
+    return [max(own, min(next(length for length in allowed if length >= own), most)) for own in longest]

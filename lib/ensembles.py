@@ -9,6 +9,7 @@ import copy
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import groupby
@@ -24,9 +25,9 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.architectures import position_ids, readable_pieces
-from lib.capture import Steps, graphs_for
-from lib.finetuning import Batch, Training, attention_mask, fine_tune, padded, static_lengths
-from lib.hub import first_line
+from lib.capture import Steps, graphs_for, static_lengths
+from lib.finetuning import Batch, Training, attention_mask, fine_tune, padded
+from lib.errors import first_line
 from lib.memory import fitting, in_groups, training_bytes
 from lib.precision import Precision, check_precision, default_precision, float32_products, mixed
 from lib.recipes import Schedule, TrainingRecipe, clip_each
@@ -175,14 +176,15 @@ class _Ensemble:
 
     def train(self, recipe: TrainingRecipe, capture: bool) -> list[Training]:
         """Train all members and write their weights back; see `fine_tune_together`."""
-        initial = [fingerprint(model) for model in self.models]
+        initial = _fingerprints(self.models)
         count = len(self.texts.labels)
         orders = torch.stack([recipe.order(count, seed) for seed in self.seeds])  # (seeds, texts)
         batches = list(recipe.batches(orders.to(self.device)))
         rates, rate = recipe.rate_tensors(count, self.device)
         streams = [generator(derive(seed, "dropout"), self.device) for seed in self.seeds]
         losses = torch.empty(len(batches), len(self.seeds), device=self.device)
-        with graphs_for(self.device, capture) as graphs, float32_products(self.precision):
+        graphs = graphs_for(self.device, capture)
+        with float32_products(self.precision):
             optimizer = recipe.optimizer(self.weights.values(), rate, capturable=graphs is not None)
             step = Steps(partial(self._step, optimizer), graphs)
             what = f"{len(self.seeds)} seeds together"
@@ -198,10 +200,10 @@ class _Ensemble:
                 by_seed[index],
                 initial[index],
                 fingerprint(orders[index].tolist()),
-                fingerprint(model),
+                final,
                 self.precision,
             )
-            for index, model in enumerate(self.models)
+            for index, final in enumerate(_fingerprints(self.models))
         ]
 
     def _step(self, optimizer: torch.optim.Optimizer, rows: Tensor) -> Tensor:
@@ -260,6 +262,12 @@ class _Ensemble:
                     if name in self.weights:
                         parameter.copy_(self.weights[name][index])
                 model.eval()
+
+
+def _fingerprints(models: Sequence[PreTrainedModel]) -> list[str]:
+    """Return the models' fingerprints, (models,): hashing leaves the interpreter to other threads."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(fingerprint, models))
 
 
 class _RecordedDropout(TorchFunctionMode):

@@ -19,17 +19,11 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.architectures import head_layers, head_logits, position_ids, readable_pieces
-from lib.capture import Steps, graphs_for
+from lib.capture import Steps, graphs_for, static_lengths
 from lib.memory import fitting, training_bytes
 from lib.precision import Precision, check_precision, default_precision, float32_products, mixed
 from lib.recipes import MAX_GRADIENT_NORM, Schedule, TrainingRecipe
 from lib.seeding import derive, fingerprint
-
-STATIC_LENGTHS = 4
-"""To how many lengths batches are padded on CUDA, each of which is captured once."""
-
-MULTIPLE = 8
-"""What static lengths are multiples of: fast kernels require it."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +134,8 @@ def fine_tune(
     steps = recipe.steps(len(texts))
     pieces = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     order, initial = recipe.order(len(texts), seed), fingerprint(model)
-    with (
-        graphs_for(model.device, capture) as graphs,
-        float32_products(precision),
-        _dropout_of(seed, model.device),
-    ):
+    graphs = graphs_for(model.device, capture)
+    with float32_products(precision), _dropout_of(seed, model.device):
         epoch = [rows.tolist() for rows in order.split(batch_size)]
         lengths = [max(len(pieces[row]) for row in rows) for rows in epoch]
         if graphs is not None or model.device.type == "cuda":
@@ -244,24 +235,6 @@ def _dropout_of(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(derive(seed, "dropout"))
         yield
-
-
-def static_lengths(longest: Sequence[int], most: int) -> list[int]:
-    """Return to which length each batch is padded if only a few lengths are allowed.
-
-    The allowed ones are the quartiles of the batches' own lengths, rounded up to a multiple of 8.
-
-    Parameters
-    ----------
-    longest : sequence of int, (batches,)
-        Tokens of each batch's longest text.
-    most : int
-        Tokens that the model can read: nothing is padded beyond it.
-    """
-    ascending = sorted(longest)
-    ends = [len(ascending) * part // STATIC_LENGTHS for part in range(1, STATIC_LENGTHS + 1)]
-    allowed = [-(-ascending[max(end, 1) - 1] // MULTIPLE) * MULTIPLE for end in ends]
-    return [max(own, min(next(length for length in allowed if length >= own), most)) for own in longest]
 
 
 @torch.no_grad()

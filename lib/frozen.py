@@ -202,7 +202,8 @@ def _train_together(
     streams = [seeding.generator(seeding.derive(seed, "dropout"), device) for seed in seeds]
 
     last_epoch: deque[Tensor] = deque(maxlen=-(-n // recipe.batch_size))
-    with graphs_for(device, capture) as graphs, float32_products("float32"):
+    graphs = graphs_for(device, capture)
+    with float32_products("float32"):
         optimizer = recipe.optimizer(weights, rate, capturable=graphs is not None)
         step = Steps(partial(_step, texts, targets, weights, optimizer), graphs)
         for number, batch in enumerate(recipe.batches(orders)):  # (seeds, batch)

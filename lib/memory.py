@@ -8,7 +8,7 @@ import psutil
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from lib.hub import first_line
+from lib.errors import first_line
 
 Member = TypeVar("Member")
 Result = TypeVar("Result")

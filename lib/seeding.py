@@ -78,7 +78,7 @@ def _absorb(digest: "hashlib._Hash", thing: Any) -> None:
     if isinstance(thing, torch.Tensor):
         data = thing.detach().cpu().contiguous()
         digest.update(f"tensor {data.dtype} {tuple(data.shape)} ".encode())
-        digest.update(data.flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(data.flatten().view(torch.uint8).numpy().data)
     elif isinstance(thing, np.ndarray):
         digest.update(f"array {thing.dtype.str} {thing.shape} ".encode())
         digest.update(np.ascontiguousarray(thing).tobytes())

@@ -1,15 +1,15 @@
 """A stand-in for CUDA graphs on a CPU: it records closures, and refuses what no graph can record."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
-from lib.capture import Graphs
+from lib.capture import Graphs, Result
 
 # What reads a value from the device or sends one there, or whose result has a size that values decide.
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "lift_fresh", "unique")
@@ -34,16 +34,17 @@ class FakeGraphs:
         self.captured = 0
         self.replayed: list[int] = []
 
-    def capture(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    running = staticmethod(nullcontext)
+
+    def capture(self, step: Callable[[], Result]) -> Callable[[], Result]:
         number, results = self.captured, []
         self.captured += 1
 
-        def replay() -> Tensor:
+        def replay() -> Result:
             self.replayed.append(number)
             with WithoutWaiting():
-                result = step()
-            results.append(result)
-            return results[0].copy_(result)
+                results.append(step())
+            return tree_map(Tensor.copy_, results[0], results[-1])
 
         return replay
 
@@ -51,15 +52,11 @@ class FakeGraphs:
 class NoGraphs(FakeGraphs):
     """Run every step as it stands, but on the batches that are made for graphs."""
 
-    def capture(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def capture(self, step: Callable[[], Result]) -> Callable[[], Result]:
         return step
 
 
 def use(monkeypatch: pytest.MonkeyPatch, module: str, graphs: Graphs) -> None:
     """Make a module of lib capture steps with these graphs."""
 
-    @contextmanager
-    def graphs_for(device: torch.device, capture: bool) -> Iterator[Graphs | None]:
-        yield graphs if capture else None
-
-    monkeypatch.setattr(f"{module}.graphs_for", graphs_for)
+    monkeypatch.setattr(f"{module}.graphs_for", lambda device, capture: graphs if capture else None)

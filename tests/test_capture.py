@@ -80,8 +80,7 @@ def test_an_optimizer_that_is_not_captured_yet_does_not_warn() -> None:
 def test_on_a_cpu_and_on_request_nothing_is_captured() -> None:
     for device, wanted in ((CPU, True), (CPU, False), (torch.device("cuda"), False)):
         if device.type == "cpu" or torch.cuda.is_available():
-            with graphs_for(device, wanted) as graphs:
-                assert graphs is None
+            assert graphs_for(device, wanted) is None
 
 
 class Ending:
@@ -117,10 +116,9 @@ def test_a_capture_that_runs_out_of_memory_says_so(monkeypatch: pytest.MonkeyPat
 def test_cuda_graphs_replay_to_the_bit() -> None:
     device = torch.device("cuda")
     plain, captured = Sum(device), Sum(device)
-    with graphs_for(device, True) as graphs:
-        steps = Steps(captured, graphs)
-        results = [steps(*given).clone() for given in inputs(device)]
-        expected = [plain(*given) for given in inputs(device)]
+    steps = Steps(captured, graphs_for(device, True))
+    results = [steps(*given).clone() for given in inputs(device)]
+    expected = [plain(*given) for given in inputs(device)]
     assert torch.equal(torch.stack(results), torch.stack(expected))
     assert torch.equal(captured.total, plain.total)
     assert captured.called == 2 * (WARM_UP + 1) + 1

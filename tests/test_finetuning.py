@@ -11,7 +11,8 @@ from fake_graphs import FakeGraphs, NoGraphs, use
 from torch.utils.data import DataLoader
 from transformers import DataCollatorWithPadding, Trainer, get_linear_schedule_with_warmup
 
-from lib.finetuning import encode, fine_tune, static_lengths
+from lib.capture import static_lengths
+from lib.finetuning import encode, fine_tune
 from lib.models import load_classifier, load_tokenizer
 from lib.quantization import choose_trained
 from lib.recipes import TrainingRecipe

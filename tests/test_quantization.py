@@ -140,7 +140,10 @@ def test_cuda_rounds_to_the_same_values_as_a_cpu(small: Classifier, kind: str) -
         ]
         return torch.cat([weight.detach().float().cpu().flatten() for weight in weights])
 
+    weights = decoded(small)
     here = decoded(quantize(small, kind))
     there = decoded(quantize(small.cuda(), kind))
     differ = (here - there).abs() > 1e-6
-    assert differ.float().mean() < 1e-3  # a weight between two values may go either way
+    # A weight about halfway between two values may go either way (on an H100 0.2 % of them, in 8 bits).
+    assert differ.float().mean() < 5e-3
+    assert ((there - weights).abs()[differ] < 2 * (here - weights).abs()[differ]).all()

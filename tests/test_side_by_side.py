@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from fake_graphs import FakeGraphs, NoGraphs, use
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from transformers import Trainer
 
 from lib.qlora import Material, Recipe, Sources, Task, Trial, side_by_side
-from lib.qlora.adapters import data_order, known_warnings, load_base
+from lib.qlora.adapters import data_order, has_dropout, known_warnings, load_base
 from lib.qlora.causal_models import load_config, load_tokenizer
 from lib.qlora.memory import needed_bytes, trial_bytes, trials_that_fit
 from lib.qlora.scores import collate
@@ -61,12 +62,12 @@ def trained(material):
     return once
 
 
-def train(material, trials, base=None, at_a_time=100):
+def train(material, trials, base=None, at_a_time=100, capture=True):
     model, recipe = material.models[trials[0].model], trials[0].recipe
     with known_warnings():
         base = base or load_base(model, recipe, torch.device(material.device))
         learners = learners_of(material, trials, base)
-        train_side_by_side(base, learners, at_a_time=at_a_time)
+        train_side_by_side(base, learners, at_a_time=at_a_time, capture=capture)
     return [(learner.adapter(), np.array(learner.losses)) for learner in learners]
 
 
@@ -199,18 +200,51 @@ def test_recomputed_layers_drop_the_same_entries(trained, material):
     assert differ(trained(trial(0))[0][0], adapter) < 1e-5
 
 
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_captured_steps_train_the_same_trials(trained, material, monkeypatch, recomputed):
+    results = []
+    for graphs in (FakeGraphs(), NoGraphs()):
+        use(monkeypatch, "lib.qlora.side_by_side", graphs)
+        with known_warnings():
+            base = load_base(material.models["llama"], RECIPE, CPU)
+            if recomputed:
+                base.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+        results.append(train(material, MIXED, base))
+        assert isinstance(graphs, NoGraphs) or len(graphs.replayed) >= 5
+    for one, (adapter, losses), (again, repeated) in zip(MIXED, *results, strict=True):
+        assert losses.tolist() == repeated.tolist()
+        assert differ(adapter, again) == 0
+        ((alone, own_losses),) = trained(one)  # which is padded otherwise
+        bound = 1e-5 if one.recipe.bits == "32-bit" else 2e-2
+        assert np.abs(losses - own_losses).max() < bound * losses.max()
+        assert differ(alone, adapter) < (1e-5 if one.recipe.bits == "32-bit" else 1e-3)
+
+
+def test_a_base_with_dropout_of_its_own_is_not_captured(material, monkeypatch):
+    graphs = FakeGraphs()
+    use(monkeypatch, "lib.qlora.side_by_side", graphs)
+    with known_warnings():
+        base = load_base(material.models["llama"], RECIPE, CPU)
+        assert not has_dropout(load_config(material.models["neox"]))
+    base.config.attention_dropout = 0.1
+    train(material, (trial(0),), base)
+    assert graphs.replayed == []
+
+
 def test_out_of_memory_halves_the_trials_in_a_step_and_loses_none(trained, material, monkeypatch, caplog):
     trials = tuple(trial(seed) for seed in range(3))
-    compute = side_by_side._differentiated
+    compute, steps = side_by_side._Adapted.gradients, []
 
-    def small(base, added, group):
-        if len(group) > 1 and len(group[0].losses) == 5:
+    def small(adapted, input_ids, *rest):
+        steps.append(len(input_ids))
+        if len(input_ids) > 1 and len(steps) == 6:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return compute(base, added, group)
+        return compute(adapted, input_ids, *rest)
 
-    monkeypatch.setattr(side_by_side, "_differentiated", small)
+    monkeypatch.setattr(side_by_side._Adapted, "gradients", small)
     results = train(material, trials)
     assert "out of memory with 3 trials side by side: 1 at a time from step 6 on" in caplog.text
+    assert steps == [3] * 6 + [1] * (3 * 8)
     for one, (adapter, losses) in zip(trials, results, strict=True):
         ((alone, own_losses),) = trained(one)
         assert losses == pytest.approx(own_losses, rel=1e-5)
@@ -221,7 +255,7 @@ def test_no_room_for_a_single_trial_is_an_error(material, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(side_by_side, "_differentiated", full)
+    monkeypatch.setattr(side_by_side._Adapted, "gradients", full)
     with pytest.raises(torch.OutOfMemoryError):
         trial(0).carry_out(material=material)
 
@@ -337,3 +371,19 @@ def test_on_a_gpu_company_repeats_to_the_bit_and_changes_rounding_alone(material
         assert np.abs(mine["losses"] - own["losses"]).max() < bound
         assert mine["perplexity_unmerged"] == pytest.approx(own["perplexity_unmerged"], rel=bound)
     assert first[1]["state_dtypes"] == ["uint8"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("model", ["llama", "neox"])
+def test_on_a_gpu_capturing_changes_no_bit(material, model):
+    on_gpu = replace(material, device="cuda")
+    trials = [replace(one, model=model, recipe=replace(one.recipe, compute="bfloat16")) for one in MIXED]
+    set_deterministic(True)
+    try:
+        captured, uncaptured = (train(on_gpu, trials, capture=capture) for capture in (True, False))
+    finally:
+        set_deterministic(False)
+    for (adapter, losses), (again, repeated) in zip(captured, uncaptured, strict=True):
+        assert losses.tolist() == repeated.tolist()
+        assert differ(adapter, again) == 0

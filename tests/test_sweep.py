@@ -563,11 +563,12 @@ class UseGPU(Run):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_a_full_gpu_is_a_failed_run_and_bits_do_not_depend_on_workers(tmp_path):
     runs = [UseGPU(seed, mebibytes=2**30 if seed == 1 else 256) for seed in range(3)]
+    held = torch.cuda.memory_allocated()  # by what other tests left in this process
     records = sweep(runs, name="s", cache_dir=tmp_path / "1", device="cuda")
     again = sweep(runs, name="s", cache_dir=tmp_path / "2", device="cuda", workers=2)
     assert [record.status for record in records] == ["done", "failed", "done"]
     assert records[1].reason.startswith("out of memory: CUDA out of memory")
     assert records[0].device == torch.cuda.get_device_name()
-    assert 256 * 2**20 <= records[0].peak_memory < 512 * 2**20
+    assert 256 * 2**20 <= records[0].peak_memory - held < 512 * 2**20
     assert same(done := finished(records), finished(again))
     assert len(done) == 2

@@ -65,10 +65,21 @@ def prepare(base: PreTrainedModel) -> PreTrainedModel:
 
     On a GPU, a layer's activations are computed again in the backward pass instead of being kept.
     """
+    # A generator's state can be read while no graph is recorded only.
+    how = {"use_reentrant": False, "preserve_rng_state": has_dropout(base.config)}
     return prepare_model_for_kbit_training(
         base,
         use_gradient_checkpointing=base.device.type == "cuda",
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        gradient_checkpointing_kwargs=how,
+    )
+
+
+def has_dropout(config: PreTrainedConfig) -> bool:
+    """Return whether a model drops something by itself in training; a classifier's dropout is not its own."""
+    return any(
+        value
+        for name, value in config.to_dict().items()
+        if ("dropout" in name or "pdrop" in name) and not name.startswith("classifier")
     )
 
 

@@ -24,6 +24,8 @@ AT_WIDTH, AT_INNER_WIDTH = 10, 3
 LOGIT_BYTES = (
     16  # per token and entry of the vocabulary: logits in 16 and 32 bits, log-probabilities, gradients
 )
+# Per token and entry of all adapted inputs together: dropout, drawn, and kept for each of a few lengths.
+DROPOUT_BYTES = 4
 TRAINED_BYTES = 16  # per trained parameter: the weight, its gradient and two moments, in 32 bits
 SPARE = 0.9  # the share of the free memory that is used
 
@@ -93,7 +95,10 @@ def trial_bytes(
         layer += 2 * config.num_attention_heads * tokens * each
     # one layer more than is kept, for the gradients
     kept = layers * width * each + 2 * layer if recomputed else (layers + 1) * layer
-    return recipe.batch_size * tokens * (kept + LOGIT_BYTES * config.vocab_size) + TRAINED_BYTES * parameters
+    # An adapted layer has rank * (inputs + outputs) parameters, and no more inputs than outputs.
+    dropped = DROPOUT_BYTES * parameters // (2 * recipe.rank) if recipe.dropout else 0
+    a_token = kept + LOGIT_BYTES * config.vocab_size + dropped
+    return recipe.batch_size * tokens * a_token + TRAINED_BYTES * parameters
 
 
 def free_bytes(device: torch.device) -> int:

@@ -4,15 +4,18 @@ A step holds the next texts of every trial. The base's products run once over al
 the same and frozen; the low-rank products are batched over the trials. Nothing else is shared: every trial
 has its own initial weights, order, dropout, clipping, optimizer and rate. So a trial beside others differs
 from the same trial alone only as far as products of another shape round otherwise.
+
+On CUDA, losses and gradients of a step are computed by a graph (`lib.capture`): a step is some ten thousand
+kernels, which take longer to launch than to run.
 """
 
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from itertools import accumulate, zip_longest
+from typing import Any, Self
 
 import bitsandbytes as bnb
 import numpy as np
@@ -22,7 +25,8 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel, get_scheduler
 
-from lib.qlora.adapters import BLOCK, PREFIX, optimizer_states
+from lib.capture import Steps, graphs_for, static_lengths
+from lib.qlora.adapters import BLOCK, PREFIX, has_dropout, optimizer_states
 from lib.qlora.recipes import Recipe
 from lib.qlora.scores import IGNORED, collate
 from lib.seeding import derive, seed_everything
@@ -112,21 +116,25 @@ class Learner:
         """The rows of the next step."""
         return self.batches[len(self.losses)]
 
-    def mask(self, layer: str, size: int, dtype: torch.dtype) -> Tensor:
-        """Draw the next step's dropout of a layer's input: (texts, tokens, size), 0 or 1 / (1 - p).
+    def draw(self, size: int) -> Tensor:
+        """Draw the next step's dropout of an input of this size: (texts, tokens, size), True if it is kept.
 
-        It is drawn anew from seed, step and layer at each call, so a layer that is computed again (gradient
-        checkpointing) drops the same entries, and other trials make no difference.
+        It depends on the trial's seed, the step and the trial's own texts; other trials make no difference.
         """
         shape = len(self.texts), max(len(row["input_ids"]) for row in self.texts), size
-        kept = 1 - self.recipe.dropout
-        self.stream.manual_seed(derive(self.seed, len(self.losses), layer))
-        drawn = torch.empty(shape, dtype=dtype, device=self.device)
-        return drawn.bernoulli_(kept, generator=self.stream).div_(kept)
+        self.stream.manual_seed(derive(self.seed, len(self.losses)))
+        drawn = torch.empty(shape, dtype=torch.bool, device=self.device)
+        return drawn.bernoulli_(1 - self.recipe.dropout, generator=self.stream)
 
-    def update(self, loss: float) -> None:
-        """Take a step along the gradient of ``weights``, which belongs to this loss."""
+    @property
+    def scale(self) -> float:
+        """What multiplies the adapter's output; where inputs are dropped, it makes up for them."""
+        return self.recipe.alpha / self.recipe.rank / (1 - self.recipe.dropout)
+
+    def update(self, loss: float, gradient: Tensor) -> None:
+        """Take a step along the scaled loss's gradient: (entries,)."""
         self.losses.append(loss)
+        self.weights.grad = gradient
         self.scaler.unscale_(self.optimizer)
         clip_grad_norm_([self.weights], self.recipe.loss_scale)
         scale = self.scaler.get_scale()
@@ -150,7 +158,9 @@ class Learner:
         }
 
 
-def train_side_by_side(base: PreTrainedModel, learners: Sequence[Learner], *, at_a_time: int) -> int:
+def train_side_by_side(
+    base: PreTrainedModel, learners: Sequence[Learner], *, at_a_time: int, capture: bool = True
+) -> int:
     """Train adapters until every trial has taken its steps or has diverged.
 
     Trials may differ in everything but the base, the shapes of their matrices, and the types in which they
@@ -165,6 +175,9 @@ def train_side_by_side(base: PreTrainedModel, learners: Sequence[Learner], *, at
     at_a_time : int
         Trials in one step; more are taken in several. If memory runs out, half as many are, from that step
         on, and the log says so.
+    capture : bool
+        Whether steps are captured and replayed on CUDA. It does not change the result. A base with dropout of
+        its own, which the paper's models do not have, is not captured.
 
     Returns
     -------
@@ -176,69 +189,209 @@ def train_side_by_side(base: PreTrainedModel, learners: Sequence[Learner], *, at
     torch.OutOfMemoryError
         If there is no room for a single trial.
     """
-    # Dropout of the base itself, which the paper's models do not have, would be drawn from this.
-    seed_everything(learners[0].seed)
+    seed_everything(learners[0].seed)  # dropout of the base itself would be drawn from this
+    graphs = graphs_for(base.device, capture and not has_dropout(base.config))
+    static = graphs is not None or base.device.type == "cuda"  # captured or not, a result is the same
+    lengths = _lengths(learners, base.config.max_position_embeddings, static=static)
     base.train()
-    layers = [name.removesuffix(DOWN) for name in learners[0].shapes if name.endswith(DOWN)]
-    added = _Added()
-    hooks = [
-        base.get_submodule(layer.removeprefix(PREFIX)).register_forward_hook(partial(added.add, layer))
-        for layer in layers
-    ]
-    try:
-        while learning := deque(learner for learner in learners if learner.learning):
-            while learning:
-                group = [learning.popleft() for _ in range(min(at_a_time, len(learning)))]
-                if not _stepped(base, added, group):
-                    at_a_time = len(group) // 2
-                    learning.extendleft(reversed(group))
-                    logger.warning(
-                        "out of memory with %d trials side by side: %d at a time from step %d on",
-                        len(group),
-                        at_a_time,
-                        1 + len(group[0].losses),
-                    )
-    finally:
-        for hook in hooks:
-            hook.remove()
+    while any(learner.learning for learner in learners):
+        with _Adapted(base, learners[0]) as adapted:
+            step = Steps(adapted.gradients, graphs)
+            full = _trained(adapted, step, learners, at_a_time, lengths)
+        if full:
+            at_a_time = len(full) // 2
+            logger.warning(
+                "out of memory with %d trials side by side: %d at a time from step %d on",
+                len(full),
+                at_a_time,
+                1 + len(full[0].losses),
+            )
+            # What did not fit must be gone before anything new is recorded.
+            del adapted, step
+            if base.device.type == "cuda":
+                torch.cuda.empty_cache()
     base.eval()
     return at_a_time
 
 
-class _Added:
-    """What the adapters of the trials in a step add to the outputs of the base's layers."""
+def _lengths(learners: Sequence[Learner], most: int, *, static: bool) -> list[int]:
+    """Return to how many tokens each step's texts are padded at least: (steps,)."""
+    steps = zip_longest(*(learner.batches for learner in learners), fillvalue=[])
+    longest = [max(len(row["input_ids"]) for rows in step for row in rows) for step in steps]
+    return static_lengths(longest, most) if static else [0] * len(longest)
 
-    def __init__(self) -> None:
-        self.group: Sequence[Learner] = ()
-        self.matrices: dict[str, Tensor] = {}
-        self.scales = torch.empty(0)
 
-    def take(self, group: Sequence[Learner]) -> None:
-        """Stack the adapters of a group: (trials, rank, in) and (trials, out, rank) of every layer."""
-        self.group = group
-        self.matrices = _matrices(torch.stack([learner.weights for learner in group]), group[0].shapes)
-        scales = [learner.recipe.alpha / learner.recipe.rank for learner in group]
-        self.scales = torch.tensor(scales, device=group[0].device)[:, None, None]
+def _trained(
+    adapted: "_Adapted",
+    step: Steps[tuple[Tensor, Tensor]],
+    learners: Sequence[Learner],
+    at_a_time: int,
+    lengths: Sequence[int],
+) -> Sequence[Learner]:
+    """Train to the end and return nothing, or stop where memory runs out and return the group of the step.
 
-    def add(self, layer: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    No trial of that group has taken the step; those before it in the step have.
+    """
+    done = min(len(learner.losses) for learner in learners if learner.learning)
+    for number in range(done, len(lengths)):
+        learning = [learner for learner in learners if learner.learning and len(learner.losses) == number]
+        for start in range(0, len(learning), at_a_time):
+            group = learning[start : start + at_a_time]
+            begun = time.perf_counter()
+            try:
+                losses, gradients = step(*adapted.inputs(group, lengths[number]))
+            except torch.OutOfMemoryError:
+                if len(group) == 1:
+                    raise
+                return group
+            for learner, loss, gradient in zip(group, losses.tolist(), gradients, strict=True):
+                learner.update(loss, gradient)
+            for learner in group:
+                learner.seconds += (time.perf_counter() - begun) / len(group)
+    return []
+
+
+class _Adapted:
+    """A base whose layers add, to each trial's texts, what that trial's adapter adds.
+
+    Used as a context: afterwards the base is as it was.
+
+    Parameters
+    ----------
+    base : PreTrainedModel
+    learner : Learner
+        Any of the trials: what they share is read from it.
+    """
+
+    def __init__(self, base: PreTrainedModel, learner: Learner) -> None:
+        self.base, self.shapes = base, learner.shapes
+        self.mixed = mixed_type(learner.recipe, base.device)
+        self.eager = learner.recipe.attention == "eager"
+        sizes = {
+            name.removesuffix(DOWN): shape[1] for name, shape in self.shapes.items() if name.endswith(DOWN)
+        }
+        ends = list(accumulate(sizes.values()))
+        self.parts = {
+            layer: slice(end - size, end) for (layer, size), end in zip(sizes.items(), ends, strict=True)
+        }
+        self.width = ends[-1]
+        self.hooks: list[Any] = []
+
+    def __enter__(self) -> Self:
+        self.hooks = [
+            self.base.get_submodule(layer.removeprefix(PREFIX)).register_forward_hook(
+                partial(self._add, layer)
+            )
+            for layer in self.parts
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def inputs(self, group: Sequence[Learner], length: int) -> tuple[Tensor, ...]:
+        """Return what `gradients` takes, of a group's next step."""
+        most = max(len(learner.texts) for learner in group)
+        rows = [row for learner in group for row in learner.texts + [FILLING] * (most - len(learner.texts))]
+        batch = collate(rows)
+        tokens = max(length, batch["input_ids"].shape[1])
+        padded = [
+            F.pad(batch[name], (0, tokens - batch[name].shape[1]), value=filling).to(self.base.device)
+            for name, filling in (("input_ids", 0), ("labels", IGNORED))
+        ]
+        dropped = [self._kept(group, most, tokens)] if any(one.recipe.dropout for one in group) else []
+        one = torch.ones((), device=self.base.device)
+        return (
+            *padded,
+            torch.stack([learner.weights.detach() for learner in group]),
+            torch.stack([one * learner.scale for learner in group]),
+            torch.stack([learner.scaler.scale(one * learner.recipe.loss_scale) for learner in group]),
+            *dropped,
+        )
+
+    def _kept(self, group: Sequence[Learner], texts: int, tokens: int) -> Tensor:
+        """Draw every trial's dropout; what is padded beyond its own longest text is dropped altogether."""
+        kept = torch.zeros(len(group), texts, tokens, self.width, dtype=torch.bool, device=self.base.device)
+        for index, learner in enumerate(group):
+            own = learner.draw(self.width)
+            kept[index, : own.shape[0], : own.shape[1]] = own
+        return kept
+
+    def gradients(
+        self,
+        input_ids: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+        scales: Tensor,
+        loss_scales: Tensor,
+        kept: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Compute every trial's loss and its gradient, without waiting for the device.
+
+        Parameters
+        ----------
+        input_ids, labels : Tensor, (trials * batch, tokens)
+        weights : Tensor, (trials, entries)
+            The adapters, flat.
+        scales : Tensor, (trials,)
+            What multiplies an adapter's output.
+        loss_scales : Tensor, (trials,)
+            What multiplies a loss before the gradient is computed.
+        kept : Tensor, (trials, batch, tokens, width), optional
+            Dropout: True where an input is kept, for the inputs of all layers side by side.
+
+        Returns
+        -------
+        Tensor
+            (trials,) losses in nats per token.
+        Tensor
+            (trials, entries) gradients of the scaled losses.
+        """
+        weights = weights.detach().requires_grad_()
+        # (trials, rank, in) and (trials, out, rank) of every layer
+        self.matrices = _matrices(weights, self.shapes)
+        self.scales, self.kept = scales[:, None, None], kept
+        mask = causal_mask(input_ids.shape[1], self.base, eager=self.eager)
+        with torch.autocast(
+            self.base.device.type, dtype=self.mixed, enabled=self.mixed is not None, cache_enabled=False
+        ):
+            # (trials * batch, tokens, vocabulary)
+            logits = self.base(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
+        targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED)  # (trials * batch, tokens)
+        each = F.cross_entropy(
+            logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="none"
+        )  # (trials * batch * tokens,), 0 where nothing is predicted
+        trials = len(weights)
+        predicted = (targets != IGNORED).unflatten(0, (trials, -1)).sum((1, 2))
+        losses = each.view(trials, -1).sum(1) / predicted
+        (gradients,) = torch.autograd.grad((losses * loss_scales).sum(), weights)
+        self.matrices, self.kept = {}, None  # nothing outlives the step
+        return losses.detach(), gradients
+
+    def _add(self, layer: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Return a layer's output with what the adapters add: (trials * batch, tokens, out)."""
         down, up = self.matrices[layer + DOWN], self.matrices[layer + UP]
         given = inputs[0] if torch.is_autocast_enabled(output.device.type) else inputs[0].to(down.dtype)
-        states = given.unflatten(0, (len(self.group), -1))  # (trials, batch, tokens, in)
-        if any(learner.recipe.dropout for learner in self.group):
-            states = states * self._masks(layer, states)
+        states = given.unflatten(0, (len(down), -1))  # (trials, batch, tokens, in)
+        if self.kept is not None:
+            states = states * self.kept[..., self.parts[layer]]
         low = states.flatten(1, 2) @ down.mT  # (trials, batch * tokens, rank)
         high = (low @ up.mT) * self.scales.to(low.dtype)
         return output + high.view(output.shape).to(output.dtype)
 
-    def _masks(self, layer: str, states: Tensor) -> Tensor:
-        """Draw every trial's dropout; what is padded beyond its own longest text is dropped altogether."""
-        _, batch, tokens, size = states.shape
-        masks = []
-        for learner in self.group:
-            own = learner.mask(layer, size, states.dtype)
-            masks.append(F.pad(own, (0, 0, 0, tokens - own.shape[1], 0, batch - own.shape[0])))
-        return torch.stack(masks)
+
+def causal_mask(tokens: int, base: PreTrainedModel, *, eager: bool) -> Tensor:
+    """Return a mask by which no token sees a later one: (1, 1, tokens, tokens).
+
+    Texts are padded on the right, so it also hides the padding from every token that counts. transformers
+    would make another mask where nothing is padded; to see that it waits for the device.
+    """
+    seen = torch.ones(tokens, tokens, dtype=torch.bool, device=base.device).tril()[None, None]
+    if not eager:
+        return seen
+    embedding: Any = base.get_input_embeddings()
+    return torch.zeros(seen.shape, device=base.device).masked_fill(~seen, -torch.inf).to(embedding.weight)
 
 
 def mixed_type(recipe: Recipe, device: torch.device) -> torch.dtype | None:
@@ -248,52 +401,6 @@ def mixed_type(recipe: Recipe, device: torch.device) -> torch.dtype | None:
     """
     mixed = device.type == "cuda" and recipe.adapter == "float32" and recipe.compute != "float32"
     return getattr(torch, recipe.compute) if mixed else None
-
-
-def _stepped(base: PreTrainedModel, added: _Added, group: Sequence[Learner]) -> bool:
-    """Take one step of every trial of a group; if memory runs out for several, take none and return False."""
-    start = time.perf_counter()
-    try:
-        losses = _differentiated(base, added, group)
-    except torch.OutOfMemoryError:
-        if len(group) == 1:
-            raise
-        losses = []
-    if not losses:  # outside the handler, which keeps the step's tensors alive
-        added.matrices = {}
-        for learner in group:
-            learner.optimizer.zero_grad()
-        if group[0].device.type == "cuda":
-            torch.cuda.empty_cache()
-        return False
-    for learner, loss in zip(group, losses, strict=True):
-        learner.update(loss)
-    for learner in group:
-        learner.seconds += (time.perf_counter() - start) / len(group)
-    return True
-
-
-def _differentiated(base: PreTrainedModel, added: _Added, group: Sequence[Learner]) -> list[float]:
-    """Compute every trial's loss and the gradient of its adapter: (trials,) in nats per token."""
-    most = max(len(learner.texts) for learner in group)
-    rows = [row for learner in group for row in learner.texts + [FILLING] * (most - len(learner.texts))]
-    batch = {name: tensor.to(base.device) for name, tensor in collate(rows).items()}
-    targets = F.pad(batch.pop("labels")[:, 1:], (0, 1), value=IGNORED)  # (trials * batch, tokens)
-    added.take(group)
-    mixed = mixed_type(group[0].recipe, base.device)
-    with torch.autocast(base.device.type, dtype=mixed, enabled=mixed is not None):
-        logits = base(**batch, use_cache=False).logits  # (trials * batch, tokens, vocabulary)
-    each = F.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="none"
-    )  # (trials * batch * tokens,), 0 where nothing is predicted
-    predicted = (targets != IGNORED).unflatten(0, (len(group), -1)).sum((1, 2))
-    losses = each.view(len(group), -1).sum(1) / predicted  # (trials,)
-    scaled = [
-        learner.scaler.scale(loss * learner.recipe.loss_scale)
-        for learner, loss in zip(group, losses, strict=True)
-    ]
-    torch.stack(scaled).sum().backward()
-    return losses.tolist()
 
 
 def _optimizer(weights: nn.Parameter, recipe: Recipe) -> torch.optim.Optimizer:
