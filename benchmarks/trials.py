@@ -78,7 +78,7 @@ def floor(shape: Shape, trials: int, device: torch.device) -> float | None:
 
 
 def train(base: PreTrainedModel, shape: Shape, recipe: Recipe, trials: int, adapter: Adapter) -> float:
-    """Train copies of an adapter, and return the seconds of a step: what as many steps again add to the first ones.
+    """Train copies of an adapter, and return the seconds of a step: what twice the steps take beyond them.
 
     On a GPU the first steps are launched one by one, and then captured, which does not count.
     """
@@ -86,8 +86,7 @@ def train(base: PreTrainedModel, shape: Shape, recipe: Recipe, trials: int, adap
     taken = []
     for steps in (shape.steps, 2 * shape.steps):
         learners = [
-            Learner(adapter, recipe, ids, [0] * len(ids), range(steps), seed)
-            for seed in range(trials)
+            Learner(adapter, recipe, ids, [0] * len(ids), range(steps), seed) for seed in range(trials)
         ]
         train_side_by_side(base, learners, at_a_time=trials)
         taken.append(sum(learner.seconds for learner in learners))

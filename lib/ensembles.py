@@ -26,8 +26,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.architectures import position_ids, readable_pieces
 from lib.capture import Steps, graphs_for, static_lengths
-from lib.finetuning import Batch, Training, attention_mask, fine_tune, padded
 from lib.errors import first_line
+from lib.finetuning import Batch, Training, attention_mask, fine_tune, padded
 from lib.memory import fitting, in_groups, training_bytes
 from lib.precision import Precision, check_precision, default_precision, float32_products, mixed
 from lib.recipes import Schedule, TrainingRecipe, clip_each
