@@ -220,8 +220,9 @@ def fetch(url: str) -> Path:
         part = Path(folder) / name
 
         def download(progress: _Progress) -> None:
+            patience = 2 * STALL_SECONDS  # it is _attend that tells a stall
             with (
-                get_session().stream("GET", url, timeout=STALL_SECONDS, follow_redirects=True) as response,
+                get_session().stream("GET", url, timeout=patience, follow_redirects=True) as response,
                 part.open("wb") as file,
             ):
                 response.raise_for_status()

@@ -6,10 +6,10 @@ The estimate counts the large tensors, from the shapes of the model alone. What 
 import logging
 from collections.abc import Sequence
 
-import psutil
 import torch
 from transformers import PreTrainedConfig
 
+from lib.memory import GIGABYTE, SHARE, free_bytes
 from lib.qlora.adapters import trained_parameters
 from lib.qlora.causal_models import load_config, weight_bytes
 from lib.qlora.recipes import Recipe
@@ -27,7 +27,6 @@ LOGIT_BYTES = (
 # Per token and entry of all adapted inputs together: dropout, drawn, and kept for each of a few lengths.
 DROPOUT_BYTES = 4
 TRAINED_BYTES = 16  # per trained parameter: the weight, its gradient and two moments, in 32 bits
-SPARE = 0.9  # the share of the free memory that is used
 
 
 def needed_bytes(model: str, recipe: Recipe, trials: int, device: torch.device) -> dict[str, int]:
@@ -101,11 +100,6 @@ def trial_bytes(
     return recipe.batch_size * tokens * a_token + TRAINED_BYTES * parameters
 
 
-def free_bytes(device: torch.device) -> int:
-    """Return the memory that is free on a GPU, or available on the machine."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-
-
 def trials_that_fit(config: PreTrainedConfig, learners: Sequence[Learner], device: torch.device) -> int:
     """Return how many of these trials fit into one step; the log says so if not all do.
 
@@ -133,13 +127,13 @@ def trials_that_fit(config: PreTrainedConfig, learners: Sequence[Learner], devic
         recomputed=device.type == "cuda",
     )
     free = free_bytes(device)
-    fit = min(len(learners), max(1, int(SPARE * free / one)))
+    fit = min(len(learners), max(1, int(SHARE * free / one)))
     if fit < len(learners):
         logger.warning(
-            "%d trials side by side need about %.1f GiB beside the base, %.1f GiB are free: %d at a time",
+            "%d trials side by side need about %.1f GB beside the base, %.1f GB are free: %d at a time",
             len(learners),
-            len(learners) * one / 2**30,
-            free / 2**30,
+            len(learners) * one / GIGABYTE,
+            free / GIGABYTE,
             fit,
         )
     return fit
