@@ -1,40 +1,55 @@
-"""How long profiles take: smoke and demo as measured here, gpu and paper on GPUs as computed.
+"""How long profiles take: smoke and demo as measured here, gpu and paper on H100s as computed.
 
-    python benchmarks/profiles.py [--peak 312 19.5] [--share 0.3] [--gpus 4]
+    python benchmarks/profiles.py [--gpus 4]
 
-Measured is the wall time that papermill noted in notebooks/executed/. The rest is computed as follows.
+Measured is the wall time that papermill noted in notebooks/executed/. The rest is computed from the rates
+below, which one H100 reached (benchmarks/README.md): steps x seconds a step, and texts / texts a second.
+Rates at other lengths are interpolated. Generated answers, tests and explanations by other methods than LRP
+come on top. Prints two tables.
 
-Papers 1 and 2, training: texts x tokens x 6 x parameters x epochs x models (2 FLOP forward and 4 backward for
-a parameter and token), in bfloat16; explaining by LRP: texts x tokens x 6 x parameters x 1.48 (measured, see
-README.md) x models and their formats, in float32. The device sustains a share of its peaks, which is assumed:
-30 % of what NVIDIA's data sheet gives an A100, 312 TFLOP/s in bfloat16 and 19.5 in float32.
-
-Paper 3: steps x the seconds of a step in its Tables 10 and 11, which one A100 took; the gpu profile's models
-are smaller than Llama 2 7B, whose step stands in for theirs. Tests, generated answers and other explanations
-than LRP come on top. Prints two tables.
+Paper 3's texts are counted as 512 tokens long and its trials in groups of seven, and a step of another model
+takes as much longer as the model is larger: quotes are a tenth as long, so this is an upper bound.
 """
 
 import argparse
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import nbformat
+import numpy as np
 import papermill
 import yaml
 
-from lib.claims import published
 from lib.paper3.trials import explosion_candidates
 from lib.qlora.recipes import Recipe
+from lib.recipes import TrainingRecipe
 
 ROOT = Path(__file__).resolve().parent.parent
-PARAMETERS = 85.6e6  # of CamemBERT-base's layers; looking up an embedding costs nothing
+
+# One H100 80GB HBM3, torch 2.11: CamemBERT-base, a batch of 4, captured, bfloat16, deterministic kernels.
+STEP_SECONDS = {128: 0.00777, 512: 0.01748}  # by tokens
+EXPLANATION_SECONDS = {128: 0.2477 / 64}  # of a text by tokens, in float32, under a profiler
+HEADS_STEP_SECONDS = 0.0103  # of 200 heads, with start-up: an upper bound
+TRIALS_STEP_SECONDS = 0.423  # of seven trials of Llama 2 7B, 512 tokens each, captured
+ALONE_STEP_SECONDS = 0.582  # of one trial, not captured; captured it was not measured
+
 LAYERS = 12
 TRAIN_TEXTS = {"allocine": 160_000, "infopinion": 8_000}
 TEST_TEXTS = {"allocine": 20_000, "infopinion": 1_000}
 TOKENS = {"allocine": 150, "infopinion": 512}  # pieces a text: a guess, and the length at which texts are cut
-LRP = 1.48  # the cost of an explanation over that of forward and backward
-QUOTE_STEPS = 3 * 2_006  # of a trial of paper 3 on quotes: epochs x texts, in batches of 1
+QUOTES, INSTRUCTIONS = 2_006, 19_941  # paper 3's training texts, of 2,508 and 24,926
+BILLIONS = {
+    "EleutherAI/pythia-410m": 0.41,
+    "EleutherAI/pythia-1b": 1.0,
+    "TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T": 1.1,
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0": 1.1,
+    "EleutherAI/gpt-neox-20b": 20.6,
+    "togethercomputer/GPT-NeoXT-Chat-Base-20B": 20.6,
+    "meta-llama/Llama-2-7b-hf": 6.7,
+    "meta-llama/Llama-2-7b-chat-hf": 6.7,
+}
+"""Parameters of a model."""
+LLAMA_7B = 6.7
 
 
 def parameters(profile: str, number: int) -> dict[str, Any]:
@@ -53,59 +68,87 @@ def print_measured() -> None:
         print(f"| {path.parent.name}, {path.name[0]} | {seconds:.0f} |")
 
 
-def training(task: str, texts: int, epochs: int) -> float:
-    """Return the FLOP of fine-tuning one CamemBERT-base; 0 texts stand for all."""
-    return (texts or TRAIN_TEXTS[task]) * TOKENS[task] * 6 * PARAMETERS * epochs
+def training(p: dict[str, Any], task: str, texts: int, schedule: str) -> float:
+    """Return the seconds of fine-tuning one CamemBERT-base; 0 texts stand for all."""
+    recipe = TrainingRecipe(p["epochs"], p["learning_rate"], p["batch_size"], schedule)
+    step = float(np.interp(TOKENS[task], list(STEP_SECONDS), list(STEP_SECONDS.values())))
+    return recipe.steps(texts or TRAIN_TEXTS[task]) * step * p["batch_size"] / 4
 
 
 def explaining(task: str, texts: int) -> float:
-    """Return the FLOP of explaining one model's predictions; 0 texts stand for all."""
-    return (texts or TEST_TEXTS[task]) * TOKENS[task] * 6 * PARAMETERS * LRP
+    """Return the seconds of explaining one model's predictions; 0 texts stand for all."""
+    ((tokens, seconds),) = EXPLANATION_SECONDS.items()
+    return (texts or TEST_TEXTS[task]) * seconds * TOKENS[task] / tokens
 
 
 def paper_1(p: dict[str, Any]) -> tuple[int, float, float]:
-    """Return how many models notebook 1 fine-tunes, and the FLOP of training and of explaining them."""
+    """Return how many models notebook 1 fine-tunes, and the seconds of training and of explaining them."""
     tasks = (p["dataset"], p["other_dataset"])
-    texts = (p["train_texts"], p["other_train_texts"])
-    once = [training(task, count, p["epochs"]) for task, count in zip(tasks, texts, strict=True)]
-    further = {task: training(task, p["further_texts"], p["epochs"]) for task in tasks}
-    chain = [further[tasks[place % 2]] for place in range(p["chain_rounds"])] * p["chain_seeds"]
-    artifacts = [further[tasks[1]]] * len(p["artifact_rates"].split()) * p["artifact_seeds"]
-    models = once * p["seeds"] + chain + artifacts
-    explained = 2 * p["seeds"] * sum(explaining(task, p["explained_texts"]) for task in tasks)
+    texts = dict(zip(tasks, (p["train_texts"], p["other_train_texts"]), strict=True))
+    seeds = {"authors": p["seeds"], "described": p["described_seeds"]}
+    models = [
+        training(p, task, texts[task], schedule)
+        for schedule, count in seeds.items()
+        for task in tasks
+        for _ in range(count)
+    ]
+    further = {task: training(p, task, p["further_texts"], "authors") for task in tasks}
+    models += [further[tasks[place % 2]] for place in range(p["chain_rounds"])] * p["chain_seeds"]
+    rates = len(p["artifact_rates"].split())
+    models += [
+        training(p, tasks[1], p["further_texts"], schedule)
+        for schedule, count in {"authors": p["artifact_seeds"], "described": p["described_seeds"]}.items()
+        for _ in range(rates * count)
+    ]
+    explained = (2 * p["seeds"] + p["described_seeds"]) * sum(
+        explaining(task, p["explained_texts"]) for task in tasks
+    )
     return len(models), sum(models), explained
 
 
 def paper_2(p: dict[str, Any]) -> tuple[int, float, float]:
     """Return the same for notebook 2; a curve's points are counted as if all of the model were trained."""
     points = sum(LAYERS if point == "layers" else 1 for point in p["curve"].split())
-    models, formats = p["seeds"] + points * p["curve_seeds"], 1 + len(p["quantizations"].split())
-    explanations = (p["seeds"] + p["frozen_seeds"]) * formats + points * p["curve_seeds"]
+    # The fine-tuned models, their twin of the same surface, and the curve, all under the authors' schedule.
+    models, formats = 2 * p["seeds"] + points * p["curve_seeds"], 1 + len(p["quantizations"].split())
+    one, other = (
+        training(p, p["dataset"], p["train_texts"], schedule) for schedule in ("authors", "described")
+    )
+    heads = TrainingRecipe(p["head_epochs"], p["head_learning_rate"], p["head_batch_size"])
+    steps = heads.steps(p["train_texts"] or TRAIN_TEXTS[p["dataset"]])
+    seconds = models * one + p["other_schedule_seeds"] * other + steps * HEADS_STEP_SECONDS
+    explanations = (p["seeds"] + p["frozen_seeds"]) * formats + p["seeds"] + points * p["curve_seeds"]
+    explanations += p["other_schedule_seeds"] + p["random_label_seeds"]
     return (
-        models,
-        models * training(p["dataset"], p["train_texts"], p["epochs"]),
+        models + p["other_schedule_seeds"],
+        seconds,
         explanations * explaining(p["dataset"], p["explained_texts"]),
     )
 
 
-def paper_3(p: dict[str, Any]) -> tuple[int, float]:
-    """Return how many trials notebook 3 runs, and the seconds of training."""
-    taken = published(3)["train_seconds"]
-    llama = mean(taken["Llama2-7B"]["32-bit"]) / QUOTE_STEPS  # seconds a step
-    if p["neox"] == "EleutherAI/gpt-neox-20b":
-        kinds = [mean(seconds) for of_model in taken.values() for seconds in of_model.values()]
-        one = llama * QUOTE_STEPS
-    else:
-        one = llama * p["epochs"] * 0.8 * p["quote_texts"]
-        kinds = [one] * 8
-    tasks = llama * p["task_epochs"] * 0.8 * (p["label_texts"] + p["summary_texts"])
-    candidates = len(explosion_candidates(Recipe(optimizer="adamw_torch")))
-    # The first trial is the first repetition; all repetitions are done again with the other kernels.
-    of_each_kind = p["trials"] + 2 * p["repetitions"] - 1
+def paper_3(p: dict[str, Any]) -> tuple[int, float, float]:
+    """Return how many trials notebook 3 runs, the seconds of training them, and 0."""
+
+    def seconds(model: str, steps: float, *, alone: bool = False) -> float:
+        """Return the seconds of one trial, in a group of seven or alone."""
+        step = ALONE_STEP_SECONDS if alone else TRIALS_STEP_SECONDS / 7
+        return steps * step * BILLIONS[p[model]] / LLAMA_7B
+
+    quotes = p["epochs"] * (0.8 * p["quote_texts"] or QUOTES)
+    instructions = p["epochs"] * (0.8 * p["instruction_texts"] or INSTRUCTIONS)
+    steps = {"neox": quotes, "llama": quotes, "neox_chat": instructions, "llama_chat": instructions}
+    kinds = [(model, count) for model, count in steps.items() for _ in ("8 bits", "32 bits")]
+    # What is compared to the bit is trained alone: repetitions, again with the other kernels, and kernels.
+    repeated = 2 * p["repetitions"] - 1
+    total = sum(p["trials"] * seconds(*kind) + repeated * seconds(*kind, alone=True) for kind in kinds)
+    candidates = len(explosion_candidates(Recipe(optimizer="adamw_torch"))) * p["explosion_seeds"]
     # The factorial design's runs hold one kernel of each pair.
-    small = p["levels"] ** 3 + p["levels"] + candidates * p["explosion_seeds"]
-    trials = of_each_kind * len(kinds) + small + 2 * p["trials"]
-    return trials, of_each_kind * sum(kinds) + small * one + p["trials"] * tasks
+    total += (p["levels"] ** 3 + candidates) * seconds("llama", quotes)
+    total += p["levels"] * seconds("llama", quotes, alone=True)
+    tasks = p["task_epochs"] * 0.8 * (p["label_texts"] + p["summary_texts"])
+    total += p["trials"] * seconds("llama_chat", tasks)
+    trials = (p["trials"] + repeated) * len(kinds) + p["levels"] ** 3 + p["levels"] + candidates
+    return trials + 2 * p["trials"], total, 0.0
 
 
 def main() -> None:
@@ -113,29 +156,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--peak", type=float, nargs=2, default=[312.0, 19.5], help="TFLOP/s: bfloat16, float32"
-    )
-    parser.add_argument("--share", type=float, default=0.3, help="of it that is sustained")
     parser.add_argument("--gpus", type=int, default=4, help="of the last column")
     options = parser.parse_args()
     print_measured()
-    fast, slow = (options.share * peak * 1e12 * 3600 for peak in options.peak)  # FLOP an hour
     print(f"\n| profile, notebook | trainings | training, h | explaining, h | with {options.gpus} GPUs, h |")
     print("| --- | --- | --- | --- | --- |")
     for profile in ("gpu", "paper"):
-        rows = []
-        for number, count in ((1, paper_1), (2, paper_2)):
-            trainings, trained, explained = count(parameters(profile, number))
-            rows.append((trainings, trained / fast, explained / slow))
-        trials, seconds = paper_3(parameters(profile, 3))
-        rows.append((trials, seconds / 3600, 0.0))
-        for number, (trainings, training_hours, explaining_hours) in enumerate(rows, 1):
-            together = (training_hours + explaining_hours) / options.gpus
-            print(
-                f"| {profile}, {number} | {trainings} | {training_hours:.1f} | {explaining_hours:.1f} "
-                f"| {together:.1f} |"
-            )
+        for number, count in ((1, paper_1), (2, paper_2), (3, paper_3)):
+            trainings, *seconds = count(parameters(profile, number))
+            hours = [one / 3600 for one in seconds]
+            shown = " | ".join(f"{one:.1f}" for one in [*hours, sum(hours) / options.gpus])
+            print(f"| {profile}, {number} | {trainings} | {shown} |")
 
 
 if __name__ == "__main__":
