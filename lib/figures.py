@@ -1,5 +1,6 @@
 """A common style for all figures, figures saved with their data, and tables of texts shown readably."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ MARKERS = ("o", "s", "^", "D", "v", "x")
 # (colour, dash, marker) of a figure's n-th series
 LINES = tuple(zip(COLOURS, DASHES, MARKERS, strict=True))
 
+CHARACTERS = 12  # of a title that fit into an inch
+
 _STYLE: dict[Any, Any] = {
     "figure.figsize": (7.0, 3.6),
     "figure.dpi": 110,
@@ -24,6 +27,8 @@ _STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
+    "figure.titlesize": 11,
+    "figure.titleweight": "bold",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -41,8 +46,8 @@ def use_style() -> None:
     plt.rcParams.update(_STYLE)
 
 
-def save(figure: Figure, data: pd.DataFrame, figure_dir: Path, name: str) -> None:
-    """Save a figure as SVG and PNG and its data as CSV: ``figure_dir/name.{svg,png,csv}``.
+def save(figure: Figure, data: pd.DataFrame, figure_dir: Path, name: str, title: str) -> None:
+    """Give a figure its title; save it as SVG and PNG and its data as CSV: ``figure_dir/name.{svg,png,csv}``.
 
     Parameters
     ----------
@@ -54,6 +59,8 @@ def save(figure: Figure, data: pd.DataFrame, figure_dir: Path, name: str) -> Non
         Created if missing.
     name : str
         File name without extension.
+    title : str
+        The question that the figure answers, and what its marks are.
 
     Raises
     ------
@@ -67,9 +74,11 @@ def save(figure: Figure, data: pd.DataFrame, figure_dir: Path, name: str) -> Non
         bare = not axes.axison or axes.get_label() == "<colorbar>"
         if not bare and axes.has_data() and not (_labelled(axes, "x") and _labelled(axes, "y")):
             raise ValueError(f"figure {name!r}: the axes {axes.get_title()!r} lack a label")
+    width = int(CHARACTERS * figure.get_size_inches()[0])
+    figure.suptitle(textwrap.fill(title, width), x=0.01, horizontalalignment="left")
     figure_dir.mkdir(parents=True, exist_ok=True)
-    figure.savefig(figure_dir / f"{name}.svg", metadata={"Date": None})
-    figure.savefig(figure_dir / f"{name}.png")
+    figure.savefig(figure_dir / f"{name}.svg", metadata={"Date": None, "Title": title})
+    figure.savefig(figure_dir / f"{name}.png", metadata={"Title": title})
     data.to_csv(figure_dir / f"{name}.csv", index=False)
 
 

@@ -174,15 +174,15 @@ class Study:
         """
         return claims.false_verdicts(claims.verdict_csv_table(self._verdicts()), confidence)
 
-    def save(self, figure: Figure, data: pd.DataFrame, name: str) -> None:
-        """Save a figure and the data behind it as ``name.svg``, ``name.png`` and ``name.csv``.
+    def save(self, figure: Figure, data: pd.DataFrame, name: str, title: str) -> None:
+        """Save a figure under its title, and the data behind it, as ``name.svg``, ``name.png``, ``name.csv``.
 
         Raises
         ------
         ValueError
             As `lib.figures.save`: without data, or with an axis that has no label.
         """
-        figures.save(figure, data, self.settings.figure_dir, name)
+        figures.save(figure, data, self.settings.figure_dir, name, title)
 
     def _verdicts(self) -> list[Verdict]:
         """Return the verdicts so far, in the paper's order."""

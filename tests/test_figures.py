@@ -27,11 +27,12 @@ def test_a_figure_is_three_files_and_the_same_svg_each_time(tmp_path):
     for _ in range(2):
         with matplotlib.rc_context():
             figures.use_style()
-            figures.save(labelled(), DATA, tmp_path, "accuracy")
+            figures.save(labelled(), DATA, tmp_path, "accuracy", "Who is right?")
         written.append((tmp_path / "accuracy.svg").read_bytes())
     assert {path.name for path in tmp_path.iterdir()} == {"accuracy.svg", "accuracy.png", "accuracy.csv"}
     assert pd.read_csv(tmp_path / "accuracy.csv").equals(DATA)
     assert written[0] == written[1]
+    assert b"<dc:title>Who is right?</dc:title>" in written[0]
     plt.close("all")
 
 
@@ -40,7 +41,7 @@ def test_an_axis_without_a_label_is_refused(tmp_path):
     axes.plot([0, 1])
     axes.set_xlabel("seed")
     with pytest.raises(ValueError, match="lack a label"):
-        figures.save(figure, DATA, tmp_path, "bare")
+        figures.save(figure, DATA, tmp_path, "bare", "")
     plt.close("all")
 
 
@@ -50,13 +51,13 @@ def test_a_shared_axis_needs_its_label_once(tmp_path):
         axes.plot([0, 1])
         axes.set_xlabel("seed")
     panels[0].set_ylabel("accuracy")
-    figures.save(figure, DATA, tmp_path, "shared")
+    figures.save(figure, DATA, tmp_path, "shared", "")
     plt.close("all")
 
 
 def test_a_figure_without_data_is_refused(tmp_path):
     with pytest.raises(ValueError, match="its data are empty"):
-        figures.save(labelled(), DATA.head(0), tmp_path, "empty")
+        figures.save(labelled(), DATA.head(0), tmp_path, "empty", "")
     plt.close("all")
 
 

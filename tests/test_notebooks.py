@@ -134,6 +134,13 @@ def test_cells_executed_twice_in_a_row_give_the_same_closing_table(path, tmp_pat
     assert once == twice
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_figure_has_an_alternative_text(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        drawn = cell.cell_type == "code" and "study.save(" in cell.source
+        assert drawn == (len(cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")) > 80)
+
+
 def test_there_are_three_notebooks_and_each_is_committed_executed():
     assert [path.name[0] for path in NOTEBOOKS] == ["1", "2", "3"]
     assert {path.name for path in EXECUTED} == {path.name for path in NOTEBOOKS}

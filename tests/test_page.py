@@ -12,6 +12,8 @@ from page import write_page
 def page(tmp_path_factory) -> BeautifulSoup:
     code = nbformat.v4.new_code_cell("secret = 1", execution_count=1)
     code.outputs = [nbformat.v4.new_output("stream", name="stderr", text="1 of 2 runs\n")]
+    code.outputs.append(nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="}))
+    code.metadata["mystnb"] = {"image": {"alt": "Two bars & a line."}}
     title = "## 2 Words & rules (section 3.2)"
     cells = [nbformat.v4.new_markdown_cell(text) for text in ("# Title", title, "### The authors' variant")]
     path = tmp_path_factory.mktemp("executed") / "notebook.ipynb"
@@ -35,3 +37,7 @@ def test_code_and_progress_are_folded(page):
 def test_nothing_is_loaded_from_the_network(page):
     assert not page.find_all("script", src=True)
     assert not page.find_all("link", href=re.compile("^(https?:)?//"))
+
+
+def test_a_figure_has_its_alternative_text(page):
+    assert [image["alt"] for image in page.find_all("img")] == ["Two bars & a line."]

@@ -53,7 +53,7 @@ def test_every_figure_can_be_saved_with_its_data(tmp_path):
         "artifact": (draw.artifact_lines(reliance), reliance),
     }
     for name, (figure, data) in figures.items():
-        save(figure, data, tmp_path, name)
+        save(figure, data, tmp_path, name, name)
     assert len(figures["accuracy"][1]) == 4 * 3 * 2
     assert len(figures["faithfulness"][1]) == 3 * 2 * 5
     assert len(figures["tsne"][1]) == 16

@@ -139,7 +139,7 @@ def test_every_figure_can_be_saved_with_its_data(types, measured, tmp_path):
     with matplotlib.rc_context():
         figures.use_style()
         for name, (figure, table) in drawn.items():
-            figures.save(figure, table, tmp_path, name)
+            figures.save(figure, table, tmp_path, name, name)
     plt.close("all")
 
 

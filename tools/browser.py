@@ -76,6 +76,8 @@ def _measured(page: Page) -> list[str]:
         "[...document.images].filter(image => image.complete && !image.naturalWidth).map(image => image.src)"
     )
     lines += [f"image missing: {source}" for source in page.evaluate(missing)]
+    silent = "[...document.querySelectorAll('main img')].filter(image => !image.alt).map(image => image.src)"
+    lines += [f"image without an alternative text: {source[:80]}" for source in page.evaluate(silent)]
     return lines
 
 

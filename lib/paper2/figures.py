@@ -137,7 +137,7 @@ def curve(points: pd.DataFrame) -> Figure:
         axes.set_ylabel(label)
         _scale(axes, points[intervals].to_numpy())
     panels[1].set_xlabel("fine-tuning surface, bits")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=9)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
     return figure
 
 
@@ -188,7 +188,7 @@ def noise_by_accuracy(points: pd.DataFrame) -> Figure:
     _scale(axes, points[["noise", "noise_low", "noise_high"]].to_numpy())
     axes.set_xlabel("accuracy, %")
     axes.set_ylabel("noise (in equal shares, squared)")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return figure
 
 
