@@ -15,8 +15,8 @@ everything already.
   --profile NAME    smoke (CI), demo (the default), gpu or paper: the parameters of params/NAME/
   --only N          only notebook N (1, 2 or 3); repeatable
   -p NAME VALUE     set a parameter in every notebook that has it; repeatable
-  --repeat N        execute them N times more, under other seeds and once with other vector instructions, and
-                    write how repeatable each verdict is to docs/verdicts.md
+  --repeat N        execute them until there are N runs of each, under other seeds and once with other vector
+                    instructions, and write how repeatable each verdict is to docs/verdicts.md
   --tests           run ruff, shellcheck, mypy, the unit tests, the smoke profile and --site instead
   --site            build the site in build/site from the executed notebooks as they are, and check its pages
   --setup-only      set up and stop

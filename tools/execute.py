@@ -58,7 +58,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "--only", type=int, action="append", choices=[int(path.name[0]) for path in NOTEBOOKS]
     )
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument("--repeat", type=int, choices=range(1, 100), metavar="N")
+    parser.add_argument("--repeat", type=int, choices=range(2, 100), metavar="N")
     return parser.parse_args(arguments)
 
 

@@ -19,19 +19,19 @@ OTHER_MACHINE = "AVX2"
 SHORT = {"reproduced": "yes", "not reproduced": "no", "not testable at this scale": "open"}
 
 
-def repeat(count: int, profile: str, parameters: Mapping[Path, dict[str, Any]]) -> list[Outcome]:
-    """Execute notebooks `count` times more, and write the table of verdicts.
+def repeat(runs_in_all: int, profile: str, parameters: Mapping[Path, dict[str, Any]]) -> list[Outcome]:
+    """Execute notebooks again, and write the table of verdicts.
 
     Parameters
     ----------
-    count : int
-        Repetitions, that with other vector instructions included.
+    runs_in_all : int
+        At least 2: the first run, and the one with other vector instructions, are two of them.
     profile : str
         Whose verdicts.csv files, just written, are the first run.
     parameters : mapping of Path to dict
         Of each notebook in the first run.
     """
-    labels = [f"seeds {FIRST_SEEDS_APART * number}…" for number in range(1, count)] + [OTHER_MACHINE]
+    labels = [f"seeds {FIRST_SEEDS_APART * number}…" for number in range(1, runs_in_all - 1)] + [OTHER_MACHINE]
     outcomes: list[Outcome] = []
     runs: dict[str, dict[str, pd.DataFrame]] = {notebook.stem: {} for notebook in parameters}
     for notebook in parameters:
