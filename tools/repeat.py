@@ -31,7 +31,9 @@ def repeat(runs_in_all: int, profile: str, parameters: Mapping[Path, dict[str, A
     parameters : mapping of Path to dict
         Of each notebook in the first run.
     """
-    labels = [f"seeds {FIRST_SEEDS_APART * number}…" for number in range(1, runs_in_all - 1)] + [OTHER_MACHINE]
+    labels = [f"seeds {FIRST_SEEDS_APART * number}…" for number in range(1, runs_in_all - 1)] + [
+        OTHER_MACHINE
+    ]
     outcomes: list[Outcome] = []
     runs: dict[str, dict[str, pd.DataFrame]] = {notebook.stem: {} for notebook in parameters}
     for notebook in parameters:
