@@ -213,7 +213,7 @@ def snr_curves(table: pd.DataFrame) -> Figure:
     _scale(axes, table[["SNR", "low", "high"]].to_numpy())
     axes.set_xlabel("seeds")
     axes.set_ylabel("SNR over all texts")
-    figure.legend(loc="outside right upper")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
