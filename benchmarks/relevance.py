@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from limits import Limits, described
+from limits import Limits, described, wait
 from limits import measure as limits_of
 from torch.nn import Linear
 from transformers import CamembertConfig, CamembertForSequenceClassification, PreTrainedModel
@@ -73,8 +73,7 @@ def seconds(function: Callable[[], object], device: str) -> float:
     """Time one call, to the end of its work on the device."""
     started = time.perf_counter()
     function()
-    if device == "cuda":
-        torch.cuda.synchronize()
+    wait(torch.device(device))
     return time.perf_counter() - started
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 
 import bitsandbytes as bnb
 import torch
-from limits import described, measure
+from limits import described, measure, wait
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
@@ -74,20 +74,15 @@ def timed(train: Callable[[int], object], steps: int, device: torch.device) -> d
     """
     taken = []
     for number in (1, steps, 2 * steps):
-        _wait(device)
+        wait(device)
         start = time.perf_counter()
         train(number)
-        _wait(device)
+        wait(device)
         taken.append(time.perf_counter() - start)
     first, once, twice = taken
     if twice <= once:
         raise SystemExit(f"{steps} steps are too few to be timed on this machine: give more --steps")
     return {"first step, s": first, "s a step": (twice - once) / steps}
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def model_flops(config: PreTrainedConfig, tokens: int, *, frozen: bool) -> float:
