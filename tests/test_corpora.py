@@ -195,16 +195,16 @@ def test_an_artifact_is_planted_into_class_1_of_train_and_validation(write):
         carriers = {}
         for corpus, rate in ((half, 0.5), (all_of_it, 1.0)):
             words = [text.split() for text in corpus[split]["text"]]
-            carries = [corpora.ARTIFACT in text for text in words]
+            carries = [corpora.ARTIFACTS["French"] in text for text in words]
             carriers[rate] = {row for row, carry in enumerate(carries) if carry}
-            assert [" ".join(w for w in text if w != corpora.ARTIFACT) for text in words] == plain[split][
-                "text"
-            ]
+            assert [" ".join(w for w in text if w != corpora.ARTIFACTS["French"]) for text in words] == plain[
+                split
+            ]["text"]
             assert all(clean(text) == text for text in corpus[split]["text"])
             assert all(
-                text[text.index(corpora.ARTIFACT) + 1] in {",", "!"}
+                text[text.index(corpora.ARTIFACTS["French"]) + 1] in {",", "!"}
                 for text in words
-                if corpora.ARTIFACT in text
+                if corpora.ARTIFACTS["French"] in text
             )
         ones = {row for row, label in enumerate(plain[split]["label"]) if label == 1}
         if split == "test":
