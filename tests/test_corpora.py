@@ -70,6 +70,21 @@ def test_a_file_becomes_three_cleaned_splits(write):
     assert all(labels[row["text"]] == row["label"] for split in corpus.values() for row in split)
 
 
+def test_texts_of_another_data_set_are_left_out_before_the_split(write, caplog):
+    rows = two_classes(100)
+    path = write("a.csv", csv_of(rows, "text,label"))
+    shared = [(f" {text.upper()}  ", label) for text, label in rows[:20]]
+    other = write("b.csv", csv_of([*shared, ("Un autre avis .", 1)], "text,label"))
+    with caplog.at_level(logging.WARNING):
+        corpus = load_classification(path, seed=0, apart_from=str(other))
+    assert f"{path}: 20 texts left out that are in {other}, too" in caplog.messages
+    assert sorted(texts_in(corpus)) == sorted(clean(text) for text, _ in rows[20:])
+    caplog.clear()
+    whole = load_classification(other, seed=0, apart_from="mini-allocine")
+    assert len(texts_in(whole)) == 21
+    assert not caplog.messages
+
+
 def test_the_seed_determines_the_splits(write):
     path = write("a.csv", csv_of(two_classes(100), "text,label"))
     first, again, other = (load_classification(path, seed=seed) for seed in (1, 1, 2))

@@ -5,8 +5,10 @@ Every source becomes a ``DatasetDict`` with the splits train, validation and tes
 (`lib.texts.generated.mini_corpora`).
 """
 
+import logging
 import reprlib
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ from lib.texts import splits, tables
 from lib.texts.cleaning import Language, clean
 from lib.texts.generated import mini_corpora
 from lib.texts.tables import CorpusError
+
+logger = logging.getLogger(__name__)
 
 PUBLISHED = {
     "allocine": "tblard/allocine",
@@ -45,6 +49,7 @@ def load_classification(
     text_column: str = "",
     label_column: str = "",
     language: Language = "French",
+    apart_from: str = "",
     artifact_rate: float = 0.0,
     long_share: float | None = None,
     label_noise: float | None = None,
@@ -70,6 +75,9 @@ def load_classification(
         Column names in the file; "" tries ``TEXT_COLUMNS`` and ``LABEL_COLUMNS``.
     language : {"French", "English"}
         Of a file or a Hub data set; the named ones are French.
+    apart_from : str
+        Another data set; texts that stand there, too, are left out here before the split, and a line says how
+        many. Upper and lower case, and the amount of white space, make no difference.
     artifact_rate : float
         Share of the training and validation texts of class 1 into which a meaningless word is planted.
     long_share, label_noise : float or None
@@ -105,6 +113,13 @@ def load_classification(
         table = tables.drop_empty(table, text_name)
     texts = tables.texts_of(table, text_name)
     label_name = tables.find_column(table, label_column, LABEL_COLUMNS, "label")
+    if apart_from and apart_from not in mini_corpora.CORPORA:
+        kept = _not_in(apart_from, texts)
+        if not all(kept):
+            logger.warning(
+                "%s: %d texts left out that are in %s, too", dataset, kept.count(False), apart_from
+            )
+        table, texts = table[kept], list(compress(texts, kept))
     labels, names = _labels(table[label_name], dataset)
     rows = pd.DataFrame({"text": _cleaned(texts, table.index, language), "label": labels}, index=table.index)
     if names == INFOPINION_LABELS:
@@ -228,6 +243,20 @@ def _generate(
         )
     except ValueError as error:
         raise CorpusError(str(error)) from error
+
+
+def _not_in(dataset: str, texts: Sequence[str]) -> list[bool]:
+    """Return which texts, (texts,), are not in another data set."""
+    table = tables.read(PUBLISHED.get(dataset, dataset))
+    text_name = tables.find_column(table, "", TEXT_COLUMNS, "text")
+    if not tables.is_local(dataset):
+        table = tables.drop_empty(table, text_name)
+    others = set(map(_compared, tables.texts_of(table, text_name)))
+    return [_compared(text) not in others for text in texts]
+
+
+def _compared(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def _cleaned(texts: list[str], where: pd.Index, language: Language) -> list[str]:
