@@ -417,6 +417,7 @@ class QloraRepeatability(NotebookSettings):
     instructions: Text
     quote_texts: Annotated[int, Field(ge=0)]
     instruction_texts: Annotated[int, Field(ge=0)]
+    chat_format: Literal["paper", "template"]
     epochs: Count
     learning_rate: Rate
     llama_learning_rate: Rate
