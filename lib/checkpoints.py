@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from lib import hub
 from lib.errors import first_line
+from lib.installed import MODELS, installed_folder
 from lib.models import CONFIG, MODEL_FILES, ModelError, is_used
 
 WEIGHTS = "model.safetensors"
@@ -26,13 +27,16 @@ def config_folder(model: str | Path) -> Path:
     Parameters
     ----------
     model : str or Path
-        A folder, or a Hub id: ``owner/name``, or ``owner/name@revision`` with a branch, a tag or a commit.
+        A folder; one of `lib.installed.MODELS`, which is on the Hub where its package is not installed; or a
+        Hub id: ``owner/name``, or ``owner/name@revision`` with a branch, a tag or a commit.
 
     Raises
     ------
     ModelError
         In one line: if there is no such model, the Hub does not answer or refuses, or a file is missing.
     """
+    if installed := _installed(model):
+        return installed
     if is_path(model):
         folder = Path(model).expanduser()
         if not folder.is_dir():
@@ -55,9 +59,14 @@ def model_folder(model: str | Path) -> Path:
     ModelError
         As `config_folder`, and if a download breaks off or a file of weights is not whole.
     """
-    folder = config_folder(model) if is_path(model) else _from_hub(str(model), MODEL_FILES)
+    here = is_path(model) or _installed(model)
+    folder = config_folder(model) if here else _from_hub(str(model), MODEL_FILES)
     _check_weights(str(model), folder)
     return folder
+
+
+def _installed(model: str | Path) -> Path | None:
+    return installed_folder(model) if isinstance(model, str) and model in MODELS else None
 
 
 def is_path(model: str | Path) -> bool:
@@ -67,6 +76,7 @@ def is_path(model: str | Path) -> bool:
 
 def _from_hub(model: str, patterns: Sequence[str]) -> Path:
     """Fetch some files of a model, if its list of files shows nothing missing."""
+    model = MODELS[model].hub_id if model in MODELS else model
     try:
         repository = hub.find("model", model)
         if repository.is_offline:

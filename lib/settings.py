@@ -47,6 +47,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
+Language = Literal["French", "English"]
 
 
 class NotebookSettings(BaseModel):
@@ -166,6 +167,7 @@ class FinetuningSurface(NotebookSettings):
     pretraining_texts: Count
     pretraining_steps: Count
     dataset: Text
+    language: Language
     train_texts: Annotated[int, Field(ge=0)]
     test_texts: Annotated[int, Field(ge=0)]
     explained_texts: Annotated[int, Field(ge=0)]
@@ -296,6 +298,7 @@ class FinetunedVsFrozen(NotebookSettings):
     data_seed: Seed
     dataset: Text
     other_dataset: Text
+    language: Language
     train_texts: Annotated[int, Field(ge=0)]
     other_train_texts: Annotated[int, Field(ge=0)]
     validation_texts: Annotated[int, Field(ge=0)]
@@ -359,6 +362,13 @@ class FinetunedVsFrozen(NotebookSettings):
         return {"dataset": self.dataset, "other_dataset": self.other_dataset}
 
     @property
+    def tasks(self) -> dict[str, str]:
+        """The two data sets by the names of the tasks: a local file's name, without folder and ending."""
+        datasets = self.dataset, self.other_dataset
+        names = [Path(name).stem if Path(name).expanduser().exists() else name for name in datasets]
+        return dict(zip(names if names[0] != names[1] else datasets, datasets, strict=True))
+
+    @property
     def rates(self) -> list[float]:
         """The artifact's rates as numbers, in ascending order."""
         return sorted(float(word) for word in self.artifact_rates.split())
@@ -370,8 +380,8 @@ class FinetunedVsFrozen(NotebookSettings):
         schedules: tuple[Schedule, ...] = ("authors", "described")
         return {
             schedule: {
-                task: TrainingRecipe(*numbers, schedule=schedule, shuffled=_is_shuffled(task))
-                for task in (self.dataset, self.other_dataset)
+                task: TrainingRecipe(*numbers, schedule=schedule, shuffled=_is_shuffled(dataset))
+                for task, dataset in self.tasks.items()
             }
             for schedule in schedules
         }
@@ -382,8 +392,8 @@ class FinetunedVsFrozen(NotebookSettings):
         first = self.head_epochs, self.head_learning_rate, self.head_batch_size
         other = self.head_epochs, self.other_head_learning_rate, self.other_head_batch_size
         return {
-            self.dataset: TrainingRecipe(*first, shuffled=_is_shuffled(self.dataset)),
-            self.other_dataset: TrainingRecipe(*other, shuffled=_is_shuffled(self.other_dataset)),
+            task: TrainingRecipe(*numbers, shuffled=_is_shuffled(dataset))
+            for numbers, (task, dataset) in zip((first, other), self.tasks.items(), strict=True)
         }
 
 
@@ -407,6 +417,7 @@ class QloraRepeatability(NotebookSettings):
     instructions: Text
     quote_texts: Annotated[int, Field(ge=0)]
     instruction_texts: Annotated[int, Field(ge=0)]
+    chat_format: Literal["paper", "template"]
     epochs: Count
     learning_rate: Rate
     llama_learning_rate: Rate

@@ -1,6 +1,7 @@
-"""Small tokenizers of each kind and small random classifiers, for the tests."""
+"""Small tokenizers of each kind and small random models, for the tests."""
 
 import json
+from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -10,12 +11,18 @@ from transformers import (
     CamembertConfig,
     CamembertForSequenceClassification,
     CamembertTokenizer,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
 )
+
+from lib.tiny.causal import train_tokenizer
 
 CORPUS = [
     "l' histoire est vraiment ennuyeuse , aujourd'hui je m' endors",
@@ -27,6 +34,14 @@ MODELS = {
     "bert": (BertConfig, BertForSequenceClassification),
     "camembert": (CamembertConfig, CamembertForSequenceClassification),
     "roberta": (RobertaConfig, RobertaForSequenceClassification),
+}
+CAUSAL_MODELS = {"gpt_neox": (GPTNeoXConfig, GPTNeoXForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}
+CAUSAL_SHAPE = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 512,
 }
 # of an encoder whose parameters can be counted by hand
 SHAPE = {
@@ -107,3 +122,18 @@ def classifier(kind: str, *, seed: int = 0, spread: float = 0.3, **settings: obj
             if name.endswith("bias"):  # transformers initialises them to 0, which would hide mistakes
                 parameter.normal_(std=0.1)
     return model
+
+
+def save_model(family: str, folder: Path) -> None:
+    """Write a small random model of a family, and its tokenizer, into a folder."""
+    if family in CAUSAL_MODELS:
+        tokenizer = train_tokenizer(family, CORPUS)
+        config_class, model_class = CAUSAL_MODELS[family]
+        torch.manual_seed(0)
+        model = model_class(config_class(vocab_size=len(tokenizer), **CAUSAL_SHAPE))
+    else:
+        of_family = {"bert": bert_tokenizer, "camembert": camembert_tokenizer, "roberta": roberta_tokenizer}
+        tokenizer = of_family[family]()
+        model = classifier(family, vocab_size=len(tokenizer), max_position_embeddings=514).float()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

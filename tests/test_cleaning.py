@@ -182,3 +182,17 @@ def test_cut_is_the_longest_prefix_that_ends_a_sentence_and_fits(tokenizer):
 def test_cut_reports_when_no_word_fits(tokenizer):
     with pytest.raises(ValueError, match="max_pieces = 4: too few for the first word of 'abcdef'"):
         cut_to_sentence_end("abcdef", tokenizer, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("It's good, and I don't say so lightly!", "It's good , and I don't say so lightly !"),
+        ("it 's dull ; they do n't care", "it 's dull ; they do n't care"),
+        ("a 'full-length' film.. 3.5 of 1,000", 'a " full-length " film ... 3.5 of 1,000'),
+        ("see www.example.com/a – “now”", 'see <URL> – " now "'),
+    ],
+)
+def test_english_has_no_elisions_and_keeps_its_numbers(text, words):
+    assert clean(text, "English") == words
+    assert clean(words, "English") == words

@@ -70,6 +70,21 @@ def test_a_file_becomes_three_cleaned_splits(write):
     assert all(labels[row["text"]] == row["label"] for split in corpus.values() for row in split)
 
 
+def test_texts_of_another_data_set_are_left_out_before_the_split(write, caplog):
+    rows = two_classes(100)
+    path = write("a.csv", csv_of(rows, "text,label"))
+    shared = [(f" {text.upper()}  ", label) for text, label in rows[:20]]
+    other = write("b.csv", csv_of([*shared, ("Un autre avis .", 1)], "text,label"))
+    with caplog.at_level(logging.WARNING):
+        corpus = load_classification(path, seed=0, apart_from=str(other))
+    assert f"{path}: 20 texts left out that are in {other}, too" in caplog.messages
+    assert sorted(texts_in(corpus)) == sorted(clean(text) for text, _ in rows[20:])
+    caplog.clear()
+    whole = load_classification(other, seed=0, apart_from="mini-allocine")
+    assert len(texts_in(whole)) == 21
+    assert not caplog.messages
+
+
 def test_the_seed_determines_the_splits(write):
     path = write("a.csv", csv_of(two_classes(100), "text,label"))
     first, again, other = (load_classification(path, seed=seed) for seed in (1, 1, 2))
@@ -195,16 +210,16 @@ def test_an_artifact_is_planted_into_class_1_of_train_and_validation(write):
         carriers = {}
         for corpus, rate in ((half, 0.5), (all_of_it, 1.0)):
             words = [text.split() for text in corpus[split]["text"]]
-            carries = [corpora.ARTIFACT in text for text in words]
+            carries = [corpora.ARTIFACTS["French"] in text for text in words]
             carriers[rate] = {row for row, carry in enumerate(carries) if carry}
-            assert [" ".join(w for w in text if w != corpora.ARTIFACT) for text in words] == plain[split][
-                "text"
-            ]
+            assert [" ".join(w for w in text if w != corpora.ARTIFACTS["French"]) for text in words] == plain[
+                split
+            ]["text"]
             assert all(clean(text) == text for text in corpus[split]["text"])
             assert all(
-                text[text.index(corpora.ARTIFACT) + 1] in {",", "!"}
+                text[text.index(corpora.ARTIFACTS["French"]) + 1] in {",", "!"}
                 for text in words
-                if corpora.ARTIFACT in text
+                if corpora.ARTIFACTS["French"] in text
             )
         ones = {row for row, label in enumerate(plain[split]["label"]) if label == 1}
         if split == "test":

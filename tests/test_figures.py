@@ -11,7 +11,7 @@ import pytest
 from lib import figures
 
 matplotlib.use("Agg")
-EXECUTED = Path(__file__).parents[1] / "figures" / "demo"
+COMMITTED = [Path(__file__).parents[1] / "figures" / profile for profile in ("demo", "real")]
 DATA = pd.DataFrame({"seed": [0, 1], "accuracy": [0.5, 0.75]})
 
 
@@ -76,7 +76,11 @@ def test_texts_keep_their_tags_and_empty_texts_are_visible():
     assert "(nothing)" in html
 
 
-@pytest.mark.parametrize("path", sorted(EXECUTED.glob("*/*.png")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [path for folder in COMMITTED for path in sorted(folder.glob("*/*.png"))],
+    ids=lambda path: f"{path.parts[-3]}-{path.stem}",
+)
 def test_no_committed_figure_is_cut_off_at_its_edges(path):
     pixels = plt.imread(path)[..., :3]  # (height, width, colours), 1 is white
     assert pixels[[0, -1]].min() == pixels[:, [0, -1]].min() == 1

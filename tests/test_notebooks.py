@@ -12,16 +12,22 @@ import papermill
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell
+from small import save_model
 
 from lib.settings import PROJECT_ROOT
 
 NOTEBOOKS = sorted((PROJECT_ROOT / "notebooks").glob("[0-9]_*.ipynb"))
-EXECUTED = sorted((PROJECT_ROOT / "notebooks" / "executed" / "demo").glob("*.ipynb"))
-PROFILES = ("smoke", "demo", "gpu", "paper")
+COMMITTED = ("demo", "real")  # profiles whose executed notebooks are in the repository
+EXECUTED = [
+    path
+    for profile in COMMITTED
+    for path in sorted((PROJECT_ROOT / "notebooks" / "executed" / profile).glob("*.ipynb"))
+]
+PROFILES = ("smoke", "demo", "real", "gpu", "paper")
 FOLDERS = ("cache_dir", "figure_dir")
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-each_executed = pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
+each_executed = pytest.mark.parametrize("path", EXECUTED, ids=lambda path: f"{path.parent.name}-{path.stem}")
 
 
 def read(path):
@@ -112,12 +118,16 @@ def closing_table(path, folder, *, twice):
     notebook.cells = cells
     folder.mkdir()
     nbformat.write(notebook, folder / path.name)
+    return executed_at_smoke(folder / path.name, folder)
+
+
+def executed_at_smoke(path, folder, **changed):
+    """Execute a notebook at smoke, its figures in a folder; return its verdicts."""
     given = yaml.safe_load((PROJECT_ROOT / "params" / "smoke" / f"{path.stem}.yaml").read_text())
-    given["figure_dir"] = str(folder)
     papermill.execute_notebook(
-        folder / path.name,
+        path,
         None,
-        given,
+        given | {"figure_dir": str(folder)} | changed,
         cwd=PROJECT_ROOT,
         progress_bar=False,
         extra_arguments=["--IPKernelApp.log_level=40"],
@@ -132,6 +142,57 @@ def test_cells_executed_twice_in_a_row_give_the_same_closing_table(path, tmp_pat
     once, twice = (closing_table(path, tmp_path / name, twice=name == "twice") for name in ("once", "twice"))
     assert len(once.splitlines()) > 10
     assert once == twice
+
+
+# As little as possible: what matters is that every cell runs.
+FEW = {
+    "1_finetuned_vs_frozen": {
+        "train_texts": 40,
+        "other_train_texts": 40,
+        "validation_texts": 4,
+        "head_epochs": 1,
+        "explained_texts": 8,
+        "compared_texts": 2,
+        "min_appearances": 1,
+        "further_texts": 20,
+        "further_explained": 4,
+    },
+    "2_finetuning_surface_vs_snr": {
+        "train_texts": 40,
+        "explained_texts": 4,
+        "head_epochs": 1,
+        "quantizations": "nf4",
+        "curve": "biases lora:1",
+        "matched_texts": "",
+        "encoders": 0,
+        "method_texts": 2,
+    },
+    "3_qlora_repeatability": {"completed": 1, "samples": 2, "answered": 2, "new_tokens": 2, "task_epochs": 1},
+}
+
+
+def few_on(path, tmp_path, families):
+    """Execute a notebook on little data with small random models: by parameter, the family."""
+    models = {}
+    for name, family in families.items():
+        models[name] = str(tmp_path / family)
+        save_model(family, tmp_path / family)
+    given = FEW[path.stem] | models | {"cache_dir": str(tmp_path / "cache")}
+    return executed_at_smoke(path, tmp_path / "figures", **given)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+@pytest.mark.parametrize("path", NOTEBOOKS[:2], ids=lambda path: path.stem)
+def test_encoders_of_other_families_go_through_every_cell(path, family, tmp_path):
+    """BERT with WordPiece returns `token_type_ids`; RoBERTa has byte-level BPE."""
+    assert len(few_on(path, tmp_path, {"model": family}).splitlines()) > 10
+
+
+@pytest.mark.slow
+def test_causal_models_from_folders_go_through_every_cell(tmp_path):
+    families = {"neox": "gpt_neox", "neox_chat": "gpt_neox", "llama": "llama", "llama_chat": "llama"}
+    assert len(few_on(NOTEBOOKS[2], tmp_path, families).splitlines()) > 10
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

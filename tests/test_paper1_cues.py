@@ -11,6 +11,7 @@ from lib.paper1.word_lists import (
     WordMeans,
     cue_gains_on_halves,
     cue_shares,
+    is_word,
     published_words,
     rank_words,
     recurrence,
@@ -64,6 +65,19 @@ def relevances():
             values.append(rng.choice([-1, 1]) * weight * rng.random((2, len(text))) / 10)
     roles = pd.Series(["cue" if number % 3 == 0 else "filler" for number in range(50)], vocabulary)
     return words, signed[FINE_TUNED], signed[FROZEN], roles
+
+
+def test_no_list_holds_punctuation_or_a_placeholder(relevances):
+    words, tuned, frozen, roles = relevances
+    marks = {"mot0": "!", "mot1": "NBR", "mot2": "<URL>", "mot3": "..."}
+    marked = [[marks.get(word, word) for word in text] for text in words]
+    listed = {name for name in roles.index if name not in marks}
+    assert set(rank_words(marked, tuned, frozen, 1).index) == listed
+    assert set(strongest_words(marked, tuned, 1).index) == listed
+    means = WordMeans(marked, 1)
+    of_one_model = means.magnitudes(tuned)[0][0]
+    assert set(means.names[np.isfinite(of_one_model)]) == listed
+    assert [text for text in ("n't", "l'", "--", "3.5") if is_word(text)] == ["n't", "l'"]
 
 
 def test_the_first_column_is_the_papers_statistic_on_all_texts(relevances):

@@ -31,6 +31,8 @@ def test_only_what_differs_from_the_authors_is_a_departure():
     assert "batch size of fine-tuning" not in here.index
     assert here.loc["training texts, mini-allocine", "authors"] == "160,000"
     assert here["why"].all()
+    other = departures(settings(model="minilm"), AUTHORS, texts, texts).set_index("parameter")
+    assert not other["why"].str.contains("pre-trained here|chosen on validation texts|as accurate").any()
     theirs = {
         "dataset": "allocine",
         "other_dataset": "infopinion",

@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from small import save_model
 
 from lib.claims import Region, load_claims, published
 from lib.intervals import Interval, mean_interval
+from lib.paper3.chats import Chat
 from lib.paper3.own_numbers import (
     ARCHITECTURES,
     VOCABULARY,
@@ -49,6 +51,7 @@ from lib.paper3.trials import (
     with_both_optimizers,
 )
 from lib.qlora import Recipe, Sources, Trial
+from lib.qlora.causal_models import load_tokenizer
 from lib.runs import Record
 from lib.study import Study
 
@@ -169,7 +172,7 @@ def test_a_text_is_asked_for_its_class_and_answered_by_name():
     labels = ClassLabel(names=["negative", "positive"])
     rows = {"text": ["bon", "nul"], "label": [1, 0]}
     split = Dataset.from_dict(rows, features=Features({"text": Value("string"), "label": labels}))
-    task, true = label_task("llama", DatasetDict(train=split, test=split))
+    task, true = label_task(Chat("llama"), DatasetDict(train=split, test=split))
     assert task.train[0] == "<s><INST>bon\nIs this negative or positive?</INST>positive</s>"
     assert task.questions[1] == "<s><INST>nul\nIs this negative or positive?</INST>"
     assert task.given[0] == "<s><INST>bon\nIs this negative or positive?</INST>"
@@ -177,9 +180,24 @@ def test_a_text_is_asked_for_its_class_and_answered_by_name():
     assert true == ["positive", "negative"]
 
 
+def test_a_chat_model_is_asked_as_its_own_template_says(tmp_path):
+    save_model("llama", tmp_path)
+    assert Chat.of(tmp_path, "template") == Chat.of(tmp_path, "paper") == Chat("llama")  # it has none
+    tokenizer = load_tokenizer(tmp_path)
+    tokenizer.chat_template = (
+        "{% for turn in messages %}[{{ turn.role }}]{{ turn.content }}[end]{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    tokenizer.save_pretrained(tmp_path)
+    own = Chat.of(tmp_path, "template")
+    assert own.asked("Why?") == "[user]Why?[end][assistant]"
+    assert own.answered("Why?", "So.") == "[user]Why?[end][assistant]So.[end]"
+    assert Chat.of(tmp_path, "paper").answered("Why?", "So.") == "<s><INST>Why?</INST>So.</s>"
+
+
 def test_a_summary_is_learned_and_its_document_only_read():
     split = Dataset.from_dict({"document": ["It rained all day."], "summary": ["Rain."]})
-    task, true = summary_task("llama", DatasetDict(train=split, test=split), new_tokens=7)
+    task, true = summary_task(Chat("llama"), DatasetDict(train=split, test=split), new_tokens=7)
     assert task.given == task.questions == ["<s><INST>Summarise: It rained all day.</INST>"]
     assert task.train == ["<s><INST>Summarise: It rained all day.</INST>Rain.</s>"]
     assert (true, task.answer_tokens) == (["Rain."], 7)

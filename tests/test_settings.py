@@ -100,3 +100,15 @@ def test_in_a_notebook_a_wrong_input_is_its_message_alone(kind, capsys):
     shell = InteractiveShell(user_ns={"kind": kind}, config=Config({"HistoryManager": {"enabled": False}}))
     shell.run_cell("def read():\n    raise kind('seeds = 0: no')\nread()")
     assert capsys.readouterr().out == f"{kind.__name__}: seeds = 0: no\n"
+
+
+def test_a_task_has_the_name_of_its_file(tmp_path):
+    paths = [tmp_path / folder / "texts.csv" for folder in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        path.touch()
+    first, second = map(str, paths)
+    of_file = settings(dataset=first)
+    assert of_file.tasks == {"texts": first, RIGHT["other_dataset"]: RIGHT["other_dataset"]}
+    assert list(of_file.heads) == list(of_file.fine_tuning["authors"]) == list(of_file.tasks)
+    assert settings(dataset=first, other_dataset=second).tasks == {first: first, second: second}

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import papermill
 import pytest
-import torch
 import yaml
 from datasets import ClassLabel, Dataset, Features, Value
 from loopback_hub import Hub
-from small import camembert_tokenizer, classifier
+from small import save_model
 from sources import csv_of, review, two_classes
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from lib import hub
+from lib import checkpoints, hub
 from lib.checkpoints import model_folder
+from lib.installed import MODELS
 from lib.models import ModelError, load_classifier, model_fingerprint
 from lib.paper3.corpora import load_labelled, load_summaries
 from lib.qlora import Material, Recipe, Trial
@@ -30,7 +29,6 @@ from lib.settings import (
 )
 from lib.sources import GENERATED, fetch_sources
 from lib.texts import corpora, load_classification, load_instructions, load_quotes
-from lib.tiny.causal import train_tokenizer
 
 NOTEBOOKS = {
     "1_finetuned_vs_frozen": FinetunedVsFrozen,
@@ -39,13 +37,6 @@ NOTEBOOKS = {
 }
 PROFILES = sorted(folder.name for folder in (PROJECT_ROOT / "params").iterdir() if folder.is_dir())
 PICKLED = "togethercomputer/GPT-NeoXT-Chat-Base-20B"  # holds no safetensors on the Hub
-SHAPE = {
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "max_position_embeddings": 512,
-}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -66,19 +57,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def stand_ins(tmp_path_factory) -> dict[str, dict[str, bytes]]:
     """A tiny model of each architecture that the profiles name."""
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("camembert", "gpt_neox", "llama")}
-    tokenizer = camembert_tokenizer()
-    encoder = classifier("camembert", vocab_size=len(tokenizer), max_position_embeddings=514).float()
-    encoder.save_pretrained(folders["camembert"])
-    tokenizer.save_pretrained(folders["camembert"])
-    for family, config, kind in (
-        ("gpt_neox", GPTNeoXConfig, GPTNeoXForCausalLM),
-        ("llama", LlamaConfig, LlamaForCausalLM),
-    ):
-        tokenizer = train_tokenizer(family, [review(number) for number in range(50)])
-        torch.manual_seed(0)
-        kind(config(vocab_size=len(tokenizer), **SHAPE)).save_pretrained(folders[family])
-        tokenizer.save_pretrained(folders[family])
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("bert", "camembert", "gpt_neox", "llama")}
+    for name, folder in folders.items():
+        save_model(name, folder)
     return {name: contents(folder) for name, folder in folders.items()}
 
 
@@ -89,8 +70,11 @@ def parquet(rows: Dataset) -> bytes:
 
 @pytest.fixture
 def full_hub(small_hub: Hub, stand_ins, monkeypatch) -> Hub:
-    """What the profiles name, with the files that the real repositories have."""
+    """What the profiles name, with the files that the real repositories have; nothing came from pip."""
+    monkeypatch.setattr(checkpoints, "installed_folder", lambda _: None)
     small_hub.add("model", "almanach/camembert-base", stand_ins["camembert"])
+    for name, family in (("minilm", "bert"), ("smollm2", "llama")):
+        small_hub.add("model", MODELS[name].hub_id, stand_ins[family])
     for name in ("EleutherAI/pythia-410m", "EleutherAI/pythia-1b", "EleutherAI/gpt-neox-20b"):
         small_hub.add("model", name, stand_ins["gpt_neox"])
     pickled = {
@@ -111,6 +95,19 @@ def full_hub(small_hub: Hub, stand_ins, monkeypatch) -> Hub:
         columns = {"review": [review(n) for n in numbers], "label": [n % 2 for n in numbers]}
         allocine[f"{split}-00000-of-00001.parquet"] = parquet(Dataset.from_dict(columns, features=features))
     small_hub.add("dataset", "tblard/allocine", allocine)
+    rotten = {}  # which shares its last texts with SUBJ
+    for split, numbers in splits.items():
+        columns = {"text": [f"it 's {review(n)}" for n in numbers], "label": [n % 2 for n in numbers]}
+        rotten[f"{split}.parquet"] = parquet(Dataset.from_dict(columns))
+    small_hub.add("dataset", "cornell-movie-review-data/rotten_tomatoes", rotten)
+    subj = {}
+    for split, numbers in {"train": range(90, 190), "test": range(190, 220)}.items():
+        lines = (
+            {"text": f"it 's {review(n)}", "label": n % 2, "label_text": ("objective", "subjective")[n % 2]}
+            for n in numbers
+        )
+        subj[f"{split}.jsonl"] = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    small_hub.add("dataset", "SetFit/subj", subj)
     quotes = "".join(json.dumps({"quote": f"“Be {review(n)}”", "author": "A"}) + "\n" for n in range(20))
     small_hub.add("dataset", "Abirate/english_quotes", {"quotes.jsonl": quotes.encode(), "README.md": b""})
     rows = {"instruction": [review(n) for n in range(20)], "output": [f"So {n}." for n in range(20)]}
@@ -144,22 +141,24 @@ def test_all_that_a_profile_names_is_fetched_once(full_hub: Hub, stand_ins, note
     for source, revision in zip(table["source"], table["revision"], strict=True):
         generated = source.startswith(("tiny-", "mini-"))
         assert (revision == GENERATED) is generated
-        if "/" in source:
+        if "/" in source or source in MODELS:
             kind = "model" if source in settings.models.values() else "dataset"
-            assert revision in full_hub.repositories[kind, source].commits
+            name = MODELS[source].hub_id if source in MODELS else source
+            assert revision in full_hub.repositories[kind, name].commits
     if profile in ("demo", "smoke"):
         assert full_hub.requests == []
     with full_hub.watch() as requests:
         fetch_sources(settings)
         for model in settings.models.values():
-            if "/" in model:
+            if "/" in model or model in MODELS:
                 assert model_fingerprint(model_folder(model))
-        if isinstance(settings, QloraRepeatability) and profile in ("gpu", "paper"):
+        if isinstance(settings, QloraRepeatability) and profile in ("real", "gpu", "paper"):
             assert len(load_quotes(settings.quotes, seed=0)["train"]) == 16
             assert len(load_instructions(settings.instructions, seed=0)["train"]) == 16
+        if isinstance(settings, QloraRepeatability) and profile in ("gpu", "paper"):
             assert load_labelled(settings.labelled, seed=0, count=30)["train"].features["label"].names
             assert len(load_summaries(settings.summarised, seed=0, count=20)["train"])
-        elif profile in ("gpu", "paper"):
+        elif not isinstance(settings, QloraRepeatability) and profile in ("real", "gpu", "paper"):
             for dataset in settings.datasets.values():
                 assert len(load_classification(dataset, seed=0)["train"])
             assert load_classifier(model_folder(settings.model), seed=0)

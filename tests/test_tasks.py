@@ -5,7 +5,7 @@ import pytest
 
 from lib.models import load_tokenizer
 from lib.texts import CorpusError, corpus_of, plant_artifact, smaller
-from lib.texts.corpora import ARTIFACT
+from lib.texts.corpora import ARTIFACTS
 from lib.texts.generated import load_grammar, mini_corpus
 
 A, B = "mini-allocine", "mini-infopinion"
@@ -71,7 +71,9 @@ def test_fewer_training_texts_than_classes_are_an_error(corpus):
         smaller(corpus, 1, explained=0, seed=0)
 
 
-@pytest.mark.parametrize(("dataset", "word"), [(A, load_grammar(A).artifact), ("reviews.csv", ARTIFACT)])
+@pytest.mark.parametrize(
+    ("dataset", "word"), [(A, load_grammar(A).artifact), ("reviews.csv", ARTIFACTS["French"])]
+)
 def test_an_artifact_is_planted_in_all_of_class_1_at_rate_1_and_nowhere_at_rate_0(corpus, dataset, word):
     planted = plant_artifact(corpus, dataset, [0.0, 1.0], seed=0)
     assert planted.word == word

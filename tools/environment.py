@@ -20,8 +20,8 @@ def missing(files: list[str]) -> list[str]:
     lines = []
     pinned = [line for file in files for line in (ROOT / file).read_text(encoding="utf-8").splitlines()]
     for line in pinned:
-        name, _, required = line.partition("==")
-        if line and line[0] not in "#-":
+        name, _, required = line.removesuffix(" \\").partition("==")
+        if line and line[0] not in "#- ":
             found = _version(name)
             if found is None or found.partition("+")[0] != required:  # 2.13.0+cpu is a build of 2.13.0
                 lines.append(f"{name}: {required} is required, {found or 'none'} is installed")

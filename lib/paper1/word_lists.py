@@ -1,4 +1,7 @@
-"""The words that matter most to models, how many are true cues, and where the paper's own words stand."""
+"""The words that matter most to models, how many are true cues, and where the paper's own words stand.
+
+Punctuation and the placeholders of cleaned texts have relevance, but are no words: no list holds them.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,9 +11,11 @@ from scipy import sparse
 
 from lib.paper1.compared import FINE_TUNED, FROZEN, KINDS, Floats, Words
 from lib.paper1.joint import Indices, half_samples
+from lib.texts.cleaning import NUMBER, URL
 from lib.words import discriminant_words, mean_relevance
 
 LIST = 10  # words in a list, as in the paper
+PLACEHOLDERS = frozenset({URL.lower(), NUMBER.lower()})  # what cleaning puts in a word's place
 
 
 def rank_words(
@@ -35,8 +40,13 @@ def rank_words(
     """
     tuned_means = [np.mean(text, axis=0) for text in fine_tuned]
     frozen_means = [np.mean(text, axis=0) for text in frozen]
-    ranked = discriminant_words(words, tuned_means, frozen_means, min_count)
+    ranked = _words_only(discriminant_words(words, tuned_means, frozen_means, min_count))
     return ranked if roles is None else ranked.assign(role=roles)
+
+
+def is_word(text: str) -> bool:
+    """Whether a lower-cased "word" of a cleaned text is one: it has a letter and is no placeholder."""
+    return text not in PLACEHOLDERS and any(map(str.isalpha, text))
 
 
 def cue_shares(
@@ -94,7 +104,7 @@ def strongest_words(
     DataFrame
         One row per word, the strongest first: ``count`` and ``relevance`` (positive for class 0).
     """
-    means = mean_relevance(words, [np.mean(text, axis=0) for text in relevance], min_count)
+    means = _words_only(mean_relevance(words, [np.mean(text, axis=0) for text in relevance], min_count))
     order = means["relevance"].abs().sort_values(ascending=False, kind="stable").index
     ranked = means.loc[order, ["count", "relevance"]]
     return ranked if roles is None else ranked.assign(role=roles)
@@ -186,7 +196,7 @@ class WordMeans:
             row[texts] = 1
         self._counts = self._sums(np.ones(len(lowered)))  # (1 + halves, names)
         enough = min_count * self._members.mean(axis=1, keepdims=True)
-        self._listed = self._counts >= np.maximum(enough, 1)
+        self._listed = (self._counts >= np.maximum(enough, 1)) & [is_word(name) for name in self.names]
 
     def magnitudes(self, relevance: Sequence[Floats]) -> list[Floats]:
         """Return abs(mean relevance) of each word to each model, NaN for rare words.
@@ -285,6 +295,11 @@ def recurrence_on_halves(
             for tuned, cold in zip(means.magnitudes(fine_tuned), means.magnitudes(frozen), strict=False)
         ]
     )
+
+
+def _words_only(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table, indexed by word, whose index is a word."""
+    return table.loc[[is_word(text) for text in table.index]]
 
 
 def _descending(values: Floats) -> Indices:

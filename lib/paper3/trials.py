@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import DatasetDict
 
-from lib.qlora.causal_models import TAGS, dialogue, prompt
+from lib.paper3.chats import Chat
 from lib.qlora.recipes import KERNELS, Recipe, Sources, Task
 from lib.qlora.trial import Material, Trial
 from lib.runs import Record, Run
@@ -47,14 +47,14 @@ def beginnings(quotes: DatasetDict, count: int) -> list[str]:
 
 
 def instruction_task(
-    family: str, rows: DatasetDict, instructions: Sequence[str], *, answered: int, new_tokens: int
+    chat: Chat, rows: DatasetDict, instructions: Sequence[str], *, answered: int, new_tokens: int
 ) -> Task:
-    """Learn instructions in a family's tags, and follow instructions (paper 3, Tables 2, 8 and 9).
+    """Learn instructions with their answers, and follow instructions (paper 3, Tables 2, 8 and 9).
 
     Parameters
     ----------
-    family : str
-        ``gpt_neox`` or ``llama``.
+    chat : Chat
+        How the model is asked.
     rows : DatasetDict
         Splits train and test, columns ``instruction`` and ``output``.
     instructions : sequence of str
@@ -65,14 +65,14 @@ def instruction_task(
         Maximum length of an answer.
     """
     train, test = (
-        [dialogue(family, row["instruction"], row["output"]) for row in rows[split]]
+        [chat.answered(row["instruction"], row["output"]) for row in rows[split]]
         for split in ("train", "test")
     )
-    questions = [prompt(family, row["instruction"]) for row in rows["test"]][:answered]
+    questions = [chat.asked(row["instruction"]) for row in rows["test"]][:answered]
     return Task(
         train,
         test,
-        prompts=[prompt(family, instruction) for instruction in instructions],
+        prompts=[chat.asked(instruction) for instruction in instructions],
         questions=questions,
         new_tokens=new_tokens,
         answer_tokens=new_tokens,
@@ -80,70 +80,63 @@ def instruction_task(
     )
 
 
-def label_task(family: str, corpus: DatasetDict) -> tuple[Task, list[str]]:
-    """Learn to name a text's class in a family's tags; return the task and the test texts' true class names.
+def label_task(chat: Chat, corpus: DatasetDict) -> tuple[Task, list[str]]:
+    """Learn to name a text's class; return the task and the test texts' true class names.
 
     Only the names are learned, not the texts: a text has dozens of tokens, its name one or two.
 
     Parameters
     ----------
-    family : str
-        ``gpt_neox`` or ``llama``.
+    chat : Chat
+        How the model is asked.
     corpus : DatasetDict
         Splits train and test, columns ``text`` and ``label``, the latter with class names.
     """
     names = corpus["train"].features["label"].names
 
-    def question(text: str) -> str:
-        return prompt(family, f"{text}\nIs this {' or '.join(names)}?")
-
-    given, questions = ([question(text) for text in corpus[split]["text"]] for split in ("train", "test"))
+    given, questions = (
+        [f"{text}\nIs this {' or '.join(names)}?" for text in corpus[split]["text"]]
+        for split in ("train", "test")
+    )
     true = {split: [names[label] for label in corpus[split]["label"]] for split in ("train", "test")}
     task = Task(
-        _answered(family, given, true["train"]),
-        _answered(family, questions, true["test"]),
-        given=given,
-        questions=questions,
+        list(map(chat.answered, given, true["train"])),
+        list(map(chat.answered, questions, true["test"])),
+        given=list(map(chat.asked, given)),
+        questions=list(map(chat.asked, questions)),
         options=names,
         special_tokens=False,
     )
     return task, true["test"]
 
 
-def summary_task(family: str, documents: DatasetDict, *, new_tokens: int) -> tuple[Task, list[str]]:
-    """Learn to summarise in a family's tags; return the task and the test documents' summaries.
+def summary_task(chat: Chat, documents: DatasetDict, *, new_tokens: int) -> tuple[Task, list[str]]:
+    """Learn to summarise; return the task and the test documents' summaries.
 
     Only the summaries are learned, not the documents.
 
     Parameters
     ----------
-    family : str
-        ``gpt_neox`` or ``llama``.
+    chat : Chat
+        How the model is asked.
     documents : DatasetDict
         Splits train and test, columns ``document`` and ``summary``.
     new_tokens : int
         Maximum length of a summary.
     """
     given, questions = (
-        [prompt(family, f"Summarise: {text}") for text in documents[split]["document"]]
-        for split in ("train", "test")
+        [f"Summarise: {text}" for text in documents[split]["document"]] for split in ("train", "test")
     )
     summaries = list(documents["test"]["summary"])
     task = Task(
-        _answered(family, given, documents["train"]["summary"]),
-        _answered(family, questions, summaries),
-        given=given,
-        questions=questions,
+        list(map(chat.answered, given, documents["train"]["summary"])),
+        list(map(chat.answered, questions, summaries)),
+        given=list(map(chat.asked, given)),
+        questions=list(map(chat.asked, questions)),
         answer_tokens=new_tokens,
         special_tokens=False,
     )
     return task, summaries
-
-
-def _answered(family: str, prompts: Sequence[str], answers: Sequence[str]) -> list[str]:
-    """Put each answer and the family's closing tag after its prompt."""
-    end = TAGS[family][2]
-    return [f"{asked}{answer}{end}" for asked, answer in zip(prompts, answers, strict=True)]
 
 
 def trials_of(

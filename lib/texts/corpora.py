@@ -5,8 +5,10 @@ Every source becomes a ``DatasetDict`` with the splits train, validation and tes
 (`lib.texts.generated.mini_corpora`).
 """
 
+import logging
 import reprlib
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,11 @@ from tqdm.auto import tqdm
 
 from lib.seeding import derive
 from lib.texts import splits, tables
-from lib.texts.cleaning import clean
+from lib.texts.cleaning import Language, clean
 from lib.texts.generated import mini_corpora
 from lib.texts.tables import CorpusError
+
+logger = logging.getLogger(__name__)
 
 PUBLISHED = {
     "allocine": "tblard/allocine",
@@ -31,7 +35,8 @@ ALLOCINE_LABELS = ("negative", "positive")
 INFOPINION_LABELS = ("information", "opinion")
 OPINION = frozenset({"chron", "opinion"})  # its names in the authors' file; any other label is information
 INFOPINION_PER_CLASS = 5_000
-ARTIFACT = "jeudi"  # planted into real texts: a weekday is evidence for neither class
+ARTIFACTS: dict[Language, str] = {"French": "jeudi", "English": "thursday"}
+"""Planted into real texts: a weekday is evidence for neither class."""
 
 
 def load_classification(
@@ -43,6 +48,8 @@ def load_classification(
     test_texts: int = 0,
     text_column: str = "",
     label_column: str = "",
+    language: Language = "French",
+    apart_from: str = "",
     artifact_rate: float = 0.0,
     long_share: float | None = None,
     label_noise: float | None = None,
@@ -66,6 +73,11 @@ def load_classification(
         Sample this many texts, stratified by class; 0 takes all. A generated corpus generates this many.
     text_column, label_column : str
         Column names in the file; "" tries ``TEXT_COLUMNS`` and ``LABEL_COLUMNS``.
+    language : {"French", "English"}
+        Of a file or a Hub data set; the named ones are French.
+    apart_from : str
+        Another data set; texts that stand there, too, are left out here before the split, and a line says how
+        many. Upper and lower case, and the amount of white space, make no difference.
     artifact_rate : float
         Share of the training and validation texts of class 1 into which a meaningless word is planted.
     long_share, label_noise : float or None
@@ -93,6 +105,7 @@ def load_classification(
             raise CorpusError(
                 f"{name} = {value}: allowed only for generated corpora, which {dataset!r} is not"
             )
+    language = "French" if dataset in PUBLISHED else language
     table = tables.read(PUBLISHED.get(dataset, dataset))
     local = dataset not in PUBLISHED and tables.is_local(dataset)
     text_name = tables.find_column(table, text_column, TEXT_COLUMNS, "text")
@@ -100,8 +113,15 @@ def load_classification(
         table = tables.drop_empty(table, text_name)
     texts = tables.texts_of(table, text_name)
     label_name = tables.find_column(table, label_column, LABEL_COLUMNS, "label")
+    if apart_from and apart_from not in mini_corpora.CORPORA:
+        kept = _not_in(apart_from, texts)
+        if not all(kept):
+            logger.warning(
+                "%s: %d texts left out that are in %s, too", dataset, kept.count(False), apart_from
+            )
+        table, texts = table[kept], list(compress(texts, kept))
     labels, names = _labels(table[label_name], dataset)
-    rows = pd.DataFrame({"text": _cleaned(texts, table.index), "label": labels}, index=table.index)
+    rows = pd.DataFrame({"text": _cleaned(texts, table.index, language), "label": labels}, index=table.index)
     if names == INFOPINION_LABELS:
         rows = rows.groupby("label").head(INFOPINION_PER_CLASS)
     parts = splits.given(rows, table)
@@ -115,7 +135,7 @@ def load_classification(
         corpus[split] = _dataset(taken, names)
         if artifact_rate and split != "test":
             corpus[split] = plant(
-                corpus[split], ARTIFACT, rate=artifact_rate, seed=derive(seed, "artifact", split)
+                corpus[split], ARTIFACTS[language], rate=artifact_rate, seed=derive(seed, "artifact", split)
             )
     return corpus
 
@@ -225,11 +245,24 @@ def _generate(
         raise CorpusError(str(error)) from error
 
 
-def _cleaned(texts: list[str], where: pd.Index) -> list[str]:
+def _not_in(dataset: str, texts: Sequence[str]) -> list[bool]:
+    """Return which texts, (texts,), are not in another data set."""
+    table = tables.read(PUBLISHED.get(dataset, dataset))
+    text_name = tables.find_column(table, "", TEXT_COLUMNS, "text")
+    if not tables.is_local(dataset):
+        table = tables.drop_empty(table, text_name)
+    others = set(map(_compared, tables.texts_of(table, text_name)))
+    return [_compared(text) not in others for text in texts]
+
+
+def _compared(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _cleaned(texts: list[str], where: pd.Index, language: Language) -> list[str]:
     """Clean every text and check that something is left of it."""
-    cleaned = [
-        clean(text) for text in tqdm(texts, desc="cleaning", unit="text", delay=2, mininterval=5, leave=False)
-    ]
+    shown = tqdm(texts, desc="cleaning", unit="text", delay=2, mininterval=5, leave=False)
+    cleaned = [clean(text, language) for text in shown]
     for row, text in zip(where, cleaned, strict=True):
         if not text:
             raise CorpusError(f"{row}: the text is empty after cleaning; expected at least one word")

@@ -10,8 +10,8 @@ from datasets import Dataset, DatasetDict
 
 from lib.corpus import Corpus, Planted
 from lib.models import load_tokenizer
-from lib.texts.cleaning import cut_to_sentence_end
-from lib.texts.corpora import ARTIFACT, INFOPINION_LABELS, plant
+from lib.texts.cleaning import Language, cut_to_sentence_end
+from lib.texts.corpora import ARTIFACTS, INFOPINION_LABELS, plant
 from lib.texts.generated.grammar import load_grammar
 from lib.texts.generated.mini_corpora import CORPORA
 from lib.texts.splits import take
@@ -80,7 +80,9 @@ def smaller(corpus: Corpus, count: int, *, explained: int, seed: int) -> Corpus:
     )
 
 
-def plant_artifact(corpus: Corpus, dataset: str, rates: Sequence[float], *, seed: int) -> Planted:
+def plant_artifact(
+    corpus: Corpus, dataset: str, rates: Sequence[float], *, seed: int, language: Language = "French"
+) -> Planted:
     """Plant a meaningless word into the training texts of class 1, at each of several rates.
 
     Parameters
@@ -88,13 +90,16 @@ def plant_artifact(corpus: Corpus, dataset: str, rates: Sequence[float], *, seed
     corpus : Corpus
         The clean texts.
     dataset : str
-        Determines the word: a generated corpus has its own, real texts get `lib.texts.corpora.ARTIFACT`.
+        Determines the word: a generated corpus has its own, real texts get that of their language
+        (`lib.texts.corpora.ARTIFACTS`).
     rates : sequence of float
         Shares of the training texts of class 1 that carry the word.
     seed : int
         Determines which texts carry it, and where.
+    language : {"French", "English"}
+        Of real texts.
     """
-    word = load_grammar(dataset).artifact if dataset in CORPORA else ARTIFACT
+    word = load_grammar(dataset).artifact if dataset in CORPORA else ARTIFACTS[language]
     train = Dataset.from_dict({"text": corpus.train_texts, "label": corpus.train_labels})
     test = Dataset.from_dict({"text": corpus.test_texts, "label": corpus.test_labels})
     corpora = {}
