@@ -100,7 +100,7 @@ def load_classification(
         table = tables.drop_empty(table, text_name)
     texts = tables.texts_of(table, text_name)
     label_name = tables.find_column(table, label_column, LABEL_COLUMNS, "label")
-    labels, names = _labels(table[label_name], dataset)
+    labels, names = labels_of(table[label_name], dataset)
     rows = pd.DataFrame({"text": _cleaned(texts, table.index), "label": labels}, index=table.index)
     if names == INFOPINION_LABELS:
         rows = rows.groupby("label").head(INFOPINION_PER_CLASS)
@@ -236,7 +236,7 @@ def _cleaned(texts: list[str], where: pd.Index) -> list[str]:
     return cleaned
 
 
-def _labels(column: pd.Series, dataset: str) -> tuple[list[int], tuple[str, str]]:
+def labels_of(column: pd.Series, dataset: str) -> tuple[list[int], tuple[str, str]]:
     """Return the labels as 0 or 1, (rows,), and the names of the two classes."""
     values = [_label(value, where) for where, value in column.items()]
     found = dict.fromkeys(values)
