@@ -25,7 +25,7 @@ def agreement_marks(measured: pd.DataFrame, references: Mapping[str, Mapping[str
     """
     rankings = list(dict.fromkeys(measured["ranking"]))[::-1]  # the first one at the top
     kinds = list(dict.fromkeys(measured["models"]))
-    height = 1.6 + 0.35 * len(rankings)
+    height = 2.0 + 0.35 * len(rankings)
     figure, panels = plt.subplots(1, len(MEASURES), sharey=True, figsize=(7.5, height))
     for axes, measure in zip(panels, MEASURES, strict=True):
         for number, (kind, (colour, _, marker)) in enumerate(zip(kinds, LINES, strict=False)):
@@ -39,7 +39,7 @@ def agreement_marks(measured: pd.DataFrame, references: Mapping[str, Mapping[str
         for (name, values), dash in zip(references.items(), _REFERENCE_DASHES, strict=False):
             axes.axvline(values[measure], color="black", linestyle=dash, linewidth=1, label=name)
         axes.set(xlabel=measure, yticks=range(len(rankings)), yticklabels=rankings)
-    panels[0].set_ylabel("ranking of a text's words")
+    panels[0].set_ylabel("words ranked by")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, ncols=4, loc="outside lower center")
     return figure
