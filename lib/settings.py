@@ -43,6 +43,7 @@ def _from_root(path: object) -> object:
 
 ProjectPath = Annotated[Path, BeforeValidator(_from_root)]
 Count = Annotated[int, Field(ge=1)]
+Pair = Annotated[int, Field(ge=2)]  # texts of both classes
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -156,6 +157,11 @@ def distinct(text: str, allowed: Callable[[str], bool], hint: str) -> str:
     return text
 
 
+def _if_given(**sources: str) -> dict[str, str]:
+    """Return the sources whose names are not empty, by parameter."""
+    return {parameter: name for parameter, name in sources.items() if name}
+
+
 class FinetuningSurface(NotebookSettings):
     """Notebook 2: fine-tuning surface and stability of explanations."""
 
@@ -194,6 +200,9 @@ class FinetuningSurface(NotebookSettings):
     equivalence_margin: Annotated[float, Field(gt=1, le=10)]
     resamples: Annotated[int, Field(ge=100)]
     permutations: Annotated[int, Field(ge=20)]
+    rationales: str
+    rationale_train_texts: Pair
+    rationale_texts: Pair
 
     @field_validator("quantizations")
     @classmethod
@@ -245,8 +254,8 @@ class FinetuningSurface(NotebookSettings):
 
     @property
     def datasets(self) -> dict[str, str]:
-        """The data set."""
-        return {"dataset": self.dataset}
+        """The data set, and the texts with marked reasons if there are any."""
+        return {"dataset": self.dataset} | _if_given(rationales=self.rationales)
 
     @property
     def number_of_frozen_seeds(self) -> int:
@@ -328,6 +337,9 @@ class FinetunedVsFrozen(NotebookSettings):
     chain_seeds: Annotated[int, Field(ge=2)]
     artifact_rates: str
     artifact_seeds: Annotated[int, Field(ge=2)]
+    rationales: str
+    rationale_train_texts: Pair
+    rationale_texts: Pair
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
 
     @field_validator("artifact_rates")
@@ -358,8 +370,9 @@ class FinetunedVsFrozen(NotebookSettings):
 
     @property
     def datasets(self) -> dict[str, str]:
-        """The data sets of the two tasks."""
-        return {"dataset": self.dataset, "other_dataset": self.other_dataset}
+        """The data sets of the two tasks, and the texts with marked reasons if there are any."""
+        both = {"dataset": self.dataset, "other_dataset": self.other_dataset}
+        return both | _if_given(rationales=self.rationales)
 
     @property
     def tasks(self) -> dict[str, str]:

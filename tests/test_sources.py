@@ -29,6 +29,7 @@ from lib.settings import (
 )
 from lib.sources import GENERATED, fetch_sources
 from lib.texts import corpora, load_classification, load_instructions, load_quotes
+from lib.texts.rationales import load_rationales
 
 NOTEBOOKS = {
     "1_finetuned_vs_frozen": FinetunedVsFrozen,
@@ -108,6 +109,12 @@ def full_hub(small_hub: Hub, stand_ins, monkeypatch) -> Hub:
         )
         subj[f"{split}.jsonl"] = "".join(json.dumps(line) + "\n" for line in lines).encode()
     small_hub.add("dataset", "SetFit/subj", subj)
+    marked = {}
+    for split, numbers in splits.items():
+        columns = {"review": [f"{review(n)} . a fine film !" for n in numbers]}
+        columns |= {"label": [n % 2 for n in numbers], "evidences": [["a fine film"] for _ in numbers]}
+        marked[f"data/{split}-00000-of-00001.parquet"] = parquet(Dataset.from_dict(columns))
+    small_hub.add("dataset", "eraser-benchmark/movie_rationales", marked)
     quotes = "".join(json.dumps({"quote": f"“Be {review(n)}”", "author": "A"}) + "\n" for n in range(20))
     small_hub.add("dataset", "Abirate/english_quotes", {"quotes.jsonl": quotes.encode(), "README.md": b""})
     rows = {"instruction": [review(n) for n in range(20)], "output": [f"So {n}." for n in range(20)]}
@@ -141,7 +148,7 @@ def test_all_that_a_profile_names_is_fetched_once(full_hub: Hub, stand_ins, note
     for source, revision in zip(table["source"], table["revision"], strict=True):
         generated = source.startswith(("tiny-", "mini-"))
         assert (revision == GENERATED) is generated
-        if "/" in source or source in MODELS:
+        if source in MODELS or ("/" in source and not (PROJECT_ROOT / source).exists()):
             kind = "model" if source in settings.models.values() else "dataset"
             name = MODELS[source].hub_id if source in MODELS else source
             assert revision in full_hub.repositories[kind, name].commits
@@ -161,6 +168,9 @@ def test_all_that_a_profile_names_is_fetched_once(full_hub: Hub, stand_ins, note
         elif not isinstance(settings, QloraRepeatability) and profile in ("real", "gpu", "paper"):
             for dataset in settings.datasets.values():
                 assert len(load_classification(dataset, seed=0)["train"])
+            if settings.rationales:
+                marked = load_rationales(settings.rationales, seed=0, train_texts=20, explained_texts=10)
+                assert any(map(any, marked["test"]["marks"]))
             assert load_classifier(model_folder(settings.model), seed=0)
     assert requests == []
 

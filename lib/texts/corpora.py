@@ -120,7 +120,7 @@ def load_classification(
                 "%s: %d texts left out that are in %s, too", dataset, kept.count(False), apart_from
             )
         table, texts = table[kept], list(compress(texts, kept))
-    labels, names = _labels(table[label_name], dataset)
+    labels, names = labels_of(table[label_name], dataset)
     rows = pd.DataFrame({"text": _cleaned(texts, table.index, language), "label": labels}, index=table.index)
     if names == INFOPINION_LABELS:
         rows = rows.groupby("label").head(INFOPINION_PER_CLASS)
@@ -269,7 +269,7 @@ def _cleaned(texts: list[str], where: pd.Index, language: Language) -> list[str]
     return cleaned
 
 
-def _labels(column: pd.Series, dataset: str) -> tuple[list[int], tuple[str, str]]:
+def labels_of(column: pd.Series, dataset: str) -> tuple[list[int], tuple[str, str]]:
     """Return the labels as 0 or 1, (rows,), and the names of the two classes."""
     values = [_label(value, where) for where, value in column.items()]
     found = dict.fromkeys(values)
