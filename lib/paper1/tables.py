@@ -42,7 +42,7 @@ def departures(
         ("batch size of fine-tuning", authors["batch_size"], settings.batch_size, SMALL),
         ("epochs of fine-tuning", authors["epochs"], settings.epochs, SMALL),
         ("epochs of a head", authors["head_epochs"], settings.head_epochs, SMALL),
-        ("longest text, in pieces", authors["max_length"], settings.max_length, "no text here is longer"),
+        ("longest text, in pieces", authors["max_length"], settings.max_length, "hardly a text is longer"),
         ("appearances of a listed word", authors["min_appearances"], settings.min_appearances, "fewer texts"),
         ("models of each kind", authors["seeds"], settings.seeds, "one model has no spread"),
     ]

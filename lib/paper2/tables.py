@@ -40,13 +40,13 @@ SUBSETS = 50  # random subsets of the seeds, for each size
 
 DEPARTURES = {
     "model": "a base model is out of reach of two CPU cores",
-    "max_length": "no generated text is longer",
+    "max_length": "hardly a text is longer",
     "train_texts": "what minutes on two cores allow",
     "test_texts": "what minutes on two cores allow",
     "seeds": "what minutes on two cores allow",
     "frozen_seeds": "what minutes on two cores allow",
     "epochs": "changed by a parameter",
-    "learning_rate": "a tiny encoder on few texts needs a higher one, chosen on validation texts",
+    "learning_rate": "a smaller encoder on few texts needs a higher one",
     "batch_size": "changed by a parameter",
     "schedule": "changed by a parameter",
     "head_epochs": "changed by a parameter",
