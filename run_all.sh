@@ -17,6 +17,8 @@ everything already.
   -p NAME VALUE     set a parameter in every notebook that has it; repeatable
   --repeat N        execute them until there are N runs of each, under other seeds and once with other vector
                     instructions, and write how repeatable each verdict is to docs/verdicts.md
+  --solutions       execute the worked solutions of the exercises instead, into notebooks/executed/PROFILE/solutions/;
+                    they read the notebooks' records if these were executed before
   --tests           run ruff, shellcheck, mypy, the unit tests, the smoke profile and --site instead
   --site            build the site in build/site from the executed notebooks as they are, and check its pages
   --setup-only      set up and stop
@@ -33,6 +35,7 @@ arguments=()
 while (($#)); do
   case $1 in
     --help | -h) usage; exit 0 ;;
+    --solutions) arguments+=("$1") ;;
     --tests) action=check ;;
     --site) action=site ;;
     --setup-only) action=setup ;;

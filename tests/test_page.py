@@ -15,7 +15,8 @@ def page(tmp_path_factory) -> BeautifulSoup:
     code.outputs.append(nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="}))
     code.metadata["mystnb"] = {"image": {"alt": "Two bars & a line."}}
     title = "## 2 Words & rules (section 3.2)"
-    cells = [nbformat.v4.new_markdown_cell(text) for text in ("# Title", title, "### The authors' variant")]
+    texts = ("# Title", title, "### The authors' variant", "[solved](solutions/1.ipynb), [not](a:b.ipynb)")
+    cells = [nbformat.v4.new_markdown_cell(text) for text in texts]
     path = tmp_path_factory.mktemp("executed") / "notebook.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[*cells, code]), path)
     return BeautifulSoup(write_page(path).read_text(encoding="utf-8"), "html.parser")
@@ -32,6 +33,12 @@ def test_code_and_progress_are_folded(page):
     assert [part.summary.get_text() for part in folded] == ["code", "progress"]
     assert "secret" in folded[0].get_text()
     assert "1 of 2 runs" in folded[1].get_text()
+
+
+def test_a_link_to_another_notebook_leads_to_its_page(page):
+    links = {link.get_text(): link["href"] for link in page.find("main").find_all("a")}
+    assert links["solved"] == "solutions/1.html"
+    assert links["not"].endswith(".ipynb")
 
 
 def test_nothing_is_loaded_from_the_network(page):

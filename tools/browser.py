@@ -26,6 +26,15 @@ def chromium() -> str | None:
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
 
 
+def site_pages(pages: Path) -> list[Path]:
+    """Return the HTML files that are pages of the site; those in folders like ``_static`` are none."""
+    return [
+        path
+        for path in sorted(pages.rglob("*.html"))
+        if not any(part.startswith("_") for part in path.relative_to(pages).parts)
+    ]
+
+
 def problems(pages: Path, pictures: Path, executable: str) -> Iterator[str]:
     """Yield one line for each page that is too wide, misses an image, reports an error or asks the network.
 
@@ -34,7 +43,7 @@ def problems(pages: Path, pictures: Path, executable: str) -> Iterator[str]:
     pages : Path
         The folder with the site's HTML.
     pictures : Path
-        Where screenshots go: ``<page>-<width>.png``.
+        Where screenshots go: ``<page>-<width>.png``, with ``-`` for a folder's ``/``.
     executable : str
         Chromium.
     """
@@ -42,7 +51,8 @@ def problems(pages: Path, pictures: Path, executable: str) -> Iterator[str]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=[*_ARGUMENTS])
         for width in WIDTHS:
-            for path in sorted(pages.glob("*.html")):
+            for path in site_pages(pages):
+                name = path.relative_to(pages).with_suffix("").as_posix()
                 page = browser.new_page(viewport={"width": width, "height": 900})
                 found: list[str] = []
                 page.on("console", lambda said, found=found: _note(found, said.type, said.text))
@@ -50,9 +60,9 @@ def problems(pages: Path, pictures: Path, executable: str) -> Iterator[str]:
                 page.on("request", lambda request, found=found: _note_request(found, request.url))
                 page.goto(path.as_uri(), wait_until="load")
                 found += _measured(page)
-                page.screenshot(path=pictures / f"{path.stem}-{width}.png", full_page=True)
+                page.screenshot(path=pictures / f"{name.replace('/', '-')}-{width}.png", full_page=True)
                 page.close()
-                yield from (f"{path.name} at {width} pixels: {line}" for line in found)
+                yield from (f"{name} at {width} pixels: {line}" for line in found)
         browser.close()
 
 

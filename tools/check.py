@@ -14,6 +14,7 @@ CHECKS = (
     [str(BIN / "shellcheck"), "run_all.sh", ".ci/run"],
     [sys.executable, "-m", "mypy"],
     [sys.executable, "tools/execute.py", "--profile", "smoke"],
+    [sys.executable, "tools/execute.py", "--profile", "smoke", "--solutions"],
     [sys.executable, "-m", "pytest"],
     ["./run_all.sh", "--site"],
 )

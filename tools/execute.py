@@ -17,12 +17,13 @@ from page import write_page
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]_*.ipynb"))
+SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]_*.ipynb"))
 PROFILES = sorted(folder.name for folder in (ROOT / "params").iterdir() if folder.is_dir())
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One executed notebook: the count of its verdicts, or its error in one line."""
+    """One executed notebook: the count of its verdicts or solutions, or its error in one line."""
 
     notebook: str
     seconds: float
@@ -34,7 +35,8 @@ class Outcome:
 def main(arguments: list[str]) -> int:
     """Execute the notebooks chosen on the command line; return the exit status."""
     chosen = _parse(arguments)
-    notebooks = [path for path in NOTEBOOKS if not chosen.only or int(path.name[0]) in chosen.only]
+    sources = SOLUTIONS if chosen.solutions else NOTEBOOKS
+    notebooks = [path for path in sources if not chosen.only or int(path.name[0]) in chosen.only]
     overrides = {name: _value(value) for name, value in chosen.p}
     try:
         parameters = {path: _parameters(path, chosen.profile, overrides) for path in notebooks}
@@ -42,7 +44,10 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
-    outcomes = [execute(path, executed_folder(chosen.profile), parameters[path]) for path in notebooks]
+    folder = executed_folder(chosen.profile)
+    if chosen.solutions:
+        folder /= "solutions"
+    outcomes = [execute(path, folder, parameters[path]) for path in notebooks]
     if chosen.repeat:
         import repeat  # which imports this module
 
@@ -58,7 +63,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "--only", type=int, action="append", choices=[int(path.name[0]) for path in NOTEBOOKS]
     )
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument("--repeat", type=int, choices=range(2, 100), metavar="N")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--repeat", type=int, choices=range(2, 100), metavar="N")
+    what.add_argument("--solutions", action="store_true")
     return parser.parse_args(arguments)
 
 
@@ -75,7 +82,10 @@ def _names(notebook: Path) -> set[str]:
 
 
 def _parameters(notebook: Path, profile: str, overrides: dict[str, Any]) -> dict[str, Any]:
-    """Read a notebook's parameters from its profile; those from the command line take precedence."""
+    """Read a notebook's parameters from its profile; those from the command line take precedence.
+
+    A solution has the parameters of its notebook, which it shares its records with, and figures of its own.
+    """
     path = ROOT / "params" / profile / f"{notebook.stem}.yaml"
     given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     known = _names(notebook)
@@ -84,6 +94,8 @@ def _parameters(notebook: Path, profile: str, overrides: dict[str, Any]) -> dict
         raise ValueError(
             f"{path.relative_to(ROOT)}: {unknown[0]}: no such parameter; allowed: {', '.join(sorted(known))}"
         )
+    if notebook in SOLUTIONS:
+        given["figure_dir"] = f"figures/{profile}/solutions/{notebook.stem}"
     return given | {name: value for name, value in overrides.items() if name in known}
 
 
@@ -123,7 +135,7 @@ def execute(notebook: Path, folder: Path, parameters: dict[str, Any]) -> Outcome
     if executed.is_file():
         _strip_machine(executed)
         page = write_page(executed)
-    summary = f"FAILED: {error}" if error else _verdicts(executed)
+    summary = f"FAILED: {error}" if error else _counted(executed)
     return Outcome(notebook.stem, time.monotonic() - start, summary, bool(error), page)
 
 
@@ -137,19 +149,20 @@ def _strip_machine(executed: Path) -> None:
     nbformat.write(notebook, executed)
 
 
-def _verdicts(executed: Path) -> str:
-    """Return the last line printed by the cell tagged ``verdicts``: the count of verdicts."""
-    for cell in reversed(nbformat.read(executed, as_version=4).cells):
+def _counted(executed: Path) -> str:
+    """Return the count of verdicts, the last line of the cell tagged ``verdicts``, or that of solutions."""
+    cells = nbformat.read(executed, as_version=4).cells
+    for cell in reversed(cells):
         if "verdicts" in cell.metadata.get("tags", []):
             text = "".join(output.get("text", "") for output in cell.outputs)
             return html.unescape(text).strip().splitlines()[-1]
-    return "no verdict table"
+    return f"{sum(cell.source.startswith('## Exercise') for cell in cells)} exercises solved"
 
 
 def print_table(outcomes: list[Outcome]) -> None:
     """Print one line per notebook: seconds, verdicts, and where to look."""
     width = max(len(outcome.notebook) for outcome in outcomes)
-    print(f"\n{'notebook':<{width}}  seconds  verdicts")
+    print(f"\n{'notebook':<{width}}  seconds  outcome")
     for outcome in outcomes:
         lines = outcome.summary.splitlines() or [""]
         print(f"{outcome.notebook:<{width}}  {outcome.seconds:7.0f}  {lines[0]}")

@@ -1,5 +1,6 @@
 """The HTML page beside an executed notebook: a table of contents, code and progress folded, no network."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -8,14 +9,18 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+_NOTEBOOK = re.compile(r"\]\(((?!\w+:)[^)\s]+)\.ipynb\)")  # a link to a notebook beside it
 
 
 def write_page(executed: Path) -> Path:
-    """Write an executed notebook's page beside it, and return where."""
+    """Write an executed notebook's page, with links to other notebooks' pages, and return where it is."""
     exporter = HTMLExporter(
         template_name="companion", extra_template_basedirs=[str(TEMPLATES)], sanitize_html=False
     )
     notebook = nbformat.read(executed, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _NOTEBOOK.sub(r"](\1.html)", cell.source)
     body, _ = exporter.from_notebook_node(
         notebook, {"metadata": {"name": executed.stem}, "contents": contents(notebook)}
     )

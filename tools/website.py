@@ -62,10 +62,15 @@ def stage() -> None:
         text = (ROOT / path).read_text(encoding="utf-8")
         (SITE / page).write_text(staged_markdown(text, ROOT / path), encoding="utf-8")
     links: dict[tuple[str, str], str] = {}
+    (SITE / "solutions").mkdir()
     for executed in _executed():
         notebook = nbformat.read(executed, as_version=4)
         links |= section_links(notebook, executed.stem)
         nbformat.write(staged_notebook(notebook), SITE / executed.name)
+        solved = executed.parent / "solutions" / executed.name
+        nbformat.write(
+            staged_notebook(nbformat.read(solved, as_version=4)), SITE / "solutions" / executed.name
+        )
     claims = read_claims(ROOT / "figures")
     agreement = read_agreement(ROOT / "docs" / "verdicts.csv")
     (SITE / "board.html").write_text(board_html(claims, agreement, links), encoding="utf-8")
@@ -162,7 +167,7 @@ class _References(HTMLParser):
 def broken_links(pages: Path) -> Iterator[str]:
     """Yield one line for each internal link that leads nowhere and each file loaded from the network."""
     read = {}
-    for page in sorted(pages.glob("*.html")):
+    for page in browser.site_pages(pages):
         read[page.resolve()] = references = _References()
         references.feed(page.read_text(encoding="utf-8"))
     for page, references in read.items():
