@@ -20,10 +20,12 @@ import browser
 import nbformat
 from board import PROFILES, board_html, read_agreement, read_claims
 from docutils.nodes import make_id
+from outputs import one_progress
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "build" / "site"
 PAGES = SITE / "_build" / "html"
+REAL = "real"  # the profile whose notebooks have pages beside the demo's
 # Documents of the repository that are pages of the site, and the names that they have there.
 DOCUMENTS = {
     "docs/results.md": "results.md",
@@ -71,6 +73,12 @@ def stage() -> None:
         nbformat.write(
             staged_notebook(nbformat.read(solved, as_version=4)), SITE / "solutions" / executed.name
         )
+    (SITE / REAL).mkdir()
+    for executed in sorted((ROOT / "notebooks" / "executed" / REAL).glob("[0-9]_*.ipynb")):
+        notebook = nbformat.read(executed, as_version=4)
+        for cell in notebook.cells:
+            cell.source = cell.source.replace("](solutions/", "](../solutions/")  # there are the demo's
+        nbformat.write(staged_notebook(notebook), SITE / REAL / executed.name)
     claims = read_claims(ROOT / "figures")
     agreement = read_agreement(ROOT / "docs" / "verdicts.csv")
     (SITE / "board.html").write_text(board_html(claims, agreement, links), encoding="utf-8")
@@ -124,7 +132,8 @@ def staged_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if cell.cell_type != "code":
             continue
         cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
-        cell.outputs = [_staged_output(output) for output in cell.outputs if not _is_widget(output)]
+        outputs = one_progress([output for output in cell.outputs if not _is_widget(output)])
+        cell.outputs = [_staged_output(output) for output in outputs]
     notebook.metadata.pop("widgets", None)
     return notebook
 
