@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from board import Agreement, Claim, Measured, bar, board_html, counts_table, read_agreement, read_claims
+from board import Agreement, Claim, Measured, bar, board_html, compared_table, counts_table, read_agreement, read_claims
 from bs4 import BeautifulSoup
 
 from lib.claims import load_claims
@@ -32,9 +32,17 @@ def test_the_committed_board_has_every_claim():
         assert of_paper == list(load_claims(paper))
 
 
-def test_readme_has_the_counts_of_the_committed_verdicts():
-    counts = counts_table(read_claims(PROJECT_ROOT / "figures"), "demo")
+@pytest.mark.parametrize("profile", ["demo", "real"])
+def test_readme_has_the_counts_of_the_committed_verdicts(profile):
+    counts = counts_table(read_claims(PROJECT_ROOT / "figures"), profile)
     assert counts in (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("paper", [1, 2])
+def test_the_results_set_the_profiles_beside_the_published_values(paper):
+    table = compared_table(read_claims(PROJECT_ROOT / "figures"), paper)
+    assert table.startswith("| claim | published | demo | real |")
+    assert table in (PROJECT_ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 
 
 def test_a_line_leads_to_its_section_and_says_how_many_runs_agree():

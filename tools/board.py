@@ -126,12 +126,28 @@ def counts_table(claims: Sequence[Claim], profile: str) -> str:
     """Return the number of verdicts of each kind per paper as a Markdown table: README's short board."""
     lines = [f"| at `{profile}` | {' | '.join(KINDS)} |", "| --- |" + " --- |" * len(KINDS)]
     for paper in PAPERS:
+        if not any(claim.paper == paper and profile in claim.measured for claim in claims):
+            continue
         found = Counter(
             claim.measured[profile].verdict
             for claim in claims
             if claim.paper == paper and profile in claim.measured
         )
         lines.append(f"| paper {paper} | {' | '.join(str(found[kind]) for kind in KINDS)} |")
+    return "\n".join(lines) + "\n"
+
+
+def compared_table(claims: Sequence[Claim], paper: int) -> str:
+    """Return a paper's claims with what was published and what every profile measured, in Markdown."""
+    of_paper = [claim for claim in claims if claim.paper == paper]
+    profiles = [name for name in PROFILES if any(name in claim.measured for claim in of_paper)]
+    lines = [f"| claim | published | {' | '.join(profiles)} |", "| --- |" + " --- |" * (1 + len(profiles))]
+    for claim in of_paper:
+        cells = [f"`{claim.name}`: {claim.statement}", claim.published]
+        for profile in profiles:
+            measured = claim.measured.get(profile)
+            cells.append(f"{measured.verdict} {_interval(measured)}".strip() if measured else "—")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
