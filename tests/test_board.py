@@ -5,7 +5,17 @@ import re
 from dataclasses import replace
 
 import pytest
-from board import Agreement, Claim, Measured, bar, board_html, compared_table, counts_table, read_agreement, read_claims
+from board import (
+    Agreement,
+    Claim,
+    Measured,
+    bar,
+    board_html,
+    compared_table,
+    counts_table,
+    read_agreement,
+    read_claims,
+)
 from bs4 import BeautifulSoup
 
 from lib.claims import load_claims
