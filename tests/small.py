@@ -130,7 +130,9 @@ def save_model(family: str, folder: Path) -> None:
         tokenizer = train_tokenizer(family, CORPUS)
         config_class, model_class = CAUSAL_MODELS[family]
         torch.manual_seed(0)
-        model = model_class(config_class(vocab_size=len(tokenizer), **CAUSAL_SHAPE))
+        # A tokenizer trained on four sentences cuts the paper's prompts into 900 pieces.
+        shape = CAUSAL_SHAPE | {"max_position_embeddings": 1_024}
+        model = model_class(config_class(vocab_size=len(tokenizer), **shape))
     else:
         of_family = {"bert": bert_tokenizer, "camembert": camembert_tokenizer, "roberta": roberta_tokenizer}
         tokenizer = of_family[family]()
