@@ -375,6 +375,16 @@ def top_k_overlap(relevance: ArrayLike, k: int) -> float:
     return _mean_over_pairs(top)
 
 
+def deviation_over_seeds(mean: Floats, mean_square: Floats) -> Floats:
+    """Return the standard deviation over seeds of each word's relevance, from its two moments: (words,)."""
+    return np.sqrt(np.maximum(mean_square - mean**2, 0))
+
+
+def mean_over_deviation(mean: Floats, mean_square: Floats) -> Floats:
+    """Return each word's mean relevance over seeds divided by its standard deviation over seeds: (words,)."""
+    return mean / (deviation_over_seeds(mean, mean_square) + 1e-9)
+
+
 def mean_relevance_statistic(
     statistic: Callable[..., ArrayLike], *relevance: ArrayLike, paired: bool = True
 ) -> Crossed:

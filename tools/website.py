@@ -64,24 +64,25 @@ def stage() -> None:
         text = (ROOT / path).read_text(encoding="utf-8")
         (SITE / page).write_text(staged_markdown(text, ROOT / path), encoding="utf-8")
     links: dict[tuple[str, str], str] = {}
-    (SITE / "solutions").mkdir()
     for executed in _executed():
-        notebook = nbformat.read(executed, as_version=4)
-        links |= section_links(notebook, executed.stem)
-        nbformat.write(staged_notebook(notebook), SITE / executed.name)
-        solved = executed.parent / "solutions" / executed.name
-        nbformat.write(
-            staged_notebook(nbformat.read(solved, as_version=4)), SITE / "solutions" / executed.name
-        )
-    (SITE / REAL).mkdir()
+        links |= section_links(_stage_notebook(executed, SITE), executed.stem)
+        _stage_notebook(executed.parent / "solutions" / executed.name, SITE / "solutions")
     for executed in sorted((ROOT / "notebooks" / "executed" / REAL).glob("[0-9]_*.ipynb")):
-        notebook = nbformat.read(executed, as_version=4)
-        for cell in notebook.cells:
-            cell.source = cell.source.replace("](solutions/", "](../solutions/")  # there are the demo's
-        nbformat.write(staged_notebook(notebook), SITE / REAL / executed.name)
+        _stage_notebook(executed, SITE / REAL)
     claims = read_claims(ROOT / "figures")
     agreement = read_agreement(ROOT / "docs" / "verdicts.csv")
     (SITE / "board.html").write_text(board_html(claims, agreement, links), encoding="utf-8")
+
+
+def _stage_notebook(executed: Path, folder: Path) -> nbformat.NotebookNode:
+    """Write an executed notebook as its page shows it, and return it; solutions are the demo's."""
+    notebook = staged_notebook(nbformat.read(executed, as_version=4))
+    solutions = "../solutions/" if folder.name == REAL else "solutions/"
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("](solutions/", f"]({solutions}")
+    folder.mkdir(exist_ok=True)
+    nbformat.write(notebook, folder / executed.name)
+    return notebook
 
 
 def _executed() -> list[Path]:

@@ -24,16 +24,6 @@ def mean_only(mean: Floats, _: Floats) -> Floats:
     return mean
 
 
-def deviation(mean: Floats, mean_square: Floats) -> Floats:
-    """Return the standard deviation over seeds of each word's relevance: (words,)."""
-    return np.sqrt(np.maximum(mean_square - mean**2, 0))
-
-
-def mean_over_deviation(mean: Floats, mean_square: Floats) -> Floats:
-    """Return each word's mean relevance divided by its standard deviation over seeds: (words,)."""
-    return mean / (deviation(mean, mean_square) + 1e-9)
-
-
 def ranked_by_seeds(types: Mapping[str, ModelType], marks: Marks, method: str) -> dict[Key, Agreement]:
     """Return how well three rankings of words find the marked ones: of one seed, and of all seeds together.
 
@@ -57,7 +47,7 @@ def ranked_by_seeds(types: Mapping[str, ModelType], marks: Marks, method: str) -
         relevance = shares(kind.relevance[method], lengths)
         by_model = agreement(stability.split_texts(relevance, lengths), marks)
         found |= over_models(name, ONE_SEED, by_model, chance)
-        for ranking, score in ((SIGNAL, mean_only), (SNR, mean_over_deviation)):
+        for ranking, score in ((SIGNAL, mean_only), (SNR, stability.mean_over_deviation)):
             for measure in MEASURES:
                 values = _scored(score, marks, lengths, measure)
                 above = _difference(values, _constant(chance[measure][0]))
@@ -88,7 +78,7 @@ def stability_gains(types: Mapping[str, ModelType], marks: Marks, method: str) -
         relevance = shares(kind.relevance[method], lengths)
         rows[name] = {}
         for measure in MEASURES:
-            stable = _scored(mean_over_deviation, marks, lengths, measure)
+            stable = _scored(stability.mean_over_deviation, marks, lengths, measure)
             relevant = _scored(mean_only, marks, lengths, measure)
             gain = stability.mean_relevance_statistic(_difference(stable, relevant), relevance, relevance**2)
             rows[name][measure] = str(gain.interval())
@@ -124,12 +114,16 @@ def variability_table(types: Mapping[str, ModelType], marks: Marks, method: str)
     def beyond_mean(mean: Floats, mean_square: Floats) -> Floats:
         pairs = zip(
             stability.split_texts(mean[None], lengths),
-            stability.split_texts(deviation(mean, mean_square)[None], lengths),
+            stability.split_texts(stability.deviation_over_seeds(mean, mean_square)[None], lengths),
             strict=True,
         )
         return np.concatenate([residual(spread[0], by[0]) for by, spread in pairs])
 
-    scores = {"mean": mean_only, "deviation": deviation, "deviation beyond the mean": beyond_mean}
+    scores = {
+        "mean": mean_only,
+        "deviation": stability.deviation_over_seeds,
+        "deviation beyond the mean": beyond_mean,
+    }
     rows = {}
     for name, kind in types.items():
         relevance = shares(kind.relevance[method], lengths)

@@ -432,7 +432,7 @@ def cue_table(
         return role_agreement(by_text, roles, {"cue"})["average_precision"].to_numpy()
 
     def precision_of_stable(mean: Floats, mean_square: Floats) -> Floats:
-        return precision(mean / (np.sqrt(np.maximum(mean_square - mean**2, 0)) + 1e-9))
+        return precision(stability.mean_over_deviation(mean, mean_square))
 
     rows = {}
     for name, kind in types.items():

@@ -106,12 +106,7 @@ def load_classification(
                 f"{name} = {value}: allowed only for generated corpora, which {dataset!r} is not"
             )
     language = "French" if dataset in PUBLISHED else language
-    table = tables.read(PUBLISHED.get(dataset, dataset))
-    local = dataset not in PUBLISHED and tables.is_local(dataset)
-    text_name = tables.find_column(table, text_column, TEXT_COLUMNS, "text")
-    if not local:
-        table = tables.drop_empty(table, text_name)
-    texts = tables.texts_of(table, text_name)
+    table, texts = read_texts(dataset, text_column)
     label_name = tables.find_column(table, label_column, LABEL_COLUMNS, "label")
     if apart_from and apart_from not in mini_corpora.CORPORA:
         kept = _not_in(apart_from, texts)
@@ -125,7 +120,7 @@ def load_classification(
     if names == INFOPINION_LABELS:
         rows = rows.groupby("label").head(INFOPINION_PER_CLASS)
     parts = splits.given(rows, table)
-    parts = splits.check_apart(parts) if local else splits.take_apart(parts)
+    parts = splits.check_apart(parts) if is_local(dataset) else splits.take_apart(parts)
     if names == INFOPINION_LABELS and list(parts) == ["train"]:
         parts = splits.infopinion_splits(parts["train"])
     parts = splits.complete(parts, dataset, derive(seed, "splits"))
@@ -138,6 +133,31 @@ def load_classification(
                 corpus[split], ARTIFACTS[language], rate=artifact_rate, seed=derive(seed, "artifact", split)
             )
     return corpus
+
+
+def is_local(dataset: str) -> bool:
+    """Whether a data set is a local file or folder, whose mistakes are errors and not left out."""
+    return dataset not in PUBLISHED and tables.is_local(dataset)
+
+
+def read_texts(dataset: str, text_column: str = "") -> tuple[pd.DataFrame, list[str]]:
+    """Read a data set that is not generated: its rows, and the text of each as it stands there, (rows,).
+
+    Parameters
+    ----------
+    dataset, text_column : str
+        As for `load_classification`. Rows without a text are left out unless the data set is local.
+
+    Raises
+    ------
+    CorpusError
+        In one line, for a source that is unavailable, or a row or a column that is missing.
+    """
+    table = tables.read(PUBLISHED.get(dataset, dataset))
+    text_name = tables.find_column(table, text_column, TEXT_COLUMNS, "text")
+    if not is_local(dataset):
+        table = tables.drop_empty(table, text_name)
+    return table, tables.texts_of(table, text_name)
 
 
 def fetch_dataset(dataset: str) -> Path | None:
@@ -247,11 +267,8 @@ def _generate(
 
 def _not_in(dataset: str, texts: Sequence[str]) -> list[bool]:
     """Return which texts, (texts,), are not in another data set."""
-    table = tables.read(PUBLISHED.get(dataset, dataset))
-    text_name = tables.find_column(table, "", TEXT_COLUMNS, "text")
-    if not tables.is_local(dataset):
-        table = tables.drop_empty(table, text_name)
-    others = set(map(_compared, tables.texts_of(table, text_name)))
+    _, found = read_texts(dataset)
+    others = set(map(_compared, found))
     return [_compared(text) not in others for text in texts]
 
 

@@ -22,7 +22,7 @@ from lib.models import load_tokenizer
 from lib.seeding import derive
 from lib.texts import splits, tables
 from lib.texts.cleaning import QUOTE, SENTENCE_ENDS, Language, clean
-from lib.texts.corpora import LABEL_COLUMNS, TEXT_COLUMNS, labels_of
+from lib.texts.corpora import LABEL_COLUMNS, is_local, labels_of, read_texts
 from lib.texts.tables import CorpusError
 
 logger = logging.getLogger(__name__)
@@ -70,17 +70,12 @@ def load_rationales(
     CorpusError
         In one line, with the row where there is one.
     """
-    table = tables.read(source)
-    local = tables.is_local(source)
-    text_name = tables.find_column(table, "", TEXT_COLUMNS, "text")
+    table, raw = read_texts(source)
+    local = is_local(source)
     evidence_name = tables.find_column(table, "", EVIDENCE_COLUMNS, "evidence")
-    if not local:
-        table = tables.drop_empty(table, text_name)
     labels, names = labels_of(table[tables.find_column(table, "", LABEL_COLUMNS, "label")], source)
     texts, marks, missing = [], [], 0
-    for where, text, evidence in zip(
-        table.index, tables.texts_of(table, text_name), table[evidence_name], strict=True
-    ):
+    for where, text, evidence in zip(table.index, raw, table[evidence_name], strict=True):
         words = text.split()
         marked, lost = _marks(words, evidence, where)
         if lost and local:
