@@ -48,7 +48,7 @@ def test_readme_has_the_counts_of_the_committed_verdicts(profile):
     assert counts in (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("paper", [1, 2])
+@pytest.mark.parametrize("paper", [1, 2, 3])
 def test_the_results_set_the_profiles_beside_the_published_values(paper):
     table = compared_table(read_claims(PROJECT_ROOT / "figures"), paper)
     assert table.startswith("| claim | published | demo | real |")
