@@ -6,6 +6,7 @@ import stat
 import numpy as np
 import pytest
 import torch
+from torch.nn import Dropout
 from transformers import AutoModelForMaskedLM
 
 from lib.models import load_classifier, load_tokenizer
@@ -14,8 +15,8 @@ from lib.tiny.cooccurrence import piece_vectors
 from lib.tiny.encoder import (
     data_order,
     encoder_folder,
-    masked_losses,
     pretrain_tiny_camembert,
+    pretraining_losses,
 )
 from lib.tiny.keeping import read_report
 from lib.tiny.vocabulary import train_tokenizer
@@ -53,7 +54,10 @@ def test_pretraining_beats_the_unigram_loss_is_cached_and_repeats_to_the_bit(tin
     kept = pretrain_tiny_camembert(texts, seed=0, steps=100, cache_dir=tiny_folder.parent)
     assert kept == tiny_folder
     assert (tiny_folder / "model.safetensors").stat().st_mtime_ns == started
-    assert load_classifier(tiny_folder, seed=0).classifier.dropout.p == 0.1  # for fine-tuning
+    dropout = [
+        layer.p for layer in load_classifier(tiny_folder, seed=0).modules() if isinstance(layer, Dropout)
+    ]
+    assert set(dropout) == {0.1}  # everywhere, for fine-tuning
     assert stat.S_IMODE(kept.stat().st_mode) == 0o700
     weights = []
     for place in ("one", "two"):
@@ -63,19 +67,26 @@ def test_pretraining_beats_the_unigram_loss_is_cached_and_repeats_to_the_bit(tin
     assert weights[0] == weights[1]
 
 
-def test_losses_are_over_the_whole_vocabulary(tiny_folder):
+def test_masked_pieces_and_all_pieces_of_a_text_are_predicted(tiny_folder):
     model = AutoModelForMaskedLM.from_pretrained(tiny_folder).eval()
     batch = load_tokenizer(tiny_folder)(
         ["Ce film est une merveille .", "Quel navet !"], padding=True, return_tensors="pt"
     )
-    labels = torch.full_like(batch["input_ids"], -100)
-    labels[0, 2], labels[1, 1] = 50, 60
+    true = batch["input_ids"].clone()
+    labels = torch.full_like(true, -100)
+    labels[0, 2], labels[1, 1] = true[0, 2], true[1, 1]
+    batch["input_ids"][0, 2] = batch["input_ids"][1, 1] = model.config.vocab_size - 1  # masked by some piece
     with torch.no_grad():
-        at_position, of_text = masked_losses(model, batch["input_ids"], batch["attention_mask"], labels)
-        out = model(**batch, labels=labels)
-        first = out.logits[:, 0].log_softmax(-1)
-    assert at_position.item() == pytest.approx(out.loss.item(), rel=1e-5)
-    assert of_text.item() == pytest.approx(-(first[0, 50] + first[1, 60]).item() / 2, rel=1e-5)
+        masked, held = pretraining_losses(model, batch["input_ids"], batch["attention_mask"], labels)
+        out = model(**batch, labels=labels, output_hidden_states=True)
+        first = out.hidden_states[-1][:, 0] @ model.roberta.embeddings.word_embeddings.weight.T
+        scores = (first + model.lm_head.bias).log_softmax(-1)
+    assert masked.item() == pytest.approx(out.loss.item(), rel=1e-5)
+    pieces = [
+        set(row[mask.bool()][1:-1].tolist()) for row, mask in zip(true, batch["attention_mask"], strict=True)
+    ]
+    expected = [-scores[text, piece].item() for text, held_here in enumerate(pieces) for piece in held_here]
+    assert held.item() == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_too_few_texts_are_an_error_and_folders_pass_through(texts, tiny_folder, tmp_path):
