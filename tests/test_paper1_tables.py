@@ -27,7 +27,7 @@ def test_the_papers_schedules_end_after_half_an_epoch():
 def test_only_what_differs_from_the_authors_is_a_departure():
     texts = {"mini-allocine": 5_000, "mini-infopinion": 2_000}
     here = departures(settings(), AUTHORS, texts, texts).set_index("parameter")
-    assert here.loc["learning rate of fine-tuning", ["authors", "here"]].tolist() == ["2e-05", "0.0003"]
+    assert here.loc["learning rate of fine-tuning", ["authors", "here"]].tolist() == ["2e-05", "0.0002"]
     assert "batch size of fine-tuning" not in here.index
     assert here.loc["training texts, mini-allocine", "authors"] == "160,000"
     assert here["why"].all()
