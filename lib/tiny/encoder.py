@@ -145,8 +145,8 @@ class _PretrainingTrainer(Trainer):
     """Predicts each masked piece at its position and, from the first token, which pieces the text holds.
 
     Plain masked language modelling requires nothing of the first token, which is all that a classification
-    head reads. In a large encoder it still summarises the text; in a tiny one it would hold little that a
-    frozen head could use.
+    head reads. In a large encoder it still summarises the text; in a tiny one a frozen head would read less
+    from it than from a list of the words.
     """
 
     def compute_loss(
