@@ -43,6 +43,13 @@ def test_a_fine_tuned_tiny_model_clearly_beats_chance(tiny_folder, corpus):
     assert training.losses[-20:].mean() < training.losses[:20].mean() - 0.1
 
 
+def without_dropout(model):
+    """Draw nothing: a plain loop and a Trainer draw dropout from another stream."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+
+
 def literal_loop(model, tokenizer, split, order, *, epochs, learning_rate, batch_size, schedule):
     """Train as the authors' notebook does, to the last step; return the losses and the weights at rate 0."""
     rows = [
@@ -79,7 +86,7 @@ def test_fine_tuning_equals_a_plain_loop(tiny_folder, corpus, schedule, steps, s
     # In float64: a key's bias has no gradient but rounding, which Adam would scale up to the learning rate.
     models = [load_classifier(tiny_folder, seed=seed).double() for _ in range(2)]
     for model in models:
-        model.classifier.dropout.p = 0.0
+        without_dropout(model)
     order = TrainingRecipe(**how, shuffled=shuffled).order(61, seed).tolist()
     losses, stopped = literal_loop(models[0], tokenizer, few, order, **how)
     how |= {"shuffled": shuffled, "max_length": 512}
@@ -98,7 +105,7 @@ def test_fine_tuning_equals_a_transformers_trainer(tiny_folder, corpus):
     tokenizer = load_tokenizer(tiny_folder)
     models = [load_classifier(tiny_folder, seed=seed).double() for _ in range(2)]
     for model in models:
-        model.classifier.dropout.p = 0.0
+        without_dropout(model)
     recipe = TrainingRecipe(epochs=2, learning_rate=1e-3, batch_size=4)
     pieces = tokenizer(list(few["text"]), truncation=True, max_length=128)["input_ids"]
     rows = Dataset.from_dict({"input_ids": pieces, "labels": few["label"]})
@@ -168,7 +175,7 @@ def test_a_few_static_lengths_change_nothing_but_rounding(tiny_folder, corpus, m
     few = corpus["train"].select(range(30))
     models = [load_classifier(tiny_folder, seed=3).double() for _ in range(2)]
     for model in models:
-        model.classifier.dropout.p = 0.0
+        without_dropout(model)
     padded = captured(tiny_folder, few, monkeypatch, FakeGraphs(), models[0])
     texts, labels = list(few["text"]), list(few["label"])
     how = TRAINING | {"batch_size": 4, "epochs": 3}
@@ -281,7 +288,7 @@ def test_cuda_trains_what_a_cpu_trains(tiny_folder, corpus):
     trainings = []
     for device in ("cpu", "cuda"):
         model = load_classifier(tiny_folder, seed=3, device=device)
-        model.classifier.dropout.p = 0.0
+        without_dropout(model)
         how = TRAINING | {"batch_size": 4, "epochs": 1, "precision": "float32", "learning_rate": 1e-4}
         texts, labels = list(few["text"]), list(few["label"])
         trainings.append(fine_tune(model, load_tokenizer(tiny_folder), texts, labels, seed=3, **how))
