@@ -96,8 +96,8 @@ def report(runs: Mapping[str, Mapping[str, pd.DataFrame]], profile: str) -> str:
     lines = [
         f"# How repeatable is a verdict? (profile `{profile}`)",
         "",
-        "Written by `./run_all.sh --repeat N`. Runs have other training seeds; one that is called AVX2 has the "
-        "first run's seeds and other vector instructions, like another machine. *yes*: reproduced; "
+        "Written by `./run_all.sh --repeat N`. Runs have other training seeds; one that is called AVX2 has "
+        "the first run's seeds and other vector instructions, like another machine. *yes*: reproduced; "
         "*no*: not reproduced; *open*: not testable at this scale. *Margin*: the smallest distance, over the "
         "runs, between an end of the interval and a border of the claim's region, in widths of the interval: "
         "the smaller, the closer the verdict was to another one.",
