@@ -1,13 +1,14 @@
 """Paper 2's figures: box plots of each word's relevance; signal, noise and SNR; and the curve."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from lib.figures import COLOURS, LINES
@@ -15,6 +16,8 @@ from lib.paper2.model_types import Measured
 from lib.paper2.tables import QUANTITIES
 
 FAR = 1e12  # drawn for an infinite bound: beyond any axis
+MARK = 7.0  # pixels that a point covers across
+ABOVE_BELOW, RIGHT_LEFT = ((1, "bottom"), (-1, "top")), ((1, "left"), (-1, "right"))
 
 
 def word_boxes(
@@ -117,6 +120,7 @@ def curve(points: pd.DataFrame) -> Figure:
     """
     figure, panels = plt.subplots(2, 1, sharex=True, figsize=(9, 8))
     names = {"noise": "noise (in equal shares, squared)", "snr": "SNR"}
+    named: list[tuple[Axes, str, tuple[float, float], str]] = []
     for axes, (quantity, label) in zip(panels, names.items(), strict=True):
         intervals = [quantity, f"{quantity}_low", f"{quantity}_high"]
         for number, (family, rows) in enumerate(points.groupby("family", sort=False)):
@@ -128,28 +132,33 @@ def curve(points: pd.DataFrame) -> Figure:
             axes.vlines(
                 places, rows[intervals[1]], rows[intervals[2]].clip(upper=FAR), color=colour, linewidth=1
             )
-            falling = rows[quantity].iloc[-1] < rows[quantity].iloc[0]
-            # Names of the paper's types stand above, the others below: few of them overlap.
-            beside = _beside(above=number < 2, falling=falling)
-            for point, place, value in zip(rows["point"], places, rows[quantity], strict=True):
-                axes.annotate(_short(point), (place, value), fontsize=8, color=colour, **beside)
+            named += [
+                (axes, _short(point), (place, value), colour)
+                for point, place, value in zip(rows["point"], places, rows[quantity], strict=True)
+            ]
         axes.set_xscale("log")
         axes.set_ylabel(label)
         _scale(axes, points[intervals].to_numpy())
     panels[1].set_xlabel("fine-tuning surface, bits")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
+    _name_points(figure, named)
     return figure
 
 
-def _beside(*, above: bool, falling: bool) -> dict[str, Any]:
-    """Return where a point's name goes: above, or below on the side without its family's line."""
-    if above:
-        place = {"xytext": (1, 5), "rotation": 55, "ha": "left", "va": "bottom"}
-    elif falling:
-        place = {"xytext": (-1, -4), "rotation": 55, "ha": "right", "va": "top"}
-    else:
-        place = {"xytext": (1, -5), "rotation": -55, "ha": "left", "va": "top"}
-    return place | {"textcoords": "offset points"}
+def _name_points(figure: Figure, named: Sequence[tuple[Axes, str, tuple[float, float], str]]) -> None:
+    """Write each point's name beside it, in the first place where it covers no point and no other name."""
+    figure.canvas.draw()  # places are known only after the layout
+    points = [axes.transData.transform(place) for axes, _, place, _ in named]  # in pixels
+    taken = [Bbox([point - MARK / 2, point + MARK / 2]) for point in points]
+    for axes, name, place, colour in named:
+        written = axes.annotate(name, place, (0, 0), textcoords="offset points", fontsize=8, color=colour)
+        for distance, (up, edge), (across, side) in product((5, 12, 19), ABOVE_BELOW, RIGHT_LEFT):
+            written.set(ha=side, va=edge)
+            written.xyann = (4 * across, distance * up)
+            covered = written.get_window_extent()
+            if not any(covered.overlaps(other) for other in taken):
+                break  # if none is free, the last place stays
+        taken.append(covered)
 
 
 def _apart(surfaces: pd.Series, least: float = 1.15) -> list[float]:
