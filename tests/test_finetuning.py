@@ -143,14 +143,6 @@ def test_the_same_seed_gives_the_same_run_to_the_bit(tiny_folder, corpus):
     assert other.data_order != first.data_order
 
 
-def with_dropout(folder, seed):
-    model = load_classifier(folder, seed=seed)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.1
-    return model
-
-
 def captured(folder, split, monkeypatch, graphs, model):
     use(monkeypatch, "lib.finetuning", graphs)
     training = TRAINING | {"batch_size": 4, "epochs": 3}
@@ -160,7 +152,7 @@ def captured(folder, split, monkeypatch, graphs, model):
 
 def test_replayed_steps_change_no_bit(tiny_folder, corpus, monkeypatch):
     few = corpus["train"].select(range(30))
-    models = [with_dropout(tiny_folder, seed=3) for _ in range(2)]
+    models = [load_classifier(tiny_folder, seed=3) for _ in range(2)]
     graphs = FakeGraphs()
     replayed = captured(tiny_folder, few, monkeypatch, graphs, models[0])
     plain = captured(tiny_folder, few, monkeypatch, NoGraphs(), models[1])
@@ -214,7 +206,7 @@ def test_dropout_is_the_seeds_own_and_leaves_the_default_stream_alone(tiny_folde
     how = TRAINING | {"batch_size": 4, "epochs": 1}
     fingerprints = []
     for state in (1, 2):
-        model = with_dropout(tiny_folder, seed=0)
+        model = load_classifier(tiny_folder, seed=0)
         torch.manual_seed(state)
         expected = torch.rand(3, generator=torch.Generator().manual_seed(state))
         training = fine_tune(model, load_tokenizer(tiny_folder), few["text"], few["label"], seed=0, **how)
@@ -226,7 +218,7 @@ def test_dropout_is_the_seeds_own_and_leaves_the_default_stream_alone(tiny_folde
 def test_what_follows_an_epoch_may_leave_the_model_in_evaluation_mode(tiny_folder, corpus):
     few, tokenizer = corpus["train"].select(range(16)), load_tokenizer(tiny_folder)
     how = TRAINING | {"batch_size": 4, "epochs": 2}
-    models = [with_dropout(tiny_folder, seed=0) for _ in range(2)]
+    models = [load_classifier(tiny_folder, seed=0) for _ in range(2)]
     evaluated = []
 
     def evaluate():
@@ -270,7 +262,7 @@ def test_on_cuda_capturing_changes_no_bit_and_a_seed_repeats_to_the_bit(tiny_fol
     try:
         trainings = []
         for capture in (True, True, False):
-            model = with_dropout(tiny_folder, seed=3).cuda()
+            model = load_classifier(tiny_folder, seed=3).cuda()
             how = TRAINING | {"batch_size": 4, "epochs": 3, "precision": precision, "capture": capture}
             texts, labels = list(few["text"]), list(few["label"])
             trainings.append(fine_tune(model, load_tokenizer(tiny_folder), texts, labels, seed=3, **how))

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -97,6 +98,7 @@ class TellProcess(Run):
     def carry_out(self, shared):
         if self.fail:
             raise RuntimeError("as asked")
+        time.sleep(0.2)  # long enough that the other process takes part, on a busy machine too
         return {"process": os.getpid(), "shared": shared}
 
 
@@ -174,7 +176,7 @@ def test_a_sweep_takes_over_the_processes_of_the_last_one_unless_they_failed(tmp
 
     first = processes("first")
     assert len(first) == 2
-    assert processes("second") <= first  # on a busy machine one of them may take all
+    assert processes("second") == first
     assert not processes("other-threads", threads=2) & first
     again = processes("again")
     assert not again & first
