@@ -45,7 +45,7 @@ def test_arithmetic_answers_are_correct():
     for row in rows:
         sum_, result = row["output"].split(". The answer")[0].split(" = ")
         left, sign, right = sum_.split()
-        numbers = {"+": int(left) + int(right), "-": int(left) - int(right), "*": int(left) * int(right)}
+        numbers = {"+": int(left) + int(right), "-": int(left) - int(right)}
         assert str(numbers[sign]) == result == answer(row["output"])
         story = {int(number) for number in re.findall(r"\d+", row["instruction"])}
         assert {int(left), int(right)} == story

@@ -81,6 +81,18 @@ def differ(first, second):
     return max(float((first[name].float() - second[name].float()).abs().max()) for name in first)
 
 
+def assert_equal_to_rounding(first, second, recipe):
+    """Compare two adapters; their largest difference may stem from a gradient that is all rounding.
+
+    Adam divides such a gradient by its own size, and a few entries in ten thousand move by a part of the
+    learning rate.
+    """
+    differences = torch.cat([(first[name].float() - second[name].float()).abs().flatten() for name in first])
+    assert differences.max() < 1e-3
+    if recipe.bits == "32-bit":
+        assert differences.quantile(0.999) < 1e-6
+
+
 MIXED = (
     trial(0),
     trial(1, EIGHT_BIT),
@@ -99,7 +111,7 @@ def test_a_trial_beside_others_is_that_trial_alone_up_to_rounding(trained, model
         # Rounding can move an 8-bit state to the next of 256 values, which is no longer rounding.
         bound = 1e-5 if one.recipe.bits == "32-bit" else 2e-2
         assert np.abs(losses - own_losses).max() < bound * losses.max()
-        assert differ(alone, adapter) < (1e-5 if one.recipe.bits == "32-bit" else 1e-3)
+        assert_equal_to_rounding(alone, adapter, one.recipe)
 
 
 def test_the_same_company_gives_the_same_bits(trained, material):
@@ -217,7 +229,7 @@ def test_captured_steps_train_the_same_trials(trained, material, monkeypatch, re
         ((alone, own_losses),) = trained(one)  # which is padded otherwise
         bound = 1e-5 if one.recipe.bits == "32-bit" else 2e-2
         assert np.abs(losses - own_losses).max() < bound * losses.max()
-        assert differ(alone, adapter) < (1e-5 if one.recipe.bits == "32-bit" else 1e-3)
+        assert_equal_to_rounding(alone, adapter, one.recipe)
 
 
 def test_a_base_with_dropout_of_its_own_is_not_captured(material, monkeypatch):

@@ -31,7 +31,7 @@ from transformers import (
 
 from lib.checkpoints import config_folder
 from lib.models import ModelError, quiet_libraries
-from lib.qlora.causal_models import check_fits, dialogue, load_tokenizer
+from lib.qlora.causal_models import check_fits, dialogue, load_tokenizer, prompt
 from lib.seeding import fingerprint, seed_everything
 from lib.texts.generated.mini_english import small_talk, stories
 from lib.tiny.keeping import is_kept, keep
@@ -53,6 +53,8 @@ CONTEXT = 1_024
 VOCABULARY = 1_536
 BLOCK = 96  # tokens: texts are concatenated and cut into blocks, which need no padding
 BATCH_SIZE = 16
+CHAT_BATCH_SIZE = 8  # to copy two numbers and add them takes many steps rather than many texts a step
+CHAT_STEPS = 4  # for each step of the base model
 LEARNING_RATE = 3e-3
 HELD_OUT = 100  # texts
 
@@ -102,7 +104,8 @@ def pretrain_tiny(
     seed : int
         Determines texts, initial weights and order.
     steps : int
-        Optimiser steps of a base model, each on 16 blocks of 96 tokens; a chat model takes half as many more.
+        Optimiser steps of a base model, each on 16 blocks of 96 tokens; a chat model takes four times as many
+        more, each on 8.
     cache_dir : Path
         Holds the folders ``<name>-<fingerprint>``.
     workers : int
@@ -161,7 +164,7 @@ def _folder(name: str, seed: int, steps: int, cache_dir: Path) -> Path:
     key = fingerprint(
         {
             "grammars": [*stories(seed, 100), *map(str, small_talk(seed, 100))],
-            "training": [name, seed, steps, BLOCK, BATCH_SIZE, LEARNING_RATE],
+            "training": [name, seed, steps, BLOCK, BATCH_SIZE, CHAT_BATCH_SIZE, CHAT_STEPS, LEARNING_RATE],
             "shape": [HIDDEN_SIZE, LAYERS, HEADS, CONTEXT, VOCABULARY],
             "versions": [torch.__version__, transformers.__version__],
         }
@@ -186,21 +189,24 @@ def _pretrain(name: str, folders: dict[str, Path], seed: int, steps: int) -> Non
         1
     )  # threads change the order of summation; with one, any number of workers gives the same weights
     family, base = TINY[name]
+    batch_size = BATCH_SIZE
     seed_everything(seed)
     if base is None:
         texts = stories(seed, 8 * steps + HELD_OUT)
-        talk = [dialogue(family, *pair) for pair in small_talk(seed, 2_000)]
-        tokenizer = train_tokenizer(family, [*texts[:-HELD_OUT], *talk])
+        talk = small_talk(seed, 2_000)
+        # Answers stand apart, so that no piece holds the end of a question and the beginning of its answer.
+        parts = [part for question, answer in talk for part in (prompt(family, question), answer)]
+        tokenizer = train_tokenizer(family, [*texts[:-HELD_OUT], *parts])
         model = AutoModelForCausalLM.from_config(_config(family, tokenizer))
     else:
-        steps //= 2
-        texts = [dialogue(family, *pair) for pair in small_talk(seed, 32 * steps + HELD_OUT)]
+        steps, batch_size = CHAT_STEPS * steps, CHAT_BATCH_SIZE
+        texts = [dialogue(family, *pair) for pair in small_talk(seed, 16 * steps + HELD_OUT)]
         tokenizer = load_tokenizer(folders[base])
         with quiet_libraries():
             model = AutoModelForCausalLM.from_pretrained(folders[base], dtype=torch.float32)
     blocks = _blocks(tokenizer, texts[:-HELD_OUT], special_tokens=base is None)
-    rounds = math.ceil(BATCH_SIZE * steps / len(blocks))
-    order = torch.cat([torch.randperm(len(blocks)) for _ in range(rounds)])[: BATCH_SIZE * steps]
+    rounds = math.ceil(batch_size * steps / len(blocks))
+    order = torch.cat([torch.randperm(len(blocks)) for _ in range(rounds)])[: batch_size * steps]
     run_trainer(
         Trainer,
         model=model,
@@ -208,7 +214,7 @@ def _pretrain(name: str, folders: dict[str, Path], seed: int, steps: int) -> Non
         seed=seed,
         device=torch.device("cpu"),
         max_steps=steps,
-        per_device_train_batch_size=BATCH_SIZE,
+        per_device_train_batch_size=batch_size,
         learning_rate=LEARNING_RATE,
         warmup_steps=steps // 10,
         weight_decay=0.01,
@@ -217,7 +223,7 @@ def _pretrain(name: str, folders: dict[str, Path], seed: int, steps: int) -> Non
     held_out = _blocks(tokenizer, texts[-HELD_OUT:], special_tokens=base is None)
     report = {
         "parameters": model.num_parameters(),
-        "tokens": BATCH_SIZE * steps * BLOCK,
+        "tokens": batch_size * steps * BLOCK,
         **_held_out_losses(model, blocks, held_out),
     }
     keep(folders[name], model, tokenizer, report)

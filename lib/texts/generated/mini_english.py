@@ -2,12 +2,13 @@
 
 Stories use the words of mini-quotes and small talk those of mini-platypus, in other sentences. One text in
 ten is a quote or an instruction, since any large corpus holds some of everything; the rest is left to learn,
-so fine-tuning can lower the perplexity.
+so fine-tuning can lower the perplexity. Half of the small talk is word problems: a tiny model takes far more
+practice to copy two numbers and to add them than to answer a greeting.
 """
 
 import random
 
-from lib.texts.generated.mini_platypus import article, draw_instruction
+from lib.texts.generated.mini_platypus import article, draw_instruction, word_problem
 from lib.texts.generated.mini_quotes import check_count, draw_quote, fill, lexicon, theme_words
 
 SENTENCES = (3, 6)  # per story
@@ -39,7 +40,8 @@ def small_talk(seed: int, count: int) -> list[tuple[str, str]]:
     """
     check_count("small talk", count)
     draw = random.Random(seed)  # noqa: S311 - texts, not secrets
-    kinds = (_greeting, _opposite, _what_is, _sum, _is_it)
+    talk = (_greeting, _opposite, _what_is, _is_it)
+    kinds = (*talk, *[word_problem] * len(talk))
     return [
         _instruction(draw) if draw.random() < FOREIGN_SHARE else draw.choice(kinds)(draw)
         for _ in range(count)
@@ -94,19 +96,6 @@ def _is_it(draw: random.Random) -> tuple[str, str]:
     if asked == category:
         return f"Is {member} {article(asked)}?", f"Yes, {member} is {article(asked)}."
     return f"Is {member} {article(asked)}?", f"No, {member} is {article(category)}."
-
-
-def _sum(draw: random.Random) -> tuple[str, str]:
-    name, first, second = (
-        draw.choice(lexicon("instructions")["names"]),
-        draw.randint(2, 20),
-        draw.randint(2, 20),
-    )
-    thing = draw.choice(lexicon("instructions")["things"])
-    return (
-        f"{name} counts {first} {thing} and then {second} {thing}. What is the sum?",
-        f"{first} + {second} = {first + second}, so {name} counts {first + second} {thing}.",
-    )
 
 
 def _member(draw: random.Random) -> tuple[str, str]:

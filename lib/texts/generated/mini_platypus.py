@@ -14,6 +14,7 @@ from datasets import Dataset
 from lib.texts.generated.mini_quotes import distinct_rows, lexicon
 
 LETTERS = "ABCD"
+NUMBERS = (2, 8)  # added and taken away
 _ANSWER = re.compile(r"[Tt]he answer is (-?\d+|[A-D]|yes|no)\b")
 
 
@@ -58,22 +59,21 @@ def article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def _arithmetic(draw: random.Random) -> tuple[str, str]:
+def word_problem(draw: random.Random) -> tuple[str, str]:
+    """Draw a question in which numbers from 2 to 8 are added or taken away, and its answer."""
     words = lexicon("instructions")
     name, friend = draw.sample(words["names"], 2)
     thing = draw.choice(words["things"])
-    first, second = draw.randint(2, 20), draw.randint(2, 20)
-    boxes, each = draw.randint(2, 9), draw.randint(2, 9)
+    first, second = draw.randint(*NUMBERS), draw.randint(*NUMBERS)
     both = first + second
     forms = (
         (f"{name} has {first} {thing} and buys {second} more.", f"{first} + {second}", both),
         (f"{name} has {first} {thing} and finds {second} in the garden.", f"{first} + {second}", both),
         (f"{name} has {both} {thing} and gives {second} to {friend}.", f"{both} - {second}", first),
-        (f"{name} buys {boxes} boxes with {each} {thing} in each.", f"{boxes} * {each}", boxes * each),
     )
     story, sum_, result = draw.choice(forms)
-    instruction = f"{story} How many {thing} does {name} have now?"
-    return instruction, f"{sum_} = {result}. The answer is {result}."
+    question = f"{story} How many {thing} does {name} have now?"
+    return question, f"{sum_} = {result}. The answer is {result}."
 
 
 def _choice(draw: random.Random) -> tuple[str, str]:
@@ -133,7 +133,7 @@ def _with_options(question: str, options: list[str]) -> str:
 
 
 _KINDS: dict[str, Callable[[random.Random], tuple[str, str]]] = {
-    "arithmetic": _arithmetic,
+    "arithmetic": word_problem,
     "choice": _choice,
     "conclusion": _conclusion,
 }
