@@ -151,7 +151,7 @@ FEW = {
         "other_train_texts": 40,
         "validation_texts": 4,
         "head_epochs": 1,
-        "explained_texts": 20,  # so that cues of the predicted class are in either half
+        "explained_texts": 8,
         "compared_texts": 2,
         "min_appearances": 1,
         "further_texts": 20,

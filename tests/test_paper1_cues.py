@@ -47,6 +47,7 @@ def test_a_text_without_a_cue_for_the_prediction_has_no_score():
     np.testing.assert_array_equal(scores, [[1, np.nan], [0, 0.5]])
     np.testing.assert_array_equal(mean_over_texts(scores), [1, 0.25])
     np.testing.assert_array_equal(mean_over_texts(scores, np.array([0])), [1, 0])
+    np.testing.assert_array_equal(mean_over_texts(np.array([[np.nan, 0.5]]), np.array([0])), [np.nan])
     assert cue_auc_on_halves(relevance, [[0, 1], [0, 1]], np.array([[1, 1], [1, 1]])).shape == (2, 1 + HALVES)
 
 

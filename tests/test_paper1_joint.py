@@ -127,6 +127,21 @@ def test_seeds_that_agree_on_all_texts_still_leave_the_variance_of_texts():
     assert measured.estimate == pytest.approx(0.2)
 
 
+def test_halves_without_a_value_are_left_out():
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(4, 1 + HALVES))
+    table[2, 5] = np.nan
+    assert over_halves(table) == over_halves(np.delete(table, 5, axis=1))
+
+
+@pytest.mark.parametrize("missing", [0, slice(1, HALVES)])
+def test_a_statistic_without_a_value_is_named(missing):
+    table = np.ones((4, 1 + HALVES))
+    table[:, missing] = np.nan
+    with pytest.raises(ValueError, match="halves of the texts have a value: at least 2 are required"):
+        over_halves(table)
+
+
 def test_a_mean_gap_is_the_mean_over_tasks_for_the_seeds_of_all():
     rng = np.random.default_rng(0)
     train = [rng.random((seeds, 200)) < 0.9 for seeds in (3, 2)]

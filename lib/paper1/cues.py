@@ -59,5 +59,7 @@ def cue_auc_on_halves(relevance: Sequence[Floats], signs: Signs, predicted: NDAr
 
 
 def mean_over_texts(scores: Floats, texts: NDArray[np.intp] | slice = slice(None)) -> Floats:
-    """Return each model's mean over some texts, leaving out those without a score: (seeds,)."""
-    return np.nanmean(scores[:, texts], axis=1)
+    """Return each model's mean over those of some texts that have a score: (seeds,), NaN if none has."""
+    chosen = scores[:, texts]
+    scored = (~np.isnan(chosen)).sum(axis=1)  # (seeds,)
+    return np.divide(np.nansum(chosen, axis=1), scored, out=np.full(len(scored), np.nan), where=scored > 0)

@@ -74,7 +74,13 @@ def over_halves(table: Floats) -> Crossed:
     ----------
     table : array, (seeds, 1 + halves)
         From `on_halves`, or made of such tables. With one row (the frozen encoder, which has no seed), texts
-        are the only source of variance.
+        are the only source of variance. A half that is NaN for any seed (none of its texts holds a cue, say)
+        is left out.
+
+    Raises
+    ------
+    ValueError
+        If the statistic has no value on all texts, or on fewer than two halves.
 
     Notes
     -----
@@ -82,7 +88,13 @@ def over_halves(table: Floats) -> Crossed:
     seeds is the texts' part of its variance.
     """
     table = np.round(table, DECIMALS)
-    whole, halves = table[:, 0], table[:, 1:]  # (seeds,), (seeds, halves)
+    known = ~np.isnan(table).any(axis=0)  # (1 + halves,)
+    if not known[0] or known.sum() < 3:
+        raise ValueError(
+            f"{known[1:].sum()} of {table.shape[1] - 1} halves of the texts have a value: at least 2 are "
+            "required, and a value on all texts; more texts would give them"
+        )
+    whole, halves = table[:, 0], table[:, 1:][:, known[1:]]  # (seeds,), (seeds, halves)
     seeds, columns = halves.shape
     of_texts = halves - halves.mean(axis=1, keepdims=True)
     by_half = of_texts.mean(axis=0)
