@@ -16,7 +16,8 @@ everything already.
   --only N          only notebook N (1, 2 or 3); repeatable
   -p NAME VALUE     set a parameter in every notebook that has it; repeatable
   --repeat N        execute them until there are N runs of each, under other seeds and once with other vector
-                    instructions, and write how repeatable each verdict is to docs/verdicts.md
+                    instructions, and write how repeatable each verdict is to docs/verdicts.md and .csv; with
+                    --only, these hold no other notebook afterwards
   --solutions       execute the worked solutions of the exercises instead, into notebooks/executed/PROFILE/solutions/;
                     they read the notebooks' records if these were executed before
   --tests           run ruff, shellcheck, mypy, the unit tests, the smoke profile and --site instead
