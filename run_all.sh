@@ -16,12 +16,14 @@ everything already.
   --only N          only notebook N (1, 2 or 3); repeatable
   -p NAME VALUE     set a parameter in every notebook that has it; repeatable
   --repeat N        execute them until there are N runs of each, under other seeds and once with other vector
-                    instructions, and write how repeatable each verdict is to docs/verdicts.md
+                    instructions, and write how repeatable each verdict is to docs/verdicts.md and .csv; with
+                    --only, these hold no other notebook afterwards
   --solutions       execute the worked solutions of the exercises instead, into notebooks/executed/PROFILE/solutions/;
                     they read the notebooks' records if these were executed before
-  --tests           run ruff, shellcheck, mypy, the unit tests, the smoke profile and --site instead
-  --site            build the site in build/site from the executed notebooks as they are, and check its pages
-  --setup-only      set up and stop
+  --tests           run ruff, shellcheck, mypy, the unit tests, the notebooks and their solutions at the smoke profile,
+                    and --site instead
+  --site            build the site in build/site from the executed notebooks as they are, and check its pages, instead
+  --setup-only      set up and stop; with --profile real, --tests or --site, set up what these need
   --help            show this text
 
 Examples:
@@ -30,20 +32,38 @@ Examples:
 EOF
 }
 
+refuse() {
+  echo "run_all.sh: $1; see --help" >&2
+  exit 2
+}
+
 action=execute
-arguments=()
+setup_only=false
+options=() # the names of those that tools/execute.py takes, which all others exclude
+arguments=() # the same with their values
 while (($#)); do
+  values=0
   case $1 in
     --help | -h) usage; exit 0 ;;
-    --solutions) arguments+=("$1") ;;
-    --tests) action=check ;;
-    --site) action=site ;;
-    --setup-only) action=setup ;;
-    --profile | --only | --repeat) arguments+=("$1" "${2:?"$1 needs a value; see --help"}"); shift ;;
-    -p) arguments+=(-p "${2:?"-p needs a name and a value"}" "${3?"-p $2 needs a value"}"); shift 2 ;;
-    *) echo "run_all.sh: $1: no such option; see --help" >&2; exit 2 ;;
+    --tests | --site)
+      [[ $action == execute || $action == "${1#--}" ]] || refuse "$1: not allowed with --$action"
+      action=${1#--}
+      ;;
+    --setup-only) setup_only=true ;;
+    --solutions | --profile | --only | --repeat | -p)
+      [[ $1 == --solutions ]] || values=1
+      [[ $1 != -p ]] || values=2
+      (($# > values)) || refuse "$*: a value is missing"
+      options+=("$1")
+      arguments+=("${@:1:values+1}")
+      ;;
+    *) refuse "$1: no such option" ;;
   esac
-  shift
+  shift $((values + 1))
+done
+for option in ${options[@]+"${options[@]}"}; do
+  [[ $action == execute ]] || refuse "$option: not allowed with --$action; allowed: --setup-only"
+  ! $setup_only || [[ $option == --profile ]] || refuse "$option: not allowed with --setup-only; allowed: --profile"
 done
 
 if [[ $action == site ]]; then
@@ -54,11 +74,12 @@ if [[ $action == site ]]; then
     .venv-site/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-site.lock
     cp requirements-site.lock .venv-site/
   fi
+  ! $setup_only || exit 0
   exec .venv-site/bin/python tools/website.py
 fi
 
 needed=(requirements.txt)
-[[ $action != check ]] || needed+=(requirements-ray.txt)
+[[ $action != tests ]] || needed+=(requirements-ray.txt)
 
 python=python3
 if ! "$python" tools/environment.py --quiet "${needed[@]}"; then
@@ -80,6 +101,6 @@ if [[ " ${arguments[*]-} " == *" --profile real "* ]] && ! "$python" tools/envir
   "$python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-real.txt
 fi
 
-if [[ $action != setup ]]; then
-  exec "$python" "tools/$action.py" ${arguments[@]+"${arguments[@]}"}
-fi
+! $setup_only || exit 0
+[[ $action != tests ]] || exec "$python" tools/check.py
+exec "$python" tools/execute.py ${arguments[@]+"${arguments[@]}"}

@@ -70,10 +70,14 @@ def save(figure: Figure, data: pd.DataFrame, figure_dir: Path, name: str, title:
     if data.empty:
         raise ValueError(f"figure {name!r}: its data are empty")
     for axes in figure.axes:
-        # A shared axis is labelled once, at the outer panel; colour bars and bare panels need no labels.
+        # Colour bars and bare panels need no labels.
         bare = not axes.axison or axes.get_label() == "<colorbar>"
-        if not bare and axes.has_data() and not (_labelled(axes, "x") and _labelled(axes, "y")):
-            raise ValueError(f"figure {name!r}: the axes {axes.get_title()!r} lack a label")
+        lacking = [] if bare or not axes.has_data() else [which for which in "xy" if not _label(axes, which)]
+        if lacking:
+            raise ValueError(
+                f"figure {name!r}: the {lacking[0]} axis of panel {axes.get_title()!r} has no label; "
+                f"allowed: set_{lacking[0]}label, also of a panel that shares it, or sup{lacking[0]}label"
+            )
     width = int(CHARACTERS * figure.get_size_inches()[0])
     figure.suptitle(textwrap.fill(title, width), x=0.01, horizontalalignment="left")
     figure_dir.mkdir(parents=True, exist_ok=True)
@@ -82,9 +86,12 @@ def save(figure: Figure, data: pd.DataFrame, figure_dir: Path, name: str, title:
     data.to_csv(figure_dir / f"{name}.csv", index=False)
 
 
-def _labelled(axes: plt.Axes, which: str) -> bool:
+def _label(axes: plt.Axes, which: str) -> str:
+    """Return the label of an axis, x or y: its own, of one that shares it, or of the figure; "" if none."""
     group = axes.get_shared_x_axes() if which == "x" else axes.get_shared_y_axes()
-    return any(getattr(other, f"get_{which}label")() for other in group.get_siblings(axes))
+    labels = [getattr(other, f"get_{which}label")() for other in group.get_siblings(axes)]
+    labels.append(getattr(axes.figure, f"get_sup{which}label")())
+    return next((label for label in labels if label.strip()), "")
 
 
 def as_text(texts: pd.DataFrame) -> Styler:

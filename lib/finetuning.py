@@ -33,7 +33,8 @@ class Training:
     Attributes
     ----------
     losses : ndarray, (steps,)
-        Training loss at each trained step, in nats.
+        Training loss at each trained step, in nats; a single NaN for a model that had to be trained alone and
+        diverged (`lib.ensembles.fine_tune_together`).
     initial_weights, data_order, final_weights : str
         Fingerprints.
     precision : str
@@ -216,8 +217,8 @@ def _step(
 def attention_mask(lengths: Tensor, tokens: int, dtype: torch.dtype) -> Tensor:
     """Return what attention adds to its scores: (batch,) -> (batch, 1, tokens, tokens).
 
-    From a mask of shape (batch, tokens) transformers would make none where nothing is padded. To see that it
-    waits for the device, and a step with a mask could not stand for one without.
+    Given a mask of shape (batch, tokens), transformers would make none where nothing is padded. To find that
+    out, it would wait for the device, and a captured step with a mask could not be replayed for one without.
     """
     padding = torch.arange(tokens, device=lengths.device) >= lengths[:, None]  # (batch, tokens)
     mask = torch.zeros(padding.shape, dtype=dtype, device=lengths.device)

@@ -33,7 +33,9 @@ GPU_SHARE = 0.5  # of the free memory
 
 @dataclass(frozen=True)
 class Heads:
-    """RoBERTa classification heads (dropout, dense, tanh, dropout, projection), one per seed.
+    """Classification heads (dropout, dense, tanh, dropout, projection), one per seed.
+
+    RoBERTa has such a head; in BERT, the dense layer belongs to the pooler.
 
     Attributes
     ----------
@@ -106,18 +108,21 @@ def train_heads(
     labels : sequence of int
         (texts,).
     seeds : sequence of int
+        (seeds,): one head each.
     epochs, learning_rate, batch_size, schedule, shuffled
         See `lib.recipes.TrainingRecipe`. The authors count the steps of a head correctly, so ``described`` is
         what they do; ``authors`` is their schedule of fine-tuning.
     dropout : float
         Probability, before and after the dense layer.
     num_labels : int
+        Number of classes.
     initializer_range : float
         Standard deviation of the initial weights; the biases start at 0.
     side_by_side : int, optional
         How many heads train at once; by default `heads_side_by_side`. If memory runs out they are half as
         many, and the log says so.
     device : torch.device or str
+        Where to train.
     capture : bool
         Whether steps are captured and replayed on CUDA. It does not change the result.
 

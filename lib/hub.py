@@ -206,7 +206,8 @@ def fetch(url: str) -> Path:
     Raises
     ------
     Unreachable
-        Within seconds, if there is no network or no such file, or a web page in its place.
+        If the server does not answer within ``SECONDS``, has no such file, or sends a web page in its place;
+        if the download breaks off, or nothing has come for ``STALL_SECONDS``.
     """
     name = sha256(url.encode()).hexdigest()[:16] + PurePosixPath(urlsplit(url).path).suffix
     target = Path(datasets.config.DOWNLOADED_DATASETS_PATH) / name

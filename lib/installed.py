@@ -5,7 +5,6 @@
 
 import hashlib
 import importlib.metadata
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from huggingface_hub import constants
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib.models import ModelError, quiet_libraries
+from lib.whole_folder import whole_folder
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,12 @@ def _decoded(weights: Path, sha256: str) -> Path:
     kept = Path(constants.HF_HOME) / "decoded" / f"{weights.stem}-{sha256[:16]}"
     if kept.is_dir():
         return kept
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent) as folder, quiet_libraries():
-        part = Path(folder) / kept.name
+    with whole_folder(kept) as folder, quiet_libraries():
         given = {"gguf_file": weights.name, "local_files_only": True}
         decoded = AutoModelForCausalLM.from_pretrained(weights.parent, dtype=torch.float32, **given)
         decoded.config.__dict__.pop("quantization_config", None)
         model = AutoModelForCausalLM.from_config(decoded.config, dtype=torch.float32)
         model.load_state_dict(decoded.state_dict())  # transformers does not save a model from GGUF
-        model.save_pretrained(part)
-        AutoTokenizer.from_pretrained(weights.parent, **given).save_pretrained(part)
-        part.replace(kept)  # atomic: the folder is complete or absent
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(weights.parent, **given).save_pretrained(folder)
     return kept

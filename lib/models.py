@@ -86,7 +86,7 @@ def load_classifier(
         Seeds the head, unless the weights already include one.
     num_labels : int
         Number of classes.
-    device : torch.device
+    device : torch.device or str
         Device of the returned model.
 
     Raises

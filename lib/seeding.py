@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-FINGERPRINT_LENGTH = (
-    16  # hex digits, i.e. 64 bits: accidental collisions are negligible among millions of runs
-)
+# Hex digits, i.e. 64 bits: accidental collisions are negligible among millions of runs.
+FINGERPRINT_LENGTH = 16
 
 
 def seed_everything(seed: int) -> None:

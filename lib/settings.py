@@ -27,6 +27,10 @@ from lib.recipes import Schedule, TrainingRecipe
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
+# Explanation methods that notebook 2 compares with LRP, by their names in `lib.attribution.METHODS`, whose
+# import would be slow here.
+OTHER_METHODS = ("LRP-fork", "gradient-x-input", "integrated-gradients")
+
 # The kernel's own names, which stand beside the parameters in a notebook's namespace.
 _KERNEL_NAMES = frozenset({"In", "Out"})
 _PLAIN_TYPES = (bool, int, float, str, list, tuple, dict, set, type(None))
@@ -214,8 +218,7 @@ class FinetuningSurface(NotebookSettings):
     @field_validator("methods")
     @classmethod
     def _known_methods(cls, text: str) -> str:
-        known = ("LRP-fork", "gradient-x-input", "integrated-gradients")
-        return distinct(text, lambda word: word in known, ", ".join(known))
+        return distinct(text, lambda word: word in OTHER_METHODS, ", ".join(OTHER_METHODS))
 
     @field_validator("curve")
     @classmethod

@@ -1,4 +1,4 @@
-"""Fetch all that a notebook names, models and texts, before anything slow begins."""
+"""Fetch the models and texts that a notebook names, before anything slow begins."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Run a transformers Trainer reproducibly: for pre-training and QLoRA, not for classifiers."""
+"""Run a transformers Trainer reproducibly, for pre-training; classifiers and QLoRA have their own loops."""
 
 import tempfile
 from collections.abc import Callable
@@ -18,8 +18,8 @@ def run_trainer(
 ) -> AnyTrainer:
     """Train with a transformers Trainer that saves, reports and prints nothing, and return the trainer.
 
-    The default optimizer is PyTorch's fused AdamW. Float32 products are not rounded to TF32 (PyTorch's
-    default).
+    The default optimizer is PyTorch's fused AdamW. Products are in bfloat16 where the device computes in it;
+    float32 products are not rounded to TF32 (PyTorch's default).
 
     Parameters
     ----------
@@ -30,21 +30,20 @@ def run_trainer(
     device : torch.device
         Where to train.
     **given
-        ``model``, ``train_dataset``, ``data_collator``, ``optimizers`` and ``callbacks`` go to the trainer,
-        everything else to its ``TrainingArguments``; ``bf16`` defaults to whether the
-        device computes in bfloat16.
+        ``model``, ``train_dataset``, ``data_collator`` and ``optimizers`` go to the trainer, everything else
+        to its ``TrainingArguments``.
     """
     parts = {
         name: given.pop(name)
-        for name in ("model", "train_dataset", "data_collator", "optimizers", "callbacks")
+        for name in ("model", "train_dataset", "data_collator", "optimizers")
         if name in given
     }
-    given.setdefault("bf16", default_precision(device) == "bfloat16")
     with tempfile.TemporaryDirectory() as folder, quiet_libraries():
         arguments = TrainingArguments(
             output_dir=folder,
             seed=seed,
             use_cpu=device.type == "cpu",
+            bf16=default_precision(device) == "bfloat16",
             report_to="none",
             logging_nan_inf_filter=False,  # a loss that is not finite must be visible
             save_strategy="no",

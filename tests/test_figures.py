@@ -36,12 +36,24 @@ def test_a_figure_is_three_files_and_the_same_svg_each_time(tmp_path):
     plt.close("all")
 
 
-def test_an_axis_without_a_label_is_refused(tmp_path):
+@pytest.mark.parametrize(("labels", "lacking"), [({"xlabel": "seed", "ylabel": " "}, "y"), ({}, "x")])
+def test_an_axis_without_a_label_is_refused(labels, lacking, tmp_path):
     figure, axes = plt.subplots()
     axes.plot([0, 1])
-    axes.set_xlabel("seed")
-    with pytest.raises(ValueError, match="lack a label"):
+    axes.set(title="seeds", **labels)
+    line = f"^figure 'bare': the {lacking} axis of panel 'seeds' has no label; allowed: set_{lacking}label, "
+    with pytest.raises(ValueError, match=line):
         figures.save(figure, DATA, tmp_path, "bare", "")
+    plt.close("all")
+
+
+def test_a_label_of_the_figure_is_that_of_every_panel(tmp_path):
+    figure, panels = plt.subplots(2, 1)
+    for axes in panels:
+        axes.plot([0, 1])
+        axes.set_xlabel("seed")
+    figure.supylabel("accuracy")
+    figures.save(figure, DATA, tmp_path, "common", "")
     plt.close("all")
 
 

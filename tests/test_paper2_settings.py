@@ -6,8 +6,9 @@ import nbformat
 import papermill
 import pytest
 
+from lib.attribution import LRP, METHODS
 from lib.claims import load_claims
-from lib.settings import PROJECT_ROOT, FinetuningSurface, SettingsError
+from lib.settings import OTHER_METHODS, PROJECT_ROOT, FinetuningSurface, SettingsError
 
 NOTEBOOK = PROJECT_ROOT / "notebooks" / "2_finetuning_surface_vs_snr.ipynb"
 RIGHT = {
@@ -33,6 +34,13 @@ def test_only_allocine_keeps_the_order_of_its_texts() -> None:
     assert settings().fine_tuning.shuffled
     assert settings().head.shuffled
     assert not settings(dataset="mini-allocine").fine_tuning.shuffled
+
+
+def test_other_methods_are_known_by_their_names() -> None:
+    assert set(OTHER_METHODS) <= set(METHODS) - {LRP}
+    assert settings(methods=" ".join(OTHER_METHODS)).methods.split() == list(OTHER_METHODS)
+    with pytest.raises(SettingsError, match=f"allowed.*{', '.join(OTHER_METHODS)}"):
+        settings(methods="saliency")
 
 
 def test_numbers_of_texts_are_sorted_and_may_be_none() -> None:

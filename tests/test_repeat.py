@@ -1,10 +1,13 @@
 """How repeatable a verdict is: what the report says of verdicts that stood, flipped or are missing."""
 
 import os
+from pathlib import Path
 
+import execute
 import pandas as pd
 import pytest
 import repeat
+from execution import Outcome
 
 
 def verdicts(**rows):
@@ -44,8 +47,70 @@ def test_a_margin_is_in_widths_of_the_interval(low, high, expected):
     assert margin == (expected if expected is None else pytest.approx(expected))
 
 
-def test_the_environment_is_put_back(monkeypatch):
+@pytest.fixture
+def executed(tmp_path, monkeypatch):
+    """A repository whose two notebooks have verdicts of an earlier run; what is executed instead of them.
+
+    A notebook writes that its claim was reproduced; "2_broken" fails, and writes nothing.
+    """
+    seen = []
+
+    def execute_falsely(notebook, folder, parameters):
+        seen.append((notebook.stem, parameters, os.environ.get("ATEN_CPU_CAPABILITY")))
+        if notebook.stem != "2_broken":
+            write_verdicts(
+                tmp_path / parameters.get("figure_dir", f"figures/demo/{notebook.stem}"), "reproduced"
+            )
+        return Outcome(notebook.stem, 1.0, "", notebook.stem == "2_broken", tmp_path / "page.html")
+
+    for name in ("1_whole", "2_broken"):
+        write_verdicts(tmp_path / "figures" / "demo" / name, "not reproduced")
+    (tmp_path / "docs").mkdir()
     monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
-    with repeat._environment(repeat.OTHER_INSTRUCTIONS):
-        assert os.environ["ATEN_CPU_CAPABILITY"] == "avx2"
+    monkeypatch.setattr(repeat, "ROOT", tmp_path)
+    for module in (repeat, execute):
+        monkeypatch.setattr(module, "execute", execute_falsely)
+    monkeypatch.setattr(execute, "NOTEBOOKS", [Path("1_whole.ipynb"), Path("2_broken.ipynb")])
+    monkeypatch.setattr(execute, "ROOT", tmp_path)
+    monkeypatch.setattr(execute, "_parameters", lambda notebook, profile, overrides: dict(overrides))
+    monkeypatch.setattr(execute, "_refuse_unknown", lambda overrides, notebooks: None)
+    return seen
+
+
+def write_verdicts(figures, verdict):
+    figures.mkdir(parents=True, exist_ok=True)
+    verdicts(better=(verdict, 0.1, 0.3)).to_csv(figures / "verdicts.csv", index_label="name")
+
+
+def test_each_repetition_changes_seeds_or_instructions_and_writes_elsewhere(executed, tmp_path):
+    assert execute.main(["--repeat", "3", "--only", "1"]) == 0
+    first, other_seeds, other_instructions = executed
+    assert first == ("1_whole", {}, None)
+    folder = tmp_path / ".cache" / "repetitions" / "demo"
+    assert other_seeds == ("1_whole", {"first_seed": 100, "figure_dir": f"{folder}/1/1_whole"}, None)
+    changed = {"cache_dir": ".cache/demo-AVX2", "figure_dir": f"{folder}/AVX2/1_whole"}
+    assert other_instructions == ("1_whole", changed, "avx2")
     assert "ATEN_CPU_CAPABILITY" not in os.environ
+    kept = pd.read_csv(tmp_path / "docs" / "verdicts.csv")
+    assert kept["run"].tolist() == ["first run", "seeds 100…", "AVX2"]
+
+
+def test_a_first_run_that_failed_is_not_repeated_nor_counted(executed, tmp_path):
+    assert execute.main(["--repeat", "2"]) == 1
+    assert [name for name, _, _ in executed] == ["1_whole", "2_broken", "1_whole"]
+    kept = pd.read_csv(tmp_path / "docs" / "verdicts.csv")
+    assert kept["notebook"].tolist() == ["1_whole", "1_whole"]
+    assert set(kept["verdict"]) == {"reproduced"}
+
+
+def test_if_every_first_run_fails_the_report_stays_as_it_was(executed, tmp_path):
+    assert execute.main(["--repeat", "2", "--only", "2"]) == 1
+    assert [name for name, _, _ in executed] == ["2_broken"]
+    assert list((tmp_path / "docs").iterdir()) == []
+
+
+def test_the_first_run_s_verdicts_are_read_where_its_figures_are(executed, tmp_path):
+    assert execute.main(["--repeat", "2", "--only", "1", "-p", "figure_dir", "elsewhere"]) == 0
+    assert set(pd.read_csv(tmp_path / "docs" / "verdicts.csv")["verdict"]) == {"reproduced"}
+    earlier = pd.read_csv(tmp_path / "figures" / "demo" / "1_whole" / "verdicts.csv")
+    assert earlier["verdict"].tolist() == ["not reproduced"]

@@ -1,35 +1,19 @@
-"""Execute the notebooks with papermill, export each to HTML, and print a table of the outcomes."""
+"""Execute the notebooks chosen on the command line, and print a table of the outcomes."""
 
 import argparse
 import ast
-import html
-import os
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import papermill
 import yaml
-from page import write_page
+from execution import ROOT, Outcome, execute, executed_folder
+from repeat import repeat
 
-ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]_*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]_*.ipynb"))
 PROFILES = sorted(folder.name for folder in (ROOT / "params").iterdir() if folder.is_dir())
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One executed notebook: the count of its verdicts or solutions, or its error in one line."""
-
-    notebook: str
-    seconds: float
-    summary: str
-    failed: bool
-    page: Path
 
 
 def main(arguments: list[str]) -> int:
@@ -47,11 +31,12 @@ def main(arguments: list[str]) -> int:
     folder = executed_folder(chosen.profile)
     if chosen.solutions:
         folder /= "solutions"
-    outcomes = [execute(path, folder, parameters[path]) for path in notebooks]
+    first = {path: execute(path, folder, parameters[path]) for path in notebooks}
+    outcomes = list(first.values())
     if chosen.repeat:
-        import repeat  # which imports this module
-
-        outcomes += repeat.repeat(chosen.repeat, chosen.profile, parameters)
+        # The verdicts.csv of a notebook that has failed is that of an earlier run, if there is one.
+        done = {path: parameters[path] for path, outcome in first.items() if not outcome.failed}
+        outcomes += repeat(chosen.repeat, chosen.profile, done)
     print_table(outcomes)
     return int(any(outcome.failed for outcome in outcomes))
 
@@ -104,59 +89,6 @@ def _refuse_unknown(overrides: dict[str, Any], notebooks: list[Path]) -> None:
     for name, value in overrides.items():
         if name not in known:
             raise ValueError(f"-p {name} {value}: no such parameter; allowed: {', '.join(sorted(known))}")
-
-
-def executed_folder(profile: str) -> Path:
-    """Return where a profile's executed notebooks go."""
-    return ROOT / "notebooks" / "executed" / profile
-
-
-def execute(notebook: Path, folder: Path, parameters: dict[str, Any]) -> Outcome:
-    """Execute a notebook into a folder and write its HTML; a failure is an outcome, too."""
-    folder.mkdir(parents=True, exist_ok=True)
-    executed = folder / notebook.name
-    print(f"{notebook.name} ({folder.name}) ...", file=sys.stderr, flush=True)
-    start = time.monotonic()
-    error = ""
-    try:
-        papermill.execute_notebook(
-            notebook,
-            executed,
-            parameters,
-            cwd=ROOT,
-            progress_bar=sys.stderr.isatty(),
-            kernel_name="python3",
-            # Otherwise the kernel warns at every start that it uses TCP, which never leaves this machine.
-            extra_arguments=["--IPKernelApp.log_level=40"],
-        )
-    except Exception as problem:  # no failure of one notebook may stop the others
-        error = f"{getattr(problem, 'ename', type(problem).__name__)}: {getattr(problem, 'evalue', problem)}"
-    page = executed
-    if executed.is_file():
-        _strip_machine(executed)
-        page = write_page(executed)
-    summary = f"FAILED: {error}" if error else _counted(executed)
-    return Outcome(notebook.stem, time.monotonic() - start, summary, bool(error), page)
-
-
-def _strip_machine(executed: Path) -> None:
-    """Make the paths that papermill recorded relative: executed notebooks are published."""
-    notebook = nbformat.read(executed, as_version=4)
-    recorded = notebook.metadata.get("papermill", {})
-    for name in ("input_path", "output_path"):
-        if name in recorded:
-            recorded[name] = os.path.relpath(recorded[name], ROOT)
-    nbformat.write(notebook, executed)
-
-
-def _counted(executed: Path) -> str:
-    """Return the count of verdicts, the last line of the cell tagged ``verdicts``, or that of solutions."""
-    cells = nbformat.read(executed, as_version=4).cells
-    for cell in reversed(cells):
-        if "verdicts" in cell.metadata.get("tags", []):
-            text = "".join(output.get("text", "") for output in cell.outputs)
-            return html.unescape(text).strip().splitlines()[-1]
-    return f"{sum(cell.source.startswith('## Exercise') for cell in cells)} exercises solved"
 
 
 def print_table(outcomes: list[Outcome]) -> None:

@@ -4,59 +4,101 @@ Every repetition but the last has other training seeds (``first_seed`` 100, 200,
 of the first run and other vector instructions (AVX2): like another machine, it rounds differently.
 """
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from execute import ROOT, Outcome, execute
+from execution import ROOT, Outcome, execute
 
+from lib.environment import changed_environment
+
+FIRST_RUN = "first run"
 FIRST_SEEDS_APART = 100
 OTHER_INSTRUCTIONS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
-OTHER_MACHINE = "AVX2"
 SHORT = {"reproduced": "yes", "not reproduced": "no", "not testable at this scale": "open"}
 
 
-def repeat(runs_in_all: int, profile: str, parameters: Mapping[Path, dict[str, Any]]) -> list[Outcome]:
-    """Execute notebooks again, and write the table of verdicts.
+@dataclass(frozen=True)
+class Repetition:
+    """How a run differs from the first one.
+
+    Attributes
+    ----------
+    label : str
+        What the report calls it.
+    folder : Path
+        For the executed notebooks and, in a folder for each, their figures and verdicts.
+    parameters : dict
+        Of every notebook, in place of those of the first run.
+    environment : dict of str to str
+        Environment variables of the notebooks' kernels.
+    """
+
+    label: str
+    folder: Path
+    parameters: dict[str, Any]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def repetitions(runs_in_all: int, profile: str) -> list[Repetition]:
+    """Return what follows the first run: other seeds, and at last other vector instructions.
 
     Parameters
     ----------
     runs_in_all : int
         At least 2: the first run, and the one with other vector instructions, are two of them.
     profile : str
-        Whose verdicts.csv files, just written, are the first run.
-    parameters : mapping of Path to dict
-        Of each notebook in the first run.
+        Its name is part of the folders.
     """
-    labels = [f"seeds {FIRST_SEEDS_APART * number}…" for number in range(1, runs_in_all - 1)] + [
-        OTHER_MACHINE
-    ]
+    folder = ROOT / ".cache" / "repetitions" / profile
+    other_seeds = []
+    for number in range(1, runs_in_all - 1):
+        first_seed = FIRST_SEEDS_APART * number
+        repetition = Repetition(f"seeds {first_seed}…", folder / str(number), {"first_seed": first_seed})
+        other_seeds.append(repetition)
+    # A cache of its own: a record's key does not tell one CPU from another.
+    other_cache = {"cache_dir": f".cache/{profile}-AVX2"}
+    return [*other_seeds, Repetition("AVX2", folder / "AVX2", other_cache, OTHER_INSTRUCTIONS)]
+
+
+def repeat(runs_in_all: int, profile: str, parameters: Mapping[Path, dict[str, Any]]) -> list[Outcome]:
+    """Execute notebooks again, and write ``docs/verdicts.md`` and ``.csv`` anew, for these notebooks alone.
+
+    Without any notebook, nothing is written.
+
+    Parameters
+    ----------
+    runs_in_all : int
+        As for `repetitions`.
+    profile : str
+        Of the first run.
+    parameters : mapping of Path to dict
+        Of each notebook whose first run, just done, did not fail.
+    """
     outcomes: list[Outcome] = []
-    runs: dict[str, dict[str, pd.DataFrame]] = {notebook.stem: {} for notebook in parameters}
-    for notebook in parameters:
-        first = ROOT / "figures" / profile / notebook.stem / "verdicts.csv"
-        runs[notebook.stem]["first run"] = pd.read_csv(first, index_col="name")
-    for number, label in enumerate(labels, 1):
-        other_machine = label == OTHER_MACHINE
-        folder = ROOT / ".cache" / "repetitions" / profile / (OTHER_MACHINE if other_machine else str(number))
+    runs: dict[str, dict[str, pd.DataFrame]] = {}
+    for notebook, given in parameters.items():
+        figures = ROOT / given.get("figure_dir", f"figures/{profile}/{notebook.stem}")
+        runs[notebook.stem] = {FIRST_RUN: _read_verdicts(figures)}
+    for repetition in repetitions(runs_in_all, profile):
         for notebook, given in parameters.items():
-            figures = folder / notebook.stem
-            changed: dict[str, Any] = {"figure_dir": str(figures)}
-            if other_machine:
-                changed["cache_dir"] = f".cache/{profile}-{OTHER_MACHINE}"  # a key does not tell CPUs apart
-            else:
-                changed["first_seed"] = FIRST_SEEDS_APART * number
-            with _environment(OTHER_INSTRUCTIONS if other_machine else {}):
-                outcome = execute(notebook, folder, given | changed)
+            figures = repetition.folder / notebook.stem
+            changed = repetition.parameters | {"figure_dir": str(figures)}
+            with changed_environment(repetition.environment):
+                outcome = execute(notebook, repetition.folder, given | changed)
             outcomes.append(outcome)
             if not outcome.failed:
-                runs[notebook.stem][label] = pd.read_csv(figures / "verdicts.csv", index_col="name")
-    (ROOT / "docs" / "verdicts.md").write_text(report(runs, profile), encoding="utf-8")
-    every_verdict(runs).to_csv(ROOT / "docs" / "verdicts.csv", index=False)
+                runs[notebook.stem][repetition.label] = _read_verdicts(figures)
+    if runs:
+        (ROOT / "docs" / "verdicts.md").write_text(report(runs, profile), encoding="utf-8")
+        every_verdict(runs).to_csv(ROOT / "docs" / "verdicts.csv", index=False)
     return outcomes
+
+
+def _read_verdicts(figures: Path) -> pd.DataFrame:
+    return pd.read_csv(figures / "verdicts.csv", index_col="name")
 
 
 def every_verdict(runs: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
@@ -76,7 +118,7 @@ def every_verdict(runs: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFram
             "margin": margin(table.loc[name]),
         }
         for notebook, tables in runs.items()
-        for name in tables["first run"].index
+        for name in tables[FIRST_RUN].index
         for label, table in tables.items()
         if name in table.index
     ]
@@ -103,8 +145,8 @@ def report(runs: Mapping[str, Mapping[str, pd.DataFrame]], profile: str) -> str:
         "the smaller, the closer the verdict was to another one.",
     ]
     for notebook, tables in runs.items():
-        stood = [name for name in tables["first run"].index if _stood(tables, name)]
-        claims = len(tables["first run"])
+        stood = [name for name in tables[FIRST_RUN].index if _stood(tables, name)]
+        claims = len(tables[FIRST_RUN])
         lines += [
             "",
             f"## {notebook}",
@@ -121,7 +163,7 @@ def _table(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         f"| claim | {' | '.join(tables)} | margin | stood |",
         f"| --- |{' --- |' * len(tables)} --- | --- |",
     ]
-    for name, claim in tables["first run"]["claim"].items():
+    for name, claim in tables[FIRST_RUN]["claim"].items():
         verdicts = [
             SHORT[table.loc[name, "verdict"]] if name in table.index else "—" for table in tables.values()
         ]
@@ -149,15 +191,3 @@ def margin(verdict: pd.Series) -> float | None:
     distance = min(abs(end - border) for end in ends for border in borders)
     width = ends["high"] - ends["low"]
     return distance / width if width > 0 else float("inf")
-
-
-@contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Change the environment that kernels inherit, for a moment."""
-    before = dict(os.environ)
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

@@ -28,8 +28,7 @@ def check(
     start_layer: int,
     head: Head,
 ) -> Batch:
-    """
-    Check the arguments of `lib.lrp.token_relevance`.
+    """Check the arguments of `lib.lrp.token_relevance`.
 
     Raises
     ------
@@ -48,8 +47,7 @@ def check(
 
 
 def check_finite(model: PreTrainedModel, logits: Tensor) -> None:
-    """
-    Check that the logits of a batch, (batch, labels), are finite.
+    """Check that the logits of a batch, (batch, labels), are finite.
 
     Raises
     ------

@@ -127,8 +127,7 @@ def embed(model: PreTrainedModel, input_ids: Tensor, dtype: torch.dtype) -> Tens
 
 
 def apply_layer(layer: Layer, x: Tensor, seen: Tensor) -> tuple[Tensor, Trace]:
-    """
-    Run one encoder layer.
+    """Run one encoder layer.
 
     Parameters
     ----------

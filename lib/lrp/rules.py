@@ -23,8 +23,7 @@ def divide(a: Tensor, b: Tensor, epsilon: float = EPSILON) -> Tensor:
 
 
 def linear(x: Tensor, output: Tensor, weight: Tensor, bias: Tensor | None, relevance: Tensor) -> Tensor:
-    """
-    Rule 2: a linear layer, alpha = 1: an output's relevance goes to the inputs that contribute positively.
+    """Rule 2: a linear layer, alpha = 1: an output's relevance goes to the inputs that contribute positively.
 
     With x+ and x- the positive and negative parts of x, Z = x+ W+ + x- W- (without the bias) and S = R / Z,
     the result is x+ (S W+) + x- (S W-). Since 2 Z = x W + |x| |W|, and twice the result is
@@ -58,8 +57,7 @@ def linear(x: Tensor, output: Tensor, weight: Tensor, bias: Tensor | None, relev
 
 
 def addition(a: Tensor, b: Tensor, total: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
-    """
-    Rule 3: total = a + b, in proportion; then a's share is scaled to |sum a| / (|sum a| + |sum b|) of R.
+    """Rule 3: total = a + b, in proportion; then a's share is scaled to |sum a| / (|sum a| + |sum b|) of R.
 
     The sums run over the shares of one text. A relevance that is narrower than the total is broadcast to it,
     but counted once.
@@ -85,8 +83,7 @@ def matmul(a: Tensor, b: Tensor, product: Tensor, relevance: Tensor) -> tuple[Te
 
 
 def masking(scores: Tensor, relevance: Tensor) -> Tensor:
-    """
-    Rule 6: adding the mask to the scores is rule 3 with the mask as second term; the mask's share is dropped.
+    """Rule 6: adding the mask to the scores is rule 3 with the mask as second term, whose share is dropped.
 
     Where a key is seen, the mask is 0; elsewhere the probability, and so the relevance, is exactly 0. The
     mask's share is therefore 0 everywhere, and a zero mask gives the same result.

@@ -38,9 +38,8 @@ class LayerRelevance(NamedTuple):
     """Relevance at one layer: above it, and in its attention."""
 
     layer: int  # counted from 0; -1 is the embeddings
-    relevance: (
-        Tensor  # (batch, tokens, hidden) at its output; (batch, 1, hidden) if it is shared by all tokens
-    )
+    # (batch, tokens, hidden) at its output; (batch, 1, hidden) if it is shared by all tokens
+    relevance: Tensor
     map: Tensor | None  # (batch, tokens, tokens) rule 11; None where the walk ends
 
 
@@ -53,8 +52,7 @@ def token_relevance(
     head: checks.Head = "first_token",
     precision: Products = "float32",
 ) -> Tensor:
-    """
-    Relevance of every token of every text for one class.
+    """Relevance of every token of every text for one class.
 
     Parameters
     ----------
@@ -122,8 +120,7 @@ def layer_conservation(
     head: checks.Head = "first_token",
     precision: Products = "float32",
 ) -> Conservation:
-    """
-    Compare relevance in and out of every layer; arguments and errors are those of `token_relevance`.
+    """Compare relevance in and out of every layer; arguments and errors are those of `token_relevance`.
 
     Returns
     -------
@@ -148,8 +145,7 @@ def relevance_by_layer(
     head: checks.Head = "first_token",
     precision: Products = "float32",
 ) -> Iterator[LayerRelevance]:
-    """
-    Walk down the encoder from its last layer; arguments and errors are those of `token_relevance`.
+    """Walk down the encoder from its last layer; arguments and errors are those of `token_relevance`.
 
     What lies below a layer's map is computed only when the next step is requested.
 

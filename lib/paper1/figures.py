@@ -1,4 +1,4 @@
-"""Paper 1's figures, each with the data behind it, and its word lists."""
+"""Paper 1's figures, and its word lists."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

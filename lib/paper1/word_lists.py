@@ -187,9 +187,8 @@ class WordMeans:
         lowered = [word.lower() for text in words for word in text]
         self.names, self._codes = np.unique(np.array(lowered, dtype=object), return_inverse=True)
         self._texts = len(words)
-        self._owners = np.repeat(
-            np.arange(len(words)), [len(text) for text in words]
-        )  # (words of all texts,)
+        # (words of all texts,)
+        self._owners = np.repeat(np.arange(len(words)), [len(text) for text in words])
         chosen = half_samples(len(words))
         self._members = np.zeros((len(chosen), len(words)))  # (1 + halves, texts)
         for row, texts in zip(self._members, chosen, strict=True):

@@ -21,7 +21,7 @@ def pretrain_encoders(
 ) -> list[Path]:
     """Return the folders of tiny encoders that differ only in the seed of their pre-training.
 
-    All are trained at a time, in one thread each.
+    All are trained at the same time, each in one thread.
 
     Parameters
     ----------

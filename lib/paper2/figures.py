@@ -58,7 +58,6 @@ def word_boxes(
     panels[-1].set_xticks(range(1, len(words) + 1), words, rotation=60, ha="right", fontsize=8)
     panels[-1].set_xlabel(title)
     figure.supylabel("relevance (1: an equal share)")
-    panels[0].set_ylabel(" ")
     return figure, pd.DataFrame(rows, columns=["type", "place", "word", "quartile 1", "median", "quartile 3"])
 
 

@@ -65,7 +65,7 @@ def prepare(base: PreTrainedModel) -> PreTrainedModel:
 
     On a GPU, a layer's activations are computed again in the backward pass instead of being kept.
     """
-    # A generator's state can be read while no graph is recorded only.
+    # A generator's state can be read only while no graph is being recorded.
     how = {"use_reentrant": False, "preserve_rng_state": has_dropout(base.config)}
     return prepare_model_for_kbit_training(
         base,

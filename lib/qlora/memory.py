@@ -21,9 +21,8 @@ logger = logging.getLogger(__name__)
 # width the inputs of norms, queries, keys and values, and the adapters' inputs; at its inner width the gate
 # and both factors of the product. A product with a frozen matrix keeps nothing.
 AT_WIDTH, AT_INNER_WIDTH = 10, 3
-LOGIT_BYTES = (
-    16  # per token and entry of the vocabulary: logits in 16 and 32 bits, log-probabilities, gradients
-)
+# Per token and entry of the vocabulary: logits in 16 and 32 bits, log-probabilities, gradients.
+LOGIT_BYTES = 16
 # Per token and entry of all adapted inputs together: dropout, drawn, and kept for each of a few lengths.
 DROPOUT_BYTES = 4
 TRAINED_BYTES = 16  # per trained parameter: the weight, its gradient and two moments, in 32 bits
@@ -35,7 +34,7 @@ def needed_bytes(model: str, recipe: Recipe, trials: int, device: torch.device) 
     Parameters
     ----------
     model : str
-        Hub id or folder of the base.
+        Folder of the base.
     recipe : Recipe
         Of the trials.
     trials : int

@@ -385,7 +385,7 @@ def causal_mask(tokens: int, base: PreTrainedModel, *, eager: bool) -> Tensor:
     """Return a mask by which no token sees a later one: (1, 1, tokens, tokens).
 
     Texts are padded on the right, so it also hides the padding from every token that counts. transformers
-    would make another mask where nothing is padded; to see that it waits for the device.
+    would make another mask where nothing is padded, and wait for the device to find that out.
     """
     seen = torch.ones(tokens, tokens, dtype=torch.bool, device=base.device).tril()[None, None]
     if not eager:

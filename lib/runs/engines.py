@@ -5,14 +5,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.util import find_spec
 from multiprocessing import active_children, get_context
 from typing import Any, ClassVar
 
 import torch
+
+from lib.environment import changed_environment
 
 ENGINES = ("local", "ray")
 
@@ -107,7 +109,7 @@ class _Worker:
             initializer=_leave_with_caller,
             initargs=(os.getpid(),),
         )
-        with _environment(environment):  # inherited by the process, which starts at the first call
+        with changed_environment(environment):  # inherited by the process, which starts at the first call
             self.pid = self.pool.submit(os.getpid)
 
     def end(self) -> None:
@@ -195,21 +197,6 @@ def worker_environment(slot: int, threads: int, device: str) -> dict[str, str]:
             raise ValueError("device is 'cuda'; this machine has no GPU that torch can use")
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     return environment
-
-
-@contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Change the environment of this process temporarily."""
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _leave_with_caller(caller: int) -> None:

@@ -185,9 +185,8 @@ def _pretrain_all(names: list[str], folders: dict[str, Path], seed: int, steps: 
 def _pretrain(name: str, folders: dict[str, Path], seed: int, steps: int) -> None:
     """Train one model and keep it."""
     logger.info("pre-training %s, %d steps", name, steps)
-    torch.set_num_threads(
-        1
-    )  # threads change the order of summation; with one, any number of workers gives the same weights
+    # Threads change the order of summation; with one, any number of workers gives the same weights.
+    torch.set_num_threads(1)
     family, base = TINY[name]
     batch_size = BATCH_SIZE
     seed_everything(seed)

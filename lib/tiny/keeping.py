@@ -1,9 +1,6 @@
 """Keep a model that was pre-trained here, with its report, complete or not at all."""
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.models import quiet_libraries
 from lib.runs.records import make_private
+from lib.whole_folder import whole_folder
 
 REPORT = "pretraining.json"
 
@@ -23,6 +21,8 @@ def keep(
 ) -> None:
     """Save a model, its tokenizer and its report in one step: an interrupted run leaves nothing incomplete.
 
+    If another process has finished the same model meanwhile, that one stays.
+
     Parameters
     ----------
     folder : Path
@@ -31,17 +31,18 @@ def keep(
         What to save.
     report : mapping of str to number
         What pre-training measured.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be made.
     """
     make_private(folder.parent)
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
-    with quiet_libraries():
+    with whole_folder(folder) as unfinished, quiet_libraries():
+        unfinished.chmod(0o700)  # the parent may have been there before, open to others
         model.cpu().save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
-    (unfinished / REPORT).write_text(json.dumps(report, indent=1), encoding="utf-8")
-    try:
-        os.rename(unfinished, folder)
-    except OSError:  # another process finished the same model first
-        shutil.rmtree(unfinished)
+        (unfinished / REPORT).write_text(json.dumps(report, indent=1), encoding="utf-8")
 
 
 def is_kept(folder: Path) -> bool:

@@ -1,0 +1,39 @@
+"""A folder that is complete or absent, whatever interrupts its making."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Lend an empty folder, which becomes ``target`` once all is in it.
+
+    If another process has made ``target`` meanwhile, that one stays. After an error nothing is left.
+
+    Parameters
+    ----------
+    target : Path
+        Missing parent folders are created.
+
+    Yields
+    ------
+    Path
+        A folder beside ``target``, of the same name.
+
+    Raises
+    ------
+    OSError
+        If ``target`` cannot be made.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as workshop:
+        unfinished = Path(workshop) / target.name
+        unfinished.mkdir()
+        yield unfinished
+        try:
+            unfinished.replace(target)  # atomic
+        except OSError:
+            if not target.is_dir():
+                raise
