@@ -88,7 +88,7 @@ def over_halves(table: Floats) -> Crossed:
     seeds is the texts' part of its variance.
     """
     table = np.round(table, DECIMALS)
-    known = ~np.isnan(table).any(axis=0)  # (1 + halves,)
+    known = np.isnan(table).sum(axis=0) == 0  # (1 + halves,)
     if not known[0] or known.sum() < 3:
         raise ValueError(
             f"{known[1:].sum()} of {table.shape[1] - 1} halves of the texts have a value: at least 2 are "
