@@ -89,8 +89,7 @@ def equivalent_subset(
     accuracies = np.asarray(accuracies, float)
     ranking = np.argsort(-accuracies, kind="stable")
     best = accuracies[ranking[0]]
-    differs = [z_statistic(best, accuracy, n, z) > SIGNIFICANT for accuracy in accuracies[ranking]]
-    return ranking[~np.array(differs)]
+    return ranking[z_statistic(best, accuracies[ranking], n, z) <= SIGNIFICANT]
 
 
 def signal_noise(
