@@ -23,7 +23,6 @@ from lib.paper2.model_types import (
     shares,
     type_name,
 )
-from lib.proportions import expected_false_passes
 from lib.quantization import surface_bits
 from lib.recipes import TrainingRecipe
 from lib.stability import (
@@ -235,20 +234,18 @@ def decomposition_table(
     return pd.DataFrame(rows).T
 
 
-def multiplicity(verdicts: pd.DataFrame) -> str:
+def multiplicity(chance: Mapping[str, float]) -> str:
     """Say how many claims were measured, and how many of them would pass by chance if all were false.
 
     Parameters
     ----------
-    verdicts : DataFrame
-        From `lib.claims.verdict_table`; the criterion says which claims are judged by a "90 % interval".
+    chance : mapping of str to float
+        From `lib.claims.false_verdicts`.
     """
-    measured = verdicts[verdicts["measured here"] != "—"]
-    wide = int(measured["criterion"].str.contains("90 % interval").sum())
-    expected = expected_false_passes(len(measured) - wide) + expected_false_passes(wide, 0.9)
     return (
-        f"{len(measured)} of {len(verdicts)} claims were measured, {wide} of them with intervals at 90 %: "
-        f"if all were false, at most {expected:.1f} would be expected to be found reproduced by chance"
+        f"{chance['judged']} of {chance['claims']} claims were measured, {chance['at_90']} of them with "
+        f"intervals at 90 %: if all were false, at most {chance['expected']:.1f} would be expected to be "
+        "found reproduced by chance"
     )
 
 
