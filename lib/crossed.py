@@ -348,6 +348,37 @@ def crossed_proportion_interval(correct: ArrayLike, confidence: float = 0.95) ->
     return Interval(estimate, min(low, estimate), max(high, estimate))
 
 
+def pair_pseudo_values(sums: Floats) -> Floats:
+    """Turn a quantity of pairs of seeds into one value per seed, for intervals over seeds and texts.
+
+    Two pairs with a common seed are not independent, so a mean over pairs cannot have the interval of a mean.
+    The jackknife's pseudo-values can: n U - (n - 1) U_i, where U is the mean over the pairs of n seeds and
+    U_i the mean without seed i (Arvesen 1969). Their mean is U.
+
+    Parameters
+    ----------
+    sums : ndarray, (seeds,) or (seeds, texts)
+        The quantity, which is symmetric, summed over each seed's pairs with all others.
+
+    Returns
+    -------
+    ndarray
+        Of the same shape.
+
+    Raises
+    ------
+    ValueError
+        With fewer than three seeds.
+    """
+    seeds = len(sums)
+    if seeds < 3:
+        raise ValueError(f"pairs of {seeds}: pseudo-values of pairs need at least 3 seeds or trials")
+    total = sums.sum(0)  # counts every pair twice
+    mean = total / (seeds * (seeds - 1))
+    without = (total - 2 * sums) / ((seeds - 1) * (seeds - 2))
+    return seeds * mean - (seeds - 1) * without
+
+
 def _matrix(values: ArrayLike) -> Floats:
     matrix = np.asarray(values, float)
     if matrix.ndim != 2 or matrix.size < 2:

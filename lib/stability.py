@@ -333,6 +333,27 @@ def split_texts(relevance: ArrayLike, lengths: ArrayLike) -> list[Floats]:
     return np.split(np.asarray(relevance, float), np.cumsum(lengths)[:-1], axis=1)
 
 
+def unit_signs(relevance: ArrayLike) -> Floats:
+    """Return the signs of all differences between two words, scaled to length 1.
+
+    The dot product of two seeds' signs is Kendall's tau-b between their rankings.
+
+    Parameters
+    ----------
+    relevance : array_like, (seeds, words)
+
+    Returns
+    -------
+    ndarray, (seeds, pairs of words)
+        All 0 for a seed that ties all words.
+    """
+    relevance = np.asarray(relevance, float)
+    first, second = np.triu_indices(relevance.shape[1], k=1)
+    signs = np.sign(relevance[:, first] - relevance[:, second])
+    lengths = np.linalg.norm(signs, axis=1, keepdims=True)
+    return signs / np.where(lengths > 0, lengths, 1)
+
+
 def kendall_tau(relevance: ArrayLike) -> float:
     """Return Kendall's tau-b between the rankings of two seeds, averaged over all pairs of seeds.
 
@@ -347,16 +368,13 @@ def kendall_tau(relevance: ArrayLike) -> float:
 
     Notes
     -----
-    With u[s] the signs of all differences between two words, scaled to length 1, tau-b of two seeds is the
-    dot product of their u. The sum over all pairs therefore needs only the sum of all u.
+    Tau-b of two seeds is the dot product of their `unit_signs`, so the sum over all pairs needs only the sum
+    of all signs.
     """
-    relevance = np.asarray(relevance, float)
-    first, second = np.triu_indices(relevance.shape[1], k=1)
-    signs = np.sign(relevance[:, first] - relevance[:, second])  # (seeds, pairs of words)
-    lengths = np.linalg.norm(signs, axis=1, keepdims=True)
-    if not lengths.all():
+    signs = unit_signs(relevance)
+    if not signs.any(axis=1).all():
         return float("nan")
-    return _mean_over_pairs(signs / lengths)
+    return _mean_over_pairs(signs)
 
 
 def top_k_overlap(relevance: ArrayLike, k: int) -> float:

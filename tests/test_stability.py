@@ -28,6 +28,7 @@ from lib.stability import (
     stability_interval,
     stability_ratio,
     top_k_overlap,
+    unit_signs,
 )
 
 
@@ -190,6 +191,12 @@ def test_agreement_is_scipys_tau_and_the_counted_overlap_of_all_pairs() -> None:
     tops = [set(np.argsort(-row, kind="stable")[:4]) for row in relevance]
     overlap = np.mean([len(first & second) / 4 for first, second in itertools.combinations(tops, 2)])
     assert top_k_overlap(relevance, 4) == pytest.approx(overlap)
+
+
+def test_unit_signs_by_hand() -> None:
+    signs = unit_signs([[1, 3, 2], [4, 4, 4]])  # words 0-1, 0-2, 1-2
+    assert signs[0] == pytest.approx(np.array([-1, -1, 1]) / np.sqrt(3))
+    assert signs[1].tolist() == [0, 0, 0]
 
 
 def test_only_shared_explanations_agree_more_than_their_permutations() -> None:
