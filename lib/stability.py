@@ -562,8 +562,7 @@ def _with_texts(values: Floats, seeds: list[Part]) -> Crossed:
 def _top_words(relevance: Floats, lengths: NDArray[np.intp], k: int) -> NDArray[np.bool_]:
     """Return whether each word is among the top k of its text: (rows, words) -> (rows, words)."""
     top = np.zeros(relevance.shape, bool)
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    for start, text in zip(starts, split_texts(relevance, lengths), strict=True):
+    for start, text in zip(_starts(lengths), split_texts(relevance, lengths), strict=True):
         best = np.argsort(-text, axis=1, kind="stable")[:, :k]
         np.put_along_axis(top, start + best, True, axis=1)
     return top
@@ -573,7 +572,7 @@ def _half_overlaps(
     tops: Sequence[NDArray[np.bool_]], lengths: NDArray[np.intp], k: int
 ) -> tuple[Floats, Floats, Floats]:
     """Return overlaps of the halves (a, a, b, b): across types, within a, within b, each (rows, texts)."""
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    starts = _starts(lengths)
 
     def shared(one: int, other: int) -> Floats:
         return np.add.reduceat(tops[one] & tops[other], starts, axis=1, dtype=float) / k
@@ -597,6 +596,11 @@ def _lengths(relevance: Floats, lengths: ArrayLike | None) -> NDArray[np.intp]:
     return np.array([relevance.shape[1]]) if lengths is None else np.asarray(lengths, int)
 
 
+def _starts(lengths: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return where each text begins among the words of all texts: (texts,) -> (texts,)."""
+    return np.cumsum(lengths) - lengths
+
+
 def _moments(relevance: Floats, counts: Floats, lengths: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
     """Return the plug-in signal, noise and centred noise: each (resamples, texts).
 
@@ -604,7 +608,7 @@ def _moments(relevance: Floats, counts: Floats, lengths: NDArray[np.intp]) -> tu
     so this is what noise contributes to it, even if the words' relevances are correlated (normalised ones
     are, since they sum to 1).
     """
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    starts = _starts(lengths)
 
     def mean_over_words(values: Floats) -> Floats:
         return np.add.reduceat(values, starts, axis=1) / lengths

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lib.intervals import sd_factors
+
 
 def detectable_ratio(trials: int, correlation: float, *, confidence: float, power: float = 0.8) -> float:
     """Return the smallest ratio of two standard deviations that paired trials tell from 1.
@@ -145,8 +147,7 @@ def by_trials(
     rows = {}
     for trials in numbers:
         freedom = trials - 1
-        quantiles = stats.chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], freedom)
-        low, high = np.sqrt(freedom / quantiles)
+        low, high = sd_factors(freedom, confidence)
         rows[trials] = {
             "sd_low": low,
             "sd_high": high,

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from lib.claims import Region
 from lib.crossed import crossed_mean
-from lib.intervals import Interval, paired_sd_ratio_interval
+from lib.intervals import Interval, paired_sd_ratio_interval, sd_factors
 from lib.qlora.recipes import Recipe
 from lib.qlora.trial import Trial
 from lib.repeatability import bitwise, coarsest_grid, compare, pitman_morgan_p, with_holm
@@ -433,8 +432,8 @@ def single_source(design: pd.DataFrame, factor: str, others: Sequence[str], conf
     """
     sd = math.sqrt(design.groupby(list(others))["printed"].var().mean())
     freedom = design[factor].nunique() - 1
-    low, high = np.sqrt(freedom / stats.chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], freedom))
-    return Interval(sd, float(sd * low), float(sd * high))
+    low, high = sd_factors(freedom, confidence)
+    return Interval(sd, sd * low, sd * high)
 
 
 def printed_grids(printed: Mapping[str, Sequence[float]], *, decimals: int) -> pd.DataFrame:
