@@ -9,10 +9,10 @@ import pandas as pd
 
 from lib.claims import Region
 from lib.crossed import crossed_mean
-from lib.intervals import Interval, paired_sd_ratio_interval, sd_factors
+from lib.intervals import Interval, sd_factors
 from lib.qlora.recipes import Recipe
 from lib.qlora.trial import Trial
-from lib.repeatability import bitwise, coarsest_grid, compare, pitman_morgan_p, with_holm
+from lib.repeatability import bitwise, coarsest_grid, compare, with_holm
 from lib.runs import Record, finished
 
 PRINTED_DECIMALS = 3  # of the paper's perplexities with the 32-bit optimizer
@@ -273,19 +273,12 @@ def comparisons(perplexities: pd.DataFrame, *, paired: bool, confidence: float) 
     Returns
     -------
     DataFrame
-        One row per model; each column of p-values is corrected by Holm's method. Spreads of pairs are
-        compared by Pitman and Morgan's test and interval, those of independent trials by Brown and Forsythe's
-        test and the F interval.
+        One row per model; each column of p-values is corrected by Holm's method.
     """
     rows = {}
     for model in perplexities.columns.unique("model"):
         nats = np.log(perplexities[model].dropna())
-        eight_bit, thirty_two_bit = nats["8-bit"], nats["32-bit"]
-        rows[model] = compare(eight_bit, thirty_two_bit, paired=paired, confidence=confidence)
-        if paired:
-            ratio = paired_sd_ratio_interval(eight_bit, thirty_two_bit, confidence)
-            of_pairs = {"ratio of sds": str(ratio), "p spread": pitman_morgan_p(eight_bit, thirty_two_bit)}
-            rows[model] |= of_pairs
+        rows[model] = compare(nats["8-bit"], nats["32-bit"], paired=paired, confidence=confidence)
     return with_holm(pd.DataFrame(rows).T)
 
 
