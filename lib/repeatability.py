@@ -306,11 +306,11 @@ def _quasi_f_tests(mean_squares: np.ndarray, freedom: np.ndarray) -> tuple[np.nd
     return ratios, p
 
 
-def coarsest_grid(values: Sequence[float], decimals: int, finest: int = 10) -> int | None:
+def coarsest_grid(values: Sequence[float], decimals: int) -> int | None:
     """Return the smallest k for which all printed values can be multiples of 2 ** -k, or None.
 
     A printed value, rounded or truncated, may stand for any multiple less than one unit of the last decimal
-    away. A grid as fine as that unit fits every value and is not tried.
+    away. A grid as fine as that unit fits every value and is not tried, nor one with a k above 10.
 
     Parameters
     ----------
@@ -318,11 +318,9 @@ def coarsest_grid(values: Sequence[float], decimals: int, finest: int = 10) -> i
         The values as printed.
     decimals : int
         Number of printed decimals.
-    finest : int
-        Largest k to try; lowered where the decimals cannot resolve the grid.
     """
     unit = 10.0**-decimals
-    for k in range(min(finest, int(np.log2(1 / (2 * unit)))) + 1):
+    for k in range(min(10, int(np.log2(1 / (2 * unit)))) + 1):
         multiples = np.round(np.asarray(values) * 2**k) / 2**k
         if (np.abs(multiples - values) < unit).all():
             return k

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from lib.crossed import Crossed, Part, crossed_difference, crossed_mean
-from lib.intervals import Interval, exponential, percentile_interval
+from lib.intervals import Interval, exponential
 from lib.proportions import z_statistic
 
 Floats = NDArray[np.float64]
@@ -141,58 +141,20 @@ def resample(n: int, resamples: int, rng: np.random.Generator) -> Floats:
     return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
 
 
-def bootstrap_signal_noise(
-    relevance: ArrayLike, seed_counts: Floats, lengths: ArrayLike | None = None
-) -> Stability:
-    """Estimate signal, noise and SNR on each resample of the seeds, corrected for bias.
-
-    Resampled seeds repeat, so their variance is too small, and noise enters a resample's signal twice: once
-    through the finite number of seeds and once through the resampling. Both are corrected: the expectation
-    over resamples is the unbiased estimate of `signal_noise`.
-
-    Parameters
-    ----------
-    relevance : array_like, (seeds, words)
-        As in `signal_noise`.
-    seed_counts : ndarray, (resamples, seeds)
-        From `resample`. Passing the same counts for two model types that share seeds gives a paired
-        bootstrap.
-    lengths : array_like of int, (texts,), optional
-        As in `signal_noise`.
-
-    Returns
-    -------
-    Stability
-        Of arrays (resamples, texts); without ``lengths``, (resamples,).
-    """
-    relevance = _checked(relevance, lengths)
-    seeds = len(relevance)
-    signal, noise, mean_noise = _moments(relevance, seed_counts, _lengths(relevance, lengths))
-    shrunk = (seeds - 1) / seeds  # factor by which resampling reduces a variance, in expectation
-    signal = signal - mean_noise / shrunk * (1 / seeds + 1 / (seeds - 1))
-    noise = noise / shrunk**2
-    result = Stability(signal, noise, _ratio(signal, noise))
-    return Stability(*(values[:, 0] for values in result)) if lengths is None else result
-
-
-def over_texts(stability: Stability, text_counts: Floats | None = None) -> Stability:
+def over_texts(stability: Stability) -> Stability:
     """Average signal and noise over texts; SNR is the ratio of the averages.
 
     Parameters
     ----------
     stability : Stability
-        Of arrays (..., texts).
-    text_counts : ndarray, (resamples, texts), optional
-        From `resample`. Texts are then resampled too, each row of counts applied to the same row of
-        ``stability``: a joint bootstrap over seeds and texts.
+        Of arrays (texts,).
 
     Returns
     -------
     Stability
-        Of arrays (...).
+        Of numbers.
     """
-    signal = np.average(stability.signal, axis=-1, weights=text_counts)
-    noise = np.average(stability.noise, axis=-1, weights=text_counts)
+    signal, noise = stability.signal.mean(), stability.noise.mean()
     return Stability(signal, noise, _ratio(signal, noise))
 
 
@@ -229,9 +191,7 @@ def log_stability(relevance: ArrayLike, lengths: ArrayLike | None = None) -> Sta
     In simulations with 6 to 30 seeds and 40 texts, 95 % intervals of noise, signal, SNR and ratios of noise
     cover 92 to 97 % (down to 88 % with 6 seeds of which some are far noisier than others), those of ratios of
     signals 97 to 99 %: the jackknife's variance is too large for what is quadratic in the seeds (Efron and
-    Stein, Annals of Statistics 9, 1981). The joint bootstrap (`bootstrap_signal_noise`, `over_texts`) with
-    expanded percentiles counts what is particular to a seed on a text three times and expands it as if all
-    error came from the seeds: it covers 97 to 100 % with 6 seeds, and 100 % for ratios of signals.
+    Stein, Annals of Statistics 9, 1981). Why not the joint bootstrap: see `lib.crossed`.
     """
     relevance = _checked(relevance, lengths)
     seeds = len(relevance)
@@ -271,8 +231,8 @@ def stability_interval(logs: Floats, confidence: float = 0.95) -> Interval | Non
     return None if np.isnan(logs).any() else exponential(crossed_mean(logs).interval(confidence))
 
 
-def stability_ratio(one: Floats, other: Floats, *, paired: bool, confidence: float = 0.95) -> Interval | None:
-    """Return the ratio of a quantity of one type to that of another, on the same texts.
+def stability_ratio(one: Floats, other: Floats, *, paired: bool) -> Interval | None:
+    """Return the ratio of a quantity of one type to that of another on the same texts, at 95 %.
 
     Parameters
     ----------
@@ -280,8 +240,6 @@ def stability_ratio(one: Floats, other: Floats, *, paired: bool, confidence: flo
         The same field of `log_stability` of two types.
     paired : bool
         Whether the types share their seeds, as a type and its quantised version do.
-    confidence : float
-        0.9 for two one-sided tests at 5 % (equivalence).
 
     Returns
     -------
@@ -290,35 +248,7 @@ def stability_ratio(one: Floats, other: Floats, *, paired: bool, confidence: flo
     """
     if np.isnan(one).any() or np.isnan(other).any():
         return None
-    return exponential(crossed_difference(one, other, paired=paired).interval(confidence))
-
-
-def equivalent(ratios: ArrayLike, margin: float, *, n: int, level: float = 0.95) -> bool:
-    """Test whether two positive quantities are equal within a factor, by two one-sided tests (TOST).
-
-    Both tests reject at 1 - ``level`` if and only if the interval at 2 ``level`` - 1 lies between 1 / margin
-    and margin. A non-significant difference would not show equality: too few seeds give one as well.
-
-    Parameters
-    ----------
-    ratios : array_like, (resamples,)
-        Bootstrap ratios of the two quantities.
-    margin : float
-        The factor, above 1, fixed before the measurement.
-    n : int
-        As in `lib.intervals.percentile_interval`.
-    level : float
-        Confidence level of each test.
-
-    Raises
-    ------
-    ValueError
-        If the margin is not above 1.
-    """
-    if not margin > 1:
-        raise ValueError(f"margin = {margin}: allowed are factors above 1")
-    low, high = percentile_interval(ratios, 2 * level - 1, n=n)
-    return 1 / margin < low and high < margin
+    return exponential(crossed_difference(one, other, paired=paired).interval())
 
 
 def split_texts(relevance: ArrayLike, lengths: ArrayLike) -> list[Floats]:
@@ -402,9 +332,7 @@ def mean_over_deviation(mean: Floats, mean_square: Floats) -> Floats:
     return mean / (deviation_over_seeds(mean, mean_square) + 1e-9)
 
 
-def mean_relevance_statistic(
-    statistic: Callable[..., ArrayLike], *relevance: ArrayLike, paired: bool = True
-) -> Crossed:
+def mean_relevance_statistic(statistic: Callable[..., ArrayLike], *relevance: ArrayLike) -> Crossed:
     """Return the mean over texts of a statistic of relevances averaged over seeds, with its error over both.
 
     Such as the overlap of the top words of two types, or the average precision of finding cues. An interval
@@ -416,35 +344,37 @@ def mean_relevance_statistic(
         Takes one mean relevance (words,) per type and returns one value per text, (texts,). Texts without a
         value (NaN) are left out.
     *relevance : array_like, (seeds, words)
-        Of one or several types; at least two seeds.
-    paired : bool
-        Whether the types share their seeds (a type and its quantised version).
+        Of one type, or of several that share their seeds (a type and its quantised version); at least two
+        seeds.
+
+    Raises
+    ------
+    ValueError
+        With fewer than two seeds, or types of different numbers of them.
 
     Notes
     -----
-    Each seed is left out in turn, from all types at once if they are paired, otherwise from one. Counts of
-    top words jump when a seed is left out, which inflates the pseudo-values' scatter within a text; what
-    seeds contribute is therefore their mean square without the residual, and the texts' variance is that of
-    the statistic itself.
+    Each seed is left out in turn, from all types at once. Counts of top words jump when a seed is left out,
+    which inflates the pseudo-values' scatter within a text; what seeds contribute is therefore their mean
+    square without the residual, and the texts' variance is that of the statistic itself.
     """
     matrices = [np.asarray(values, float) for values in relevance]
-    if min(len(matrix) for matrix in matrices) < 2:
-        raise ValueError(f"seeds = {min(map(len, matrices))}: at least 2 are required")
+    seeds = len(matrices[0])
+    if seeds < 2:
+        raise ValueError(f"seeds = {seeds}: at least 2 are required")
+    if any(len(matrix) != seeds for matrix in matrices):
+        raise ValueError(f"types of {', '.join(str(len(m)) for m in matrices)} seeds: allowed is one number")
     means = [matrix.mean(axis=0) for matrix in matrices]
     values = np.asarray(statistic(*means), float)
     known = ~np.isnan(values)
     values = values[known]
-    parts = []
-    for group in [range(len(matrices))] if paired else [[index] for index in range(len(matrices))]:
-        seeds = len(matrices[group[0]])
-        without = np.empty((seeds, len(values)))
-        for seed in range(seeds):
-            left = list(means)
-            for index in group:
-                left[index] = (seeds * means[index] - matrices[index][seed]) / (seeds - 1)
-            without[seed] = np.asarray(statistic(*left), float)[known]
-        parts.append(_seeds_alone(seeds * values - (seeds - 1) * without))
-    return _with_texts(values, parts)
+    without = np.empty((seeds, len(values)))
+    for seed in range(seeds):
+        left = [
+            (seeds * mean - matrix[seed]) / (seeds - 1) for mean, matrix in zip(means, matrices, strict=True)
+        ]
+        without[seed] = np.asarray(statistic(*left), float)[known]
+    return _with_texts(values, [_seeds_alone(seeds * values - (seeds - 1) * without)])
 
 
 def overlap_beyond_seeds(

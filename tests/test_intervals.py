@@ -161,6 +161,17 @@ def test_standard_deviations_that_do_not_exist_are_refused(first, second):
         sd_interval([1])
 
 
+@pytest.mark.parametrize("values", [15, 30])
+def test_percentile_interval_covers_the_truth_at_its_rate(values):
+    rng = np.random.default_rng(values)
+    hits = []
+    for _ in range(1_000):
+        sample = rng.normal(1, 2, values)
+        low, high = percentile_interval(rng.choice(sample, (400, values)).mean(axis=1), n=values)
+        hits.append(low < 1 < high)
+    assert 0.93 < np.mean(hits) < 0.97
+
+
 def test_bootstrap_interval_is_the_percentile_interval_widened_to_its_estimate():
     resamples = np.append(np.arange(1_000.0), np.nan)
     low, high = percentile_interval(resamples, n=30)
