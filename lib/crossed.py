@@ -137,7 +137,7 @@ class Crossed:
             raise ValueError("texts needed: the mean is about one text")
         region = _checked_region(above, below, truth)
         smallest = min(part.count for part in self.texts)
-        return _smallest(lambda n: self._power(1.0, n / smallest, *region, confidence) >= power)
+        return smallest_number(lambda n: self._power(1.0, n / smallest, *region, confidence) >= power)
 
     def seeds_needed(
         self,
@@ -153,7 +153,7 @@ class Crossed:
             raise ValueError("seeds needed: the mean is about one seed")
         region = _checked_region(above, below, truth)
         smallest = min(part.count for part in self.seeds)
-        return _smallest(lambda n: self._power(n / smallest, 1.0, *region, confidence) >= power)
+        return smallest_number(lambda n: self._power(n / smallest, 1.0, *region, confidence) >= power)
 
     def _power(
         self,
@@ -348,6 +348,30 @@ def crossed_proportion_interval(correct: ArrayLike, confidence: float = 0.95) ->
     return Interval(estimate, min(low, estimate), max(high, estimate))
 
 
+def smallest_number(enough: Callable[[int], bool]) -> int | None:
+    """Return the smallest number from 2 that is enough.
+
+    Parameters
+    ----------
+    enough : callable
+        If a number is enough, all larger ones have to be.
+
+    Returns
+    -------
+    int or None
+        None if no power of 2 up to `MOST_NEEDED` is enough.
+    """
+    low, high = 1, 2
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > MOST_NEEDED:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
 def pair_pseudo_values(sums: Floats) -> Floats:
     """Turn a quantity of pairs of seeds into one value per seed, for intervals over seeds and texts.
 
@@ -438,16 +462,3 @@ def _checked_region(above: float, below: float, truth: float) -> tuple[float, fl
     if not above < truth < below:
         raise ValueError(f"truth = {truth}: allowed are values above {above} and below {below}")
     return above, below, truth
-
-
-def _smallest(enough: Callable[[int], bool]) -> int | None:
-    """Return the smallest number from 2 that is enough, if more always is; None above `MOST_NEEDED`."""
-    low, high = 1, 2
-    while not enough(high):
-        low, high = high, 2 * high
-        if high > MOST_NEEDED:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
