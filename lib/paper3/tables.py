@@ -464,9 +464,18 @@ def memory_table(
 ) -> pd.DataFrame:
     """Return the largest memory of each model's trials beside the published shares (paper 3, Table 3).
 
+    Parameters
+    ----------
+    table : DataFrame, (trials, columns)
+        Of `frame`.
+    printed : mapping of str to mapping of str to float
+        Published percent of a GPU's memory, by the paper's name of a model, then by bits.
+    paper_names : mapping of str to str
+        The paper's name of each model, by its name here.
+
     Returns
     -------
-    DataFrame
+    DataFrame, (models x bits, 7)
         Index: model and bits. Columns ``peak`` (MiB), ``weights``, ``adapters``, ``states`` and their sum
         ``total`` (bytes), ``trained`` (parameters) and ``paper`` (percent of a GPU's memory).
     """
@@ -485,7 +494,21 @@ def memory_table(
 def times(table: pd.DataFrame, published: Mapping[str, Any], paper_names: Mapping[str, str]) -> pd.DataFrame:
     """Return means and standard deviations of times in seconds (paper 3, Tables 10 and 11).
 
-    Parameters are those of `completions`.
+    Parameters
+    ----------
+    table : DataFrame, (trials, columns)
+        Of `frame`.
+    published : mapping
+        The paper's values; of these ``train_seconds`` and ``test_seconds``, the trials' seconds by the
+        paper's name of a model, then by bits.
+    paper_names : mapping of str to str
+        The paper's name of each model, by its name here.
+
+    Returns
+    -------
+    DataFrame, (models x bits, 8)
+        Index: model and bits. Columns: ``train_seconds`` or ``test_seconds``; ``here`` or ``paper``; ``mean``
+        or ``sd`` (seconds).
     """
     columns = {}
     for name in ("train_seconds", "test_seconds"):
