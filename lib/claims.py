@@ -90,6 +90,11 @@ class Claim(BaseModel):
     why: str
     requires: tuple[str, ...] = ()
 
+    @property
+    def at_90(self) -> bool:
+        """Whether the quantity names a 90 % interval: two one-sided tests at 5 %, as of an equality."""
+        return "90 % interval" in self.quantity
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -274,31 +279,34 @@ def count_verdicts(verdicts: Sequence[Verdict]) -> str:
     return ", ".join(f"{counts[kind]} {kind}" for kind in (REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE))
 
 
-def false_verdicts(verdicts: pd.DataFrame, confidence: float) -> dict[str, float]:
+def false_verdicts(verdicts: Sequence[Verdict], confidence: float) -> dict[str, float]:
     """Return how many claims were judged, and how many of them chance alone would be expected to pass.
 
     A count has no interval and cannot pass by chance; see `lib.proportions.expected_false_passes`.
 
     Parameters
     ----------
-    verdicts : DataFrame
-        From `verdict_csv_table`.
+    verdicts : sequence of Verdict
     confidence : float
-        Coverage of the intervals.
+        Coverage of the intervals, except of claims that are judged at 90 % (`Claim.at_90`).
 
     Returns
     -------
     dict
         ``claims``, ``judged`` (those with a measurement), ``intervals`` (of these, those that are no count),
-        ``expected`` (falsely passing, if every one of them lay on its border) and ``at_least_one`` (the
-        probability of any, if they were independent).
+        ``at_90`` (of these, those at 90 %), ``expected`` (falsely passing, if every one of them lay on its
+        border) and ``at_least_one`` (the probability of any, if they were independent).
     """
-    judged = verdicts.dropna(subset="estimate")
-    intervals = int((judged["low"] < judged["high"]).sum())
+    judged = [verdict for verdict in verdicts if verdict.estimate is not None]
+    intervals = [verdict for verdict in judged if verdict.low != verdict.high]
+    at_90 = sum(verdict.claim.at_90 for verdict in intervals)
+    others = len(intervals) - at_90
+    none = (1 - expected_false_passes(1, confidence)) ** others * (1 - expected_false_passes(1, 0.9)) ** at_90
     return {
         "claims": len(verdicts),
         "judged": len(judged),
-        "intervals": intervals,
-        "expected": expected_false_passes(intervals, confidence),
-        "at_least_one": 1 - (1 - expected_false_passes(1, confidence)) ** intervals,
+        "intervals": len(intervals),
+        "at_90": at_90,
+        "expected": expected_false_passes(others, confidence) + expected_false_passes(at_90, 0.9),
+        "at_least_one": 1 - none,
     }

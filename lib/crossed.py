@@ -137,7 +137,7 @@ class Crossed:
             raise ValueError("texts needed: the mean is about one text")
         region = _checked_region(above, below, truth)
         smallest = min(part.count for part in self.texts)
-        return _smallest(lambda n: self._power(1.0, n / smallest, *region, confidence) >= power)
+        return smallest_number(lambda n: self._power(1.0, n / smallest, *region, confidence) >= power)
 
     def seeds_needed(
         self,
@@ -153,7 +153,7 @@ class Crossed:
             raise ValueError("seeds needed: the mean is about one seed")
         region = _checked_region(above, below, truth)
         smallest = min(part.count for part in self.seeds)
-        return _smallest(lambda n: self._power(n / smallest, 1.0, *region, confidence) >= power)
+        return smallest_number(lambda n: self._power(n / smallest, 1.0, *region, confidence) >= power)
 
     def _power(
         self,
@@ -348,6 +348,61 @@ def crossed_proportion_interval(correct: ArrayLike, confidence: float = 0.95) ->
     return Interval(estimate, min(low, estimate), max(high, estimate))
 
 
+def smallest_number(enough: Callable[[int], bool]) -> int | None:
+    """Return the smallest number from 2 that is enough.
+
+    Parameters
+    ----------
+    enough : callable
+        If a number is enough, all larger ones have to be.
+
+    Returns
+    -------
+    int or None
+        None if no power of 2 up to `MOST_NEEDED` is enough.
+    """
+    low, high = 1, 2
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > MOST_NEEDED:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def pair_pseudo_values(sums: Floats) -> Floats:
+    """Turn a quantity of pairs of seeds into one value per seed, for intervals over seeds and texts.
+
+    Two pairs with a common seed are not independent, so a mean over pairs cannot have the interval of a mean.
+    The jackknife's pseudo-values can: n U - (n - 1) U_i, where U is the mean over the pairs of n seeds and
+    U_i the mean without seed i (Arvesen 1969). Their mean is U.
+
+    Parameters
+    ----------
+    sums : ndarray, (seeds,) or (seeds, texts)
+        The quantity, which is symmetric, summed over each seed's pairs with all others.
+
+    Returns
+    -------
+    ndarray
+        Of the same shape.
+
+    Raises
+    ------
+    ValueError
+        With fewer than three seeds.
+    """
+    seeds = len(sums)
+    if seeds < 3:
+        raise ValueError(f"pairs of {seeds}: pseudo-values of pairs need at least 3 seeds or trials")
+    total = sums.sum(0)  # counts every pair twice
+    mean = total / (seeds * (seeds - 1))
+    without = (total - 2 * sums) / ((seeds - 1) * (seeds - 2))
+    return seeds * mean - (seeds - 1) * without
+
+
 def _matrix(values: ArrayLike) -> Floats:
     matrix = np.asarray(values, float)
     if matrix.ndim != 2 or matrix.size < 2:
@@ -407,16 +462,3 @@ def _checked_region(above: float, below: float, truth: float) -> tuple[float, fl
     if not above < truth < below:
         raise ValueError(f"truth = {truth}: allowed are values above {above} and below {below}")
     return above, below, truth
-
-
-def _smallest(enough: Callable[[int], bool]) -> int | None:
-    """Return the smallest number from 2 that is enough, if more always is; None above `MOST_NEEDED`."""
-    low, high = 1, 2
-    while not enough(high):
-        low, high = high, 2 * high
-        if high > MOST_NEEDED:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high

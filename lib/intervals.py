@@ -1,7 +1,7 @@
 """Interval estimates: of a mean, a proportion, a standard deviation, a ratio, and from bootstrap resamples.
 
 Every function returns an `Interval`, an estimate and its bounds in the unit of the values, except
-`percentile_interval`, which returns the bounds alone.
+`percentile_interval` and `sd_factors`, which return the bounds alone.
 """
 
 import math
@@ -95,10 +95,23 @@ def proportion_interval(successes: int, trials: int, confidence: float = 0.95) -
     return Interval(successes / trials, float(bounds.low), float(bounds.high))
 
 
+def sd_factors(freedom: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the bounds of a standard deviation as multiples of its estimate, by chi-squared for normal data.
+
+    Parameters
+    ----------
+    freedom : int
+        Degrees of freedom of the estimate, at least 1. With six, the 95 % interval reaches from 0.64 to 2.2
+        times the estimate.
+    confidence : float
+        Coverage of the interval.
+    """
+    low, high = np.sqrt(freedom / stats.chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], freedom))
+    return float(low), float(high)
+
+
 def sd_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """Return a standard deviation with its chi-squared interval for normal data: (trials,) -> Interval.
-
-    With seven values, the 95 % interval reaches from 0.64 to 2.2 times the estimate.
 
     Raises
     ------
@@ -110,7 +123,7 @@ def sd_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     if freedom < 1:
         raise ValueError(f"values = {len(values)}: a standard deviation needs at least 2")
     sd = values.std(ddof=1)
-    low, high = np.sqrt(freedom / stats.chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], freedom))
+    low, high = sd_factors(freedom, confidence)
     return Interval(float(sd), float(sd * low), float(sd * high))
 
 
@@ -186,23 +199,23 @@ def _pairs(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats, float]:
     return a, b, float(np.sum((x - y) ** 2) * np.sum((x + y) ** 2)) / 4
 
 
-def percentile_interval(resamples: ArrayLike, level: float = 0.95, *, n: int) -> tuple[float, float]:
+def percentile_interval(resamples: ArrayLike, confidence: float = 0.95, *, n: int) -> tuple[float, float]:
     """Return the bounds of the bootstrap's expanded percentile interval.
 
     With few seeds, a plain percentile interval is too narrow, as a normal interval is where Student's t is
-    required. The quantiles are therefore taken at sqrt(n / (n - 1)) times Student's t quantile for ``level``,
-    read on the normal scale (Hesterberg, The American Statistician 69, 2015).
+    required. The quantiles are therefore taken at sqrt(n / (n - 1)) times Student's t quantile for
+    ``confidence``, read on the normal scale (Hesterberg, The American Statistician 69, 2015).
 
     Parameters
     ----------
     resamples : array_like, (resamples,)
         NaN (such as an SNR from a resample that drew one seed throughout) is ignored.
-    level : float
+    confidence : float
         Intended coverage.
     n : int
         Number of seeds (or texts) that were resampled; the smaller of the two if both were.
     """
-    quantile = np.sqrt(n / (n - 1)) * stats.t.isf((1 - level) / 2, n - 1)
+    quantile = np.sqrt(n / (n - 1)) * stats.t.isf((1 - confidence) / 2, n - 1)
     outside = stats.norm.sf(quantile)
     # No interpolation: a ratio is infinite where a resample has no noise.
     values = np.asarray(resamples, float)
@@ -210,10 +223,12 @@ def percentile_interval(resamples: ArrayLike, level: float = 0.95, *, n: int) ->
     return float(low), float(high)
 
 
-def bootstrap_interval(estimate: float, resamples: ArrayLike, level: float = 0.95, *, n: int) -> Interval:
+def bootstrap_interval(
+    estimate: float, resamples: ArrayLike, confidence: float = 0.95, *, n: int
+) -> Interval:
     """Return an estimate with its expanded percentile interval (`percentile_interval`).
 
     The interval is widened to contain the estimate where the bootstrap's own error leaves it just outside.
     """
-    low, high = percentile_interval(resamples, level, n=n)
+    low, high = percentile_interval(resamples, confidence, n=n)
     return Interval(estimate, min(low, estimate), max(high, estimate))

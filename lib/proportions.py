@@ -3,21 +3,22 @@
 Accuracies are fractions; p-values are two-sided. Also: how many of several claims pass by chance.
 """
 
-import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+_SAMPLES = {"paper": 1, "pooled": 2}  # whose errors each form of z counts
 
-def z_statistic(a: float, b: float, n: int, form: Literal["paper", "pooled"] = "paper") -> float:
-    """Return z of the difference of two accuracies, each measured on ``n`` texts.
+
+def z_statistic(a: ArrayLike, b: ArrayLike, n: int, form: Literal["paper", "pooled"] = "paper") -> Any:
+    """Return z of the difference of accuracies, each measured on ``n`` texts.
 
     Parameters
     ----------
-    a, b : float
-        Accuracies, 0 to 1.
+    a, b : float or array_like
+        Accuracies, 0 to 1; arrays of any shapes that broadcast.
     n : int
         Number of test texts.
     form : {"paper", "pooled"}
@@ -25,21 +26,33 @@ def z_statistic(a: float, b: float, n: int, form: Literal["paper", "pooled"] = "
         prints equation 1 with n outside the root). ``pooled`` is the two-proportion z-test, with 2 / n inside
         the root; the authors' z is too large by a factor of sqrt(2).
 
+    Returns
+    -------
+    float or ndarray
+        Of the shape that the accuracies broadcast to; 0 where both are 0 or both are 1.
+
     Raises
     ------
     ValueError
-        If an accuracy lies outside 0 to 1, or n is below 1.
+        If an accuracy lies outside 0 to 1, n is below 1, or the form is unknown.
     """
-    for name, accuracy in (("a", a), ("b", b)):
-        if not 0 <= accuracy <= 1:
-            raise ValueError(f"accuracy {name} = {accuracy}: allowed are fractions from 0 to 1")
+    if form not in _SAMPLES:
+        raise ValueError(f"form = {form!r}: allowed are {', '.join(map(repr, _SAMPLES))}")
     if n < 1:
         raise ValueError(f"n = {n}: at least one text is required")
+    a, b = _fractions("a", a), _fractions("b", b)
     mean = (a + b) / 2
-    variance = mean * (1 - mean) / n * (2 if form == "pooled" else 1)
-    if variance == 0:  # both 0 or both 1
-        return 0.0
-    return (a - b) / math.sqrt(variance)
+    variance = mean * (1 - mean) / n * _SAMPLES[form]
+    # Without variance both are 0 or both are 1: their difference, 0, is divided by 1.
+    return (a - b) / np.sqrt(np.where(variance > 0, variance, 1))
+
+
+def _fractions(name: str, accuracies: ArrayLike) -> NDArray[np.float64]:
+    accuracies = np.asarray(accuracies, float)
+    outside = accuracies[~((accuracies >= 0) & (accuracies <= 1))]
+    if outside.size:
+        raise ValueError(f"accuracy {name} = {outside[0]}: allowed are fractions from 0 to 1")
+    return accuracies
 
 
 def two_sided_p(z: float) -> float:

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from lib.intervals import sd_interval, sd_ratio_interval
+from lib.intervals import paired_sd_ratio_interval, sd_interval, sd_ratio_interval
 from lib.seeding import fingerprint
 
 
@@ -155,17 +155,19 @@ def compare(first: ArrayLike, second: ArrayLike, *, paired: bool, confidence: fl
     dict
         The difference of the means (first minus second); the second group's standard deviation and the ratio
         of the two standard deviations, with their intervals, as text; and the p-values of a permutation test
-        of the means, a sign-flip test of the pairs (None if unpaired) and Brown and Forsythe's test of the
-        spreads.
+        of the means, a sign-flip test of the pairs (None if unpaired) and a test of the spreads. Spreads of
+        pairs are compared by Pitman and Morgan's interval and test, those of independent trials by the F
+        interval and Brown and Forsythe's test.
     """
     first, second = np.asarray(first, float), np.asarray(second, float)
+    ratio = (paired_sd_ratio_interval if paired else sd_ratio_interval)(first, second, confidence)
     return {
         "difference": first.mean() - second.mean(),
         "sd of the second": str(sd_interval(second, confidence)),
-        "ratio of sds": str(sd_ratio_interval(first, second, confidence)),
+        "ratio of sds": str(ratio),
         "p permutation": permutation_p(first, second),
         "p sign flip": sign_flip_p(first - second) if paired else None,
-        "p spread": brown_forsythe_p(first, second),
+        "p spread": (pitman_morgan_p if paired else brown_forsythe_p)(first, second),
     }
 
 
@@ -304,11 +306,11 @@ def _quasi_f_tests(mean_squares: np.ndarray, freedom: np.ndarray) -> tuple[np.nd
     return ratios, p
 
 
-def coarsest_grid(values: Sequence[float], decimals: int, finest: int = 10) -> int | None:
+def coarsest_grid(values: Sequence[float], decimals: int) -> int | None:
     """Return the smallest k for which all printed values can be multiples of 2 ** -k, or None.
 
     A printed value, rounded or truncated, may stand for any multiple less than one unit of the last decimal
-    away. A grid as fine as that unit fits every value and is not tried.
+    away. A grid as fine as that unit fits every value and is not tried, nor one with a k above 10.
 
     Parameters
     ----------
@@ -316,11 +318,9 @@ def coarsest_grid(values: Sequence[float], decimals: int, finest: int = 10) -> i
         The values as printed.
     decimals : int
         Number of printed decimals.
-    finest : int
-        Largest k to try; lowered where the decimals cannot resolve the grid.
     """
     unit = 10.0**-decimals
-    for k in range(min(finest, int(np.log2(1 / (2 * unit)))) + 1):
+    for k in range(min(10, int(np.log2(1 / (2 * unit)))) + 1):
         multiples = np.round(np.asarray(values) * 2**k) / 2**k
         if (np.abs(multiples - values) < unit).all():
             return k

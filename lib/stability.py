@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from lib.crossed import Crossed, Part, crossed_difference, crossed_mean
-from lib.intervals import Interval, exponential, percentile_interval
+from lib.intervals import Interval, exponential
 from lib.proportions import z_statistic
 
 Floats = NDArray[np.float64]
@@ -89,8 +89,7 @@ def equivalent_subset(
     accuracies = np.asarray(accuracies, float)
     ranking = np.argsort(-accuracies, kind="stable")
     best = accuracies[ranking[0]]
-    differs = [z_statistic(best, accuracy, n, z) > SIGNIFICANT for accuracy in accuracies[ranking]]
-    return ranking[~np.array(differs)]
+    return ranking[z_statistic(best, accuracies[ranking], n, z) <= SIGNIFICANT]
 
 
 def signal_noise(
@@ -142,58 +141,20 @@ def resample(n: int, resamples: int, rng: np.random.Generator) -> Floats:
     return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
 
 
-def bootstrap_signal_noise(
-    relevance: ArrayLike, seed_counts: Floats, lengths: ArrayLike | None = None
-) -> Stability:
-    """Estimate signal, noise and SNR on each resample of the seeds, corrected for bias.
-
-    Resampled seeds repeat, so their variance is too small, and noise enters a resample's signal twice: once
-    through the finite number of seeds and once through the resampling. Both are corrected: the expectation
-    over resamples is the unbiased estimate of `signal_noise`.
-
-    Parameters
-    ----------
-    relevance : array_like, (seeds, words)
-        As in `signal_noise`.
-    seed_counts : ndarray, (resamples, seeds)
-        From `resample`. Passing the same counts for two model types that share seeds gives a paired
-        bootstrap.
-    lengths : array_like of int, (texts,), optional
-        As in `signal_noise`.
-
-    Returns
-    -------
-    Stability
-        Of arrays (resamples, texts); without ``lengths``, (resamples,).
-    """
-    relevance = _checked(relevance, lengths)
-    seeds = len(relevance)
-    signal, noise, mean_noise = _moments(relevance, seed_counts, _lengths(relevance, lengths))
-    shrunk = (seeds - 1) / seeds  # factor by which resampling reduces a variance, in expectation
-    signal = signal - mean_noise / shrunk * (1 / seeds + 1 / (seeds - 1))
-    noise = noise / shrunk**2
-    result = Stability(signal, noise, _ratio(signal, noise))
-    return Stability(*(values[:, 0] for values in result)) if lengths is None else result
-
-
-def over_texts(stability: Stability, text_counts: Floats | None = None) -> Stability:
+def over_texts(stability: Stability) -> Stability:
     """Average signal and noise over texts; SNR is the ratio of the averages.
 
     Parameters
     ----------
     stability : Stability
-        Of arrays (..., texts).
-    text_counts : ndarray, (resamples, texts), optional
-        From `resample`. Texts are then resampled too, each row of counts applied to the same row of
-        ``stability``: a joint bootstrap over seeds and texts.
+        Of arrays (texts,).
 
     Returns
     -------
     Stability
-        Of arrays (...).
+        Of numbers.
     """
-    signal = np.average(stability.signal, axis=-1, weights=text_counts)
-    noise = np.average(stability.noise, axis=-1, weights=text_counts)
+    signal, noise = stability.signal.mean(), stability.noise.mean()
     return Stability(signal, noise, _ratio(signal, noise))
 
 
@@ -230,9 +191,7 @@ def log_stability(relevance: ArrayLike, lengths: ArrayLike | None = None) -> Sta
     In simulations with 6 to 30 seeds and 40 texts, 95 % intervals of noise, signal, SNR and ratios of noise
     cover 92 to 97 % (down to 88 % with 6 seeds of which some are far noisier than others), those of ratios of
     signals 97 to 99 %: the jackknife's variance is too large for what is quadratic in the seeds (Efron and
-    Stein, Annals of Statistics 9, 1981). The joint bootstrap (`bootstrap_signal_noise`, `over_texts`) with
-    expanded percentiles counts what is particular to a seed on a text three times and expands it as if all
-    error came from the seeds: it covers 97 to 100 % with 6 seeds, and 100 % for ratios of signals.
+    Stein, Annals of Statistics 9, 1981). Why not the joint bootstrap: see `lib.crossed`.
     """
     relevance = _checked(relevance, lengths)
     seeds = len(relevance)
@@ -272,8 +231,8 @@ def stability_interval(logs: Floats, confidence: float = 0.95) -> Interval | Non
     return None if np.isnan(logs).any() else exponential(crossed_mean(logs).interval(confidence))
 
 
-def stability_ratio(one: Floats, other: Floats, *, paired: bool, confidence: float = 0.95) -> Interval | None:
-    """Return the ratio of a quantity of one type to that of another, on the same texts.
+def stability_ratio(one: Floats, other: Floats, *, paired: bool) -> Interval | None:
+    """Return the ratio of a quantity of one type to that of another on the same texts, at 95 %.
 
     Parameters
     ----------
@@ -281,8 +240,6 @@ def stability_ratio(one: Floats, other: Floats, *, paired: bool, confidence: flo
         The same field of `log_stability` of two types.
     paired : bool
         Whether the types share their seeds, as a type and its quantised version do.
-    confidence : float
-        0.9 for two one-sided tests at 5 % (equivalence).
 
     Returns
     -------
@@ -291,35 +248,7 @@ def stability_ratio(one: Floats, other: Floats, *, paired: bool, confidence: flo
     """
     if np.isnan(one).any() or np.isnan(other).any():
         return None
-    return exponential(crossed_difference(one, other, paired=paired).interval(confidence))
-
-
-def equivalent(ratios: ArrayLike, margin: float, *, n: int, level: float = 0.95) -> bool:
-    """Test whether two positive quantities are equal within a factor, by two one-sided tests (TOST).
-
-    Both tests reject at 1 - ``level`` if and only if the interval at 2 ``level`` - 1 lies between 1 / margin
-    and margin. A non-significant difference would not show equality: too few seeds give one as well.
-
-    Parameters
-    ----------
-    ratios : array_like, (resamples,)
-        Bootstrap ratios of the two quantities.
-    margin : float
-        The factor, above 1, fixed before the measurement.
-    n : int
-        As in `lib.intervals.percentile_interval`.
-    level : float
-        Confidence level of each test.
-
-    Raises
-    ------
-    ValueError
-        If the margin is not above 1.
-    """
-    if not margin > 1:
-        raise ValueError(f"margin = {margin}: allowed are factors above 1")
-    low, high = percentile_interval(ratios, 2 * level - 1, n=n)
-    return 1 / margin < low and high < margin
+    return exponential(crossed_difference(one, other, paired=paired).interval())
 
 
 def split_texts(relevance: ArrayLike, lengths: ArrayLike) -> list[Floats]:
@@ -332,6 +261,27 @@ def split_texts(relevance: ArrayLike, lengths: ArrayLike) -> list[Floats]:
         Number of words of each text.
     """
     return np.split(np.asarray(relevance, float), np.cumsum(lengths)[:-1], axis=1)
+
+
+def unit_signs(relevance: ArrayLike) -> Floats:
+    """Return the signs of all differences between two words, scaled to length 1.
+
+    The dot product of two seeds' signs is Kendall's tau-b between their rankings.
+
+    Parameters
+    ----------
+    relevance : array_like, (seeds, words)
+
+    Returns
+    -------
+    ndarray, (seeds, pairs of words)
+        All 0 for a seed that ties all words.
+    """
+    relevance = np.asarray(relevance, float)
+    first, second = np.triu_indices(relevance.shape[1], k=1)
+    signs = np.sign(relevance[:, first] - relevance[:, second])
+    lengths = np.linalg.norm(signs, axis=1, keepdims=True)
+    return signs / np.where(lengths > 0, lengths, 1)
 
 
 def kendall_tau(relevance: ArrayLike) -> float:
@@ -348,16 +298,13 @@ def kendall_tau(relevance: ArrayLike) -> float:
 
     Notes
     -----
-    With u[s] the signs of all differences between two words, scaled to length 1, tau-b of two seeds is the
-    dot product of their u. The sum over all pairs therefore needs only the sum of all u.
+    Tau-b of two seeds is the dot product of their `unit_signs`, so the sum over all pairs needs only the sum
+    of all signs.
     """
-    relevance = np.asarray(relevance, float)
-    first, second = np.triu_indices(relevance.shape[1], k=1)
-    signs = np.sign(relevance[:, first] - relevance[:, second])  # (seeds, pairs of words)
-    lengths = np.linalg.norm(signs, axis=1, keepdims=True)
-    if not lengths.all():
+    signs = unit_signs(relevance)
+    if not signs.any(axis=1).all():
         return float("nan")
-    return _mean_over_pairs(signs / lengths)
+    return _mean_over_pairs(signs)
 
 
 def top_k_overlap(relevance: ArrayLike, k: int) -> float:
@@ -385,9 +332,7 @@ def mean_over_deviation(mean: Floats, mean_square: Floats) -> Floats:
     return mean / (deviation_over_seeds(mean, mean_square) + 1e-9)
 
 
-def mean_relevance_statistic(
-    statistic: Callable[..., ArrayLike], *relevance: ArrayLike, paired: bool = True
-) -> Crossed:
+def mean_relevance_statistic(statistic: Callable[..., ArrayLike], *relevance: ArrayLike) -> Crossed:
     """Return the mean over texts of a statistic of relevances averaged over seeds, with its error over both.
 
     Such as the overlap of the top words of two types, or the average precision of finding cues. An interval
@@ -399,35 +344,37 @@ def mean_relevance_statistic(
         Takes one mean relevance (words,) per type and returns one value per text, (texts,). Texts without a
         value (NaN) are left out.
     *relevance : array_like, (seeds, words)
-        Of one or several types; at least two seeds.
-    paired : bool
-        Whether the types share their seeds (a type and its quantised version).
+        Of one type, or of several that share their seeds (a type and its quantised version); at least two
+        seeds.
+
+    Raises
+    ------
+    ValueError
+        With fewer than two seeds, or types of different numbers of them.
 
     Notes
     -----
-    Each seed is left out in turn, from all types at once if they are paired, otherwise from one. Counts of
-    top words jump when a seed is left out, which inflates the pseudo-values' scatter within a text; what
-    seeds contribute is therefore their mean square without the residual, and the texts' variance is that of
-    the statistic itself.
+    Each seed is left out in turn, from all types at once. Counts of top words jump when a seed is left out,
+    which inflates the pseudo-values' scatter within a text; what seeds contribute is therefore their mean
+    square without the residual, and the texts' variance is that of the statistic itself.
     """
     matrices = [np.asarray(values, float) for values in relevance]
-    if min(len(matrix) for matrix in matrices) < 2:
-        raise ValueError(f"seeds = {min(map(len, matrices))}: at least 2 are required")
+    seeds = len(matrices[0])
+    if seeds < 2:
+        raise ValueError(f"seeds = {seeds}: at least 2 are required")
+    if any(len(matrix) != seeds for matrix in matrices):
+        raise ValueError(f"types of {', '.join(str(len(m)) for m in matrices)} seeds: allowed is one number")
     means = [matrix.mean(axis=0) for matrix in matrices]
     values = np.asarray(statistic(*means), float)
     known = ~np.isnan(values)
     values = values[known]
-    parts = []
-    for group in [range(len(matrices))] if paired else [[index] for index in range(len(matrices))]:
-        seeds = len(matrices[group[0]])
-        without = np.empty((seeds, len(values)))
-        for seed in range(seeds):
-            left = list(means)
-            for index in group:
-                left[index] = (seeds * means[index] - matrices[index][seed]) / (seeds - 1)
-            without[seed] = np.asarray(statistic(*left), float)[known]
-        parts.append(_seeds_alone(seeds * values - (seeds - 1) * without))
-    return _with_texts(values, parts)
+    without = np.empty((seeds, len(values)))
+    for seed in range(seeds):
+        left = [
+            (seeds * mean - matrix[seed]) / (seeds - 1) for mean, matrix in zip(means, matrices, strict=True)
+        ]
+        without[seed] = np.asarray(statistic(*left), float)[known]
+    return _with_texts(values, [_seeds_alone(seeds * values - (seeds - 1) * without)])
 
 
 def overlap_beyond_seeds(
@@ -545,8 +492,7 @@ def _with_texts(values: Floats, seeds: list[Part]) -> Crossed:
 def _top_words(relevance: Floats, lengths: NDArray[np.intp], k: int) -> NDArray[np.bool_]:
     """Return whether each word is among the top k of its text: (rows, words) -> (rows, words)."""
     top = np.zeros(relevance.shape, bool)
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    for start, text in zip(starts, split_texts(relevance, lengths), strict=True):
+    for start, text in zip(_starts(lengths), split_texts(relevance, lengths), strict=True):
         best = np.argsort(-text, axis=1, kind="stable")[:, :k]
         np.put_along_axis(top, start + best, True, axis=1)
     return top
@@ -556,7 +502,7 @@ def _half_overlaps(
     tops: Sequence[NDArray[np.bool_]], lengths: NDArray[np.intp], k: int
 ) -> tuple[Floats, Floats, Floats]:
     """Return overlaps of the halves (a, a, b, b): across types, within a, within b, each (rows, texts)."""
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    starts = _starts(lengths)
 
     def shared(one: int, other: int) -> Floats:
         return np.add.reduceat(tops[one] & tops[other], starts, axis=1, dtype=float) / k
@@ -580,6 +526,11 @@ def _lengths(relevance: Floats, lengths: ArrayLike | None) -> NDArray[np.intp]:
     return np.array([relevance.shape[1]]) if lengths is None else np.asarray(lengths, int)
 
 
+def _starts(lengths: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return where each text begins among the words of all texts: (texts,) -> (texts,)."""
+    return np.cumsum(lengths) - lengths
+
+
 def _moments(relevance: Floats, counts: Floats, lengths: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
     """Return the plug-in signal, noise and centred noise: each (resamples, texts).
 
@@ -587,7 +538,7 @@ def _moments(relevance: Floats, counts: Floats, lengths: NDArray[np.intp]) -> tu
     so this is what noise contributes to it, even if the words' relevances are correlated (normalised ones
     are, since they sum to 1).
     """
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    starts = _starts(lengths)
 
     def mean_over_words(values: Floats) -> Floats:
         return np.add.reduceat(values, starts, axis=1) / lengths

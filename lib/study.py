@@ -172,7 +172,7 @@ class Study:
 
         See `lib.claims.false_verdicts`.
         """
-        return claims.false_verdicts(claims.verdict_csv_table(self._verdicts()), confidence)
+        return claims.false_verdicts(self._verdicts(), confidence)
 
     def save(self, figure: Figure, data: pd.DataFrame, name: str, title: str) -> None:
         """Save a figure under its title, and the data behind it, as ``name.svg``, ``name.png``, ``name.csv``.

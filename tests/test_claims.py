@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -169,10 +168,18 @@ def test_the_csv_table_keeps_every_digit(tmp_path):
 
 
 def test_false_verdicts_are_expected_of_intervals_only():
-    verdicts = pd.DataFrame(
-        {"estimate": [1, 2, np.nan, 3], "low": [0, 2, np.nan, 1], "high": [2, 2, np.nan, 5]}
-    )
+    measured = [Interval(1, 0, 2), exactly(2), None, Interval(3, 1, 5)]
+    verdicts = [judge(CLAIM, interval, "too small") for interval in measured]
     chance = claims.false_verdicts(verdicts, 0.95)
-    assert (chance["claims"], chance["judged"], chance["intervals"]) == (4, 3, 2)
+    assert (chance["claims"], chance["judged"], chance["intervals"], chance["at_90"]) == (4, 3, 2, 0)
     assert chance["expected"] == pytest.approx(0.05)
     assert chance["at_least_one"] == pytest.approx(1 - 0.975**2)
+
+
+def test_claims_judged_at_90_percent_pass_twice_as_often_by_chance():
+    equal = CLAIM.model_copy(update={"quantity": "ratio (90 % interval)"})
+    verdicts = [judge(claim, Interval(1, 0, 2)) for claim in (CLAIM, equal, equal)]
+    chance = claims.false_verdicts(verdicts, 0.95)
+    assert (chance["intervals"], chance["at_90"]) == (3, 2)
+    assert chance["expected"] == pytest.approx(0.025 + 2 * 0.05)
+    assert chance["at_least_one"] == pytest.approx(1 - 0.975 * 0.95**2)

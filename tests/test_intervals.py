@@ -16,6 +16,7 @@ from lib.intervals import (
     paired_sd_ratio_interval,
     percentile_interval,
     proportion_interval,
+    sd_factors,
     sd_interval,
     sd_ratio_interval,
 )
@@ -84,7 +85,13 @@ def test_proportion_interval_covers_the_truth_at_least_at_its_rate(trials, rate)
     assert np.mean(coverage) < (0.97 if trials * (1 - rate) >= 20 else 0.99)
 
 
-def test_sd_interval_of_seven_values_is_as_wide_as_the_docstring_says():
+def test_sd_factors_are_as_far_apart_as_the_docstring_says():
+    low, high = sd_factors(6)
+    assert (round(low, 2), round(high, 1)) == (0.64, 2.2)
+    assert low < sd_factors(6, 0.9)[0] < 1 < sd_factors(6, 0.9)[1] < high
+
+
+def test_sd_interval_of_seven_values_by_hand():
     interval = sd_interval([1, 2, 3, 4, 5, 6, 7])
     # chi-squared of 6 degrees of freedom: 1.237 and 14.449 (tables)
     assert interval.estimate == pytest.approx(np.sqrt(28 / 6))
@@ -152,6 +159,17 @@ def test_standard_deviations_that_do_not_exist_are_refused(first, second):
         sd_ratio_interval(first, second)
     with pytest.raises(ValueError, match="values = 1"):
         sd_interval([1])
+
+
+@pytest.mark.parametrize("values", [15, 30])
+def test_percentile_interval_covers_the_truth_at_its_rate(values):
+    rng = np.random.default_rng(values)
+    hits = []
+    for _ in range(1_000):
+        sample = rng.normal(1, 2, values)
+        low, high = percentile_interval(rng.choice(sample, (400, values)).mean(axis=1), n=values)
+        hits.append(low < 1 < high)
+    assert 0.93 < np.mean(hits) < 0.97
 
 
 def test_bootstrap_interval_is_the_percentile_interval_widened_to_its_estimate():

@@ -27,8 +27,10 @@ def test_the_mean_of_the_pseudo_values_is_kendalls_tau() -> None:
 
 
 def test_a_seed_that_ties_all_words_agrees_with_no_other() -> None:
-    values = tau_pseudo_values(np.array([[1, 2, 3], [1, 2, 3], [5, 5, 5.0]]), [3])
-    assert values.mean() == pytest.approx(1 / 3)
+    relevance = np.array([[1, 2, 3], [1, 2, 3], [5, 5, 5.0]])
+    assert tau_pseudo_values(relevance, [3]).mean() == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match="pairs of 2: pseudo-values of pairs need at least 3 seeds"):
+        tau_pseudo_values(relevance[1:], [3])
 
 
 def test_seeds_with_less_noise_agree_more() -> None:

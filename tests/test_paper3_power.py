@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from lib.intervals import mean_interval, paired_sd_ratio_interval
 from lib.paper3.power import (
@@ -48,6 +49,20 @@ def test_a_detectable_difference_shows_in_four_of_five_simulations():
     assert np.mean(shown) == pytest.approx(0.8, abs=0.04)
 
 
+@pytest.mark.parametrize("trials", [2, 3, 7, 1000])
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+def test_a_difference_is_detectable_whatever_the_trials_and_the_confidence(trials, confidence):
+    difference = detectable_difference(trials, 1.0, confidence=confidence)
+    critical = stats.t.ppf((1 + confidence) / 2, trials - 1)
+    power = stats.nct.sf(critical, trials - 1, difference * np.sqrt(trials))
+    assert power == pytest.approx(0.8, abs=1e-6)
+
+
+def test_a_difference_needs_two_trials():
+    with pytest.raises(ValueError, match="trials = 1: at least 2 pairs are required"):
+        detectable_difference(1, 1.0, confidence=0.95)
+
+
 def test_equal_means_are_shown_by_the_number_of_trials_in_four_of_five_simulations():
     rng = np.random.default_rng(0)
     trials = trials_for_equal_means(0.2, 0.1, confidence=0.95)
@@ -55,6 +70,16 @@ def test_equal_means_are_shown_by_the_number_of_trials_in_four_of_five_simulatio
     shown = np.mean([interval.low > -0.1 and interval.high < 0.1 for interval in intervals])
     assert shown == pytest.approx(0.8, abs=0.05)
     assert trials_for_equal_means(0.0, 0.1, confidence=0.95) == 2
+
+
+def test_the_number_of_trials_for_equal_means_is_the_smallest_one_and_has_an_end():
+    trials = trials_for_equal_means(1.0, 0.05, confidence=0.95)
+    assert trials > 1_000
+    for number, enough in ((trials - 1, False), (trials, True)):
+        half = stats.t.ppf(0.975, number - 1)
+        inside = 2 * stats.t.cdf(0.05 * np.sqrt(number) - half, number - 1) - 1
+        assert (inside >= 0.8) == enough
+    assert trials_for_equal_means(1.0, 1e-6, confidence=0.95) is None
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.9])

@@ -102,7 +102,7 @@ def test_pseudo_values_have_the_mean_over_pairs_as_their_mean():
 
 
 def test_pseudo_values_need_three_trials():
-    with pytest.raises(ValueError, match="trials = 2: pseudo-values of pairs need at least 3"):
+    with pytest.raises(ValueError, match="pairs of 2: pseudo-values of pairs need at least 3 seeds"):
         pseudo_values(np.zeros((2, 2, 1)))
 
 

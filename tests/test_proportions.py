@@ -25,6 +25,19 @@ def test_the_pooled_z_is_smaller_by_a_factor_of_root_two():
 
 def test_equal_perfect_accuracies_do_not_differ():
     assert z_statistic(1.0, 1.0, 10) == 0.0
+    assert z_statistic([0.0, 1.0], [0.0, 1.0], 10).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("form", ["paper", "pooled"])
+def test_arrays_of_accuracies_give_what_numbers_give(form):
+    a, b = np.array([[0.5], [0.9]]), np.array([0.4, 0.9, 1.0])
+    found = z_statistic(a, b, 50, form)
+    assert found.tolist() == [[z_statistic(x, y, 50, form) for y in b] for x in a[:, 0]]
+
+
+def test_an_unknown_form_of_z_is_refused():
+    with pytest.raises(ValueError, match=r"^form = 'poled': allowed are 'paper', 'pooled'$"):
+        z_statistic(0.9, 0.8, 100, "poled")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +45,8 @@ def test_equal_perfect_accuracies_do_not_differ():
     [
         (95.6, 0.9, 10, "accuracy a = 95.6: allowed are fractions"),
         (0.9, -0.1, 10, "accuracy b = -0.1: allowed are fractions"),
+        ([0.9, 1.5], 0.9, 10, "accuracy a = 1.5: allowed are fractions"),
+        (0.9, float("nan"), 10, "accuracy b = nan: allowed are fractions"),
         (0.9, 0.9, 0, "n = 0: at least one text"),
     ],
 )

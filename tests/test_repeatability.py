@@ -9,7 +9,7 @@ from scipy import stats
 
 from lib import repeatability
 from lib.claims import published
-from lib.intervals import paired_sd_ratio_interval
+from lib.intervals import paired_sd_ratio_interval, sd_ratio_interval
 
 
 def test_bitwise_distinguishes_the_last_bit():
@@ -95,12 +95,16 @@ def test_holm_corrects_each_column_of_p_values_and_nothing_else():
 
 
 def test_two_groups_are_compared_first_minus_second():
-    first, second = [2.0, 4.0, 6.0], [1.0, 2.0, 3.0]
-    compared = repeatability.compare(first, second, paired=True, confidence=0.95)
-    assert compared["difference"] == 2
-    assert compared["ratio of sds"].startswith("2 [")
-    assert compared["p sign flip"] == repeatability.sign_flip_p([1.0, 2.0, 3.0])
-    assert repeatability.compare(first, second, paired=False, confidence=0.95)["p sign flip"] is None
+    first, second = [2.0, 4.0, 6.5], [1.0, 3.0, 2.0]
+    paired = repeatability.compare(first, second, paired=True, confidence=0.95)
+    independent = repeatability.compare(first, second, paired=False, confidence=0.95)
+    assert paired["difference"] == independent["difference"] == pytest.approx(6.5 / 3)
+    assert paired["p sign flip"] == repeatability.sign_flip_p([1.0, 1.0, 4.5])
+    assert independent["p sign flip"] is None
+    assert paired["ratio of sds"] == str(paired_sd_ratio_interval(first, second, 0.95))
+    assert paired["p spread"] == repeatability.pitman_morgan_p(first, second)
+    assert independent["ratio of sds"] == str(sd_ratio_interval(first, second, 0.95))
+    assert independent["p spread"] == repeatability.brown_forsythe_p(first, second)
 
 
 def _crossed(rng, levels, sds):

@@ -57,15 +57,12 @@ class Models:
     @classmethod
     def fine_tuned(cls, records: Sequence[Record]) -> Self:
         """Collect records of `lib.paper1.runs.FineTuned`, one per seed."""
-        relevance = {}
-        for method, name in _methods(records[0]):
-            relevance[method] = np.stack([record[name] for record in records if name in record.result])
         return cls(
             train_predicted=np.stack([record["train_predicted"] for record in records]),
             predicted=np.stack([record["predicted"] for record in records]),
             validation_accuracy=np.stack([record["validation_accuracy"] for record in records]),
             embeddings=[record["embeddings"] for record in records],
-            relevance=relevance,
+            relevance=relevance_by_method(records),
             first=records[0],
         )
 
@@ -103,9 +100,7 @@ class Models:
         method : str
             One of `lib.attribution.METHODS`.
         """
-        lengths = np.array([len(text) for text in words])
-        explained = lengths[np.cumsum(lengths) <= self.relevance[method].shape[1]]
-        return split_texts(self.relevance[method][:, : explained.sum()], explained)
+        return split_explained(self.relevance[method], [len(text) for text in words])
 
     def signed(self, words: Words, method: str = LRP) -> list[Floats]:
         """Return the same on the paper's scale, on which a text's relevances sum to +1 or -1."""
@@ -134,7 +129,7 @@ def collect(records: Sequence[Record], tasks: Sequence[str]) -> dict[tuple[str, 
     RuntimeError
         If no run of a kind and task is done.
     """
-    fine_tuned, frozen = _done(records, FineTuned), _done(records, Frozen)
+    fine_tuned, frozen = done_runs(records, FineTuned), done_runs(records, Frozen)
     models = {}
     for task in tasks:
         chosen = {
@@ -143,8 +138,7 @@ def collect(records: Sequence[Record], tasks: Sequence[str]) -> dict[tuple[str, 
             CROSS_TASK: [record for record, run in fine_tuned if run.other_task == task],
         }
         for kind, done in chosen.items():
-            if not done:
-                raise RuntimeError(f"{kind} models on {task!r}: no run is done; at least one is required")
+            require_a_run(done, f"{kind} models on {task!r}")
         models[FINE_TUNED, task] = Models.fine_tuned(chosen[FINE_TUNED])
         models[FROZEN, task] = Models.frozen(chosen[FROZEN][0])
         models[CROSS_TASK, task] = Models.cross_task(chosen[CROSS_TASK])
@@ -159,9 +153,8 @@ def fine_tuned_models(records: Sequence[Record], task: str) -> Models:
     RuntimeError
         If no run of that task is done.
     """
-    done = [record for record, run in _done(records, FineTuned) if run.task == task]
-    if not done:
-        raise RuntimeError(f"{FINE_TUNED} models on {task!r}: no run is done; at least one is required")
+    done = [record for record, run in done_runs(records, FineTuned) if run.task == task]
+    require_a_run(done, f"{FINE_TUNED} models on {task!r}")
     return Models.fine_tuned(done)
 
 
@@ -199,7 +192,7 @@ def chain_table(records: Sequence[Record]) -> pd.DataFrame:
         Columns ``seed``, ``round``, ``task``, ``accuracy`` and ``components``.
     """
     rows = []
-    for record, chain in _done(records, Chain):
+    for record, chain in done_runs(records, Chain):
         for task in dict.fromkeys(chain.tasks):
             measured = zip(record[f"accuracy/{task}"], record[f"components/{task}"], strict=True)
             for number, (accuracy, components) in enumerate(measured):
@@ -226,7 +219,7 @@ def chain_cues(
         Index: the round, from 1. Columns: the seeds.
     """
     scores: dict[int, dict[int, float]] = {}
-    for record, chain in _done(records, Chain):
+    for record, chain in done_runs(records, Chain):
         scores[chain.seed] = {}
         for number, task in enumerate(chain.tasks, 1):
             lengths = [len(text) for text in words[task]]
@@ -236,9 +229,65 @@ def chain_cues(
     return pd.DataFrame(scores)
 
 
-def _done(records: Sequence[Record], run_class: type[R]) -> list[tuple[Record, R]]:
+def done_runs(records: Sequence[Record], run_class: type[R]) -> list[tuple[Record, R]]:
     """Return the finished records of one class of runs, each with its run."""
     return [(record, record.run) for record in finished(records) if isinstance(record.run, run_class)]
+
+
+def require_a_run(done: Sequence[Record], what: str) -> None:
+    """Check that there is a finished record.
+
+    Parameters
+    ----------
+    done : sequence of Record
+        Finished ones.
+    what : str
+        What they are the records of.
+
+    Raises
+    ------
+    RuntimeError
+        If there is none.
+    """
+    if not done:
+        raise RuntimeError(f"{what}: no run is done; at least one is required")
+
+
+def relevance_by_method(records: Sequence[Record]) -> dict[str, NDArray[np.float32]]:
+    """Stack the relevance in the records of several seeds.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        Finished, one per seed. The first one has all methods, the others may lack some.
+
+    Returns
+    -------
+    dict of str to ndarray
+        For each method (seeds that have it, words of its texts).
+    """
+    return {
+        method: np.stack([record[name] for record in records if name in record.result])
+        for method, name in _methods(records[0])
+    }
+
+
+def split_explained(relevance: NDArray[np.float32], lengths: Sequence[int]) -> list[NDArray[np.float64]]:
+    """Split relevance by text, as far as whole texts were explained.
+
+    Parameters
+    ----------
+    relevance : ndarray, (seeds, words of the explained texts)
+    lengths : sequence of int, (texts,)
+        Words of each text, in the order in which they were explained.
+
+    Returns
+    -------
+    list of ndarray, (explained texts,) of (seeds, words)
+    """
+    ends = np.cumsum(lengths)
+    explained = np.asarray(lengths)[ends <= relevance.shape[1]]
+    return split_texts(relevance[:, : explained.sum()], explained)
 
 
 def _methods(record: Record) -> list[tuple[str, str]]:

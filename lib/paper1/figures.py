@@ -196,18 +196,16 @@ def faithfulness_lines(
     return figure, pd.concat(rows)[columns]
 
 
-def text_maps(maps: Mapping[str, Texts], columns: int = 2) -> tuple[Figure, pd.DataFrame]:
+def text_maps(maps: Mapping[str, Texts]) -> tuple[Figure, pd.DataFrame]:
     """Draw texts in the plane as in the paper, by class and by correct or wrong, one panel per map.
 
     Parameters
     ----------
     maps : mapping of str to Texts
-        By the panel's title, row by row; the maps in a column have the same classes.
-    columns : int
-        Panels per row.
+        By the panel's title, row by row, two in a row; the maps in a column have the same classes.
     """
-    lines = -(-len(maps) // columns)
-    figure, panels = plt.subplots(lines, columns, squeeze=False, figsize=(7, 3.3 * lines))
+    lines = -(-len(maps) // 2)
+    figure, panels = plt.subplots(lines, 2, squeeze=False, figsize=(7, 3.3 * lines))
     data = []
     for axes, (title, texts) in zip(panels.flat, maps.items(), strict=True):
         _classes(axes, texts)
@@ -220,17 +218,15 @@ def text_maps(maps: Mapping[str, Texts], columns: int = 2) -> tuple[Figure, pd.D
     return figure, pd.concat(data)
 
 
-def variance_lines(
-    curves: Mapping[tuple[str, str], Sequence[Floats]], share: float = 0.95
-) -> tuple[Figure, pd.DataFrame]:
+def variance_lines(curves: Mapping[tuple[str, str], Sequence[Floats]]) -> tuple[Figure, pd.DataFrame]:
     """Draw the variance that the first principal components explain, one panel per task, one line per model.
+
+    The dotted line is at 95 %.
 
     Parameters
     ----------
     curves : mapping of (kind, task) to sequence of arrays, (models,) of (components,)
         From `lib.projection.explained_variance`.
-    share : float
-        Where the dotted line is drawn.
     """
     kinds, tasks = (list(dict.fromkeys(names)) for names in zip(*curves, strict=True))
     figure, panels = plt.subplots(1, len(tasks), sharey=True)
@@ -244,7 +240,7 @@ def variance_lines(
             rows += [(task, kind, model, *point) for point in zip(components, values, strict=True)]
         axes.set(title=task, xscale="log", xlabel="principal components", ylabel="share of the variance")
     for axes in panels:
-        axes.axhline(share, color="black", linestyle=":", linewidth=1)
+        axes.axhline(0.95, color="black", linestyle=":", linewidth=1)
         axes.xaxis.set_major_formatter("{x:g}")
     panels[0].legend()
     return figure, pd.DataFrame(rows, columns=["task", "kind", "model", "components", "share"])

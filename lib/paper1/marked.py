@@ -8,11 +8,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lib.crossed import crossed_difference
-from lib.paper1.compared import FINE_TUNED, FROZEN, KINDS
+from lib.paper1.compared import (
+    FINE_TUNED,
+    FROZEN,
+    KINDS,
+    done_runs,
+    relevance_by_method,
+    require_a_run,
+    split_explained,
+)
 from lib.paper1.marked_runs import ExplainTrueClass
 from lib.rationales.scores import MEASURES, Marks, Scores, agreement
-from lib.runs import Record, finished
-from lib.stability import split_texts
+from lib.runs import Record
 
 
 class MarkedModels(NamedTuple):
@@ -42,12 +49,11 @@ class MarkedModels(NamedTuple):
         dict of str to dict of str to array, (seeds, texts)
             By method and measure. A method that explains fewer texts is scored on these.
         """
-        lengths = np.array([len(text) for text in marks])
-        scores = {}
-        for method, values in self.relevance.items():
-            explained = lengths[np.cumsum(lengths) <= values.shape[1]]
-            scores[method] = agreement(split_texts(values, explained), marks)
-        return scores
+        lengths = [len(text) for text in marks]
+        return {
+            method: agreement(split_explained(values, lengths), marks)
+            for method, values in self.relevance.items()
+        }
 
 
 def collect_marked(records: Sequence[Record]) -> dict[str, MarkedModels]:
@@ -58,27 +64,13 @@ def collect_marked(records: Sequence[Record]) -> dict[str, MarkedModels]:
     RuntimeError
         If no run of a kind is done.
     """
-    done = [(record, record.run) for record in finished(records)]
+    done = done_runs(records, ExplainTrueClass)
     models = {}
     for kind in KINDS:
-        chosen = [
-            record
-            for record, run in done
-            if isinstance(run, ExplainTrueClass) and run.frozen == (kind == FROZEN)
-        ]
-        if not chosen:
-            raise RuntimeError(f"{kind} models on marked texts: no run is done; at least one is required")
-        prefix = "relevance/"
-        models[kind] = MarkedModels(
-            np.stack([record["predicted"] for record in chosen]),
-            {
-                name.removeprefix(prefix): np.stack(
-                    [record[name] for record in chosen if name in record.result]
-                )
-                for name in chosen[0].result
-                if name.startswith(prefix)
-            },
-        )
+        chosen = [record for record, run in done if run.frozen == (kind == FROZEN)]
+        require_a_run(chosen, f"{kind} models on marked texts")
+        predicted = np.stack([record["predicted"] for record in chosen])
+        models[kind] = MarkedModels(predicted, relevance_by_method(chosen))
     return models
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lib.crossed import Crossed, crossed_difference
+from lib.crossed import Crossed, crossed_difference, pair_pseudo_values
 from lib.paper2.model_types import Floats, ModelType
-from lib.stability import mean_relevance_statistic, split_texts, top_k_overlap
+from lib.stability import mean_relevance_statistic, split_texts, top_k_overlap, unit_signs
 
 
 def tau_difference(one: ModelType, other: ModelType, lengths: Sequence[int], method: str) -> Crossed:
@@ -29,34 +29,25 @@ def tau_difference(one: ModelType, other: ModelType, lengths: Sequence[int], met
 def tau_pseudo_values(relevance: Floats, lengths: Sequence[int]) -> Floats:
     """Return what each seed contributes to the mean of Kendall's tau over pairs of seeds: (seeds, texts).
 
-    Jackknife pseudo-values over the seeds: S times the mean over all pairs minus (S - 1) times that without
-    one seed. The mean over pairs is a U-statistic, so their mean is exactly that.
+    See `lib.crossed.pair_pseudo_values`: their mean over the seeds is the mean over pairs.
 
     Parameters
     ----------
     relevance : ndarray, (seeds, words of all texts)
         At least three seeds. A seed that ties all words of a text agrees with no other on it: 0.
     lengths : sequence of int, (texts,)
+
+    Raises
+    ------
+    ValueError
+        With fewer than three seeds.
     """
-    seeds = len(relevance)
     by_text = []
     for text in split_texts(relevance, lengths):
-        taus = _kendall_matrix(text)
-        of_seed = taus.sum(axis=1) - np.diag(taus)  # (seeds,): with all others
-        total = of_seed.sum()
-        with_all = total / (seeds * (seeds - 1))
-        without = (total - 2 * of_seed) / ((seeds - 1) * (seeds - 2))
-        by_text.append(seeds * with_all - (seeds - 1) * without)
+        signs = unit_signs(text)
+        taus = signs @ signs.T  # (seeds, seeds): Kendall's tau-b
+        by_text.append(pair_pseudo_values(taus.sum(axis=1) - np.diag(taus)))
     return np.stack(by_text, axis=1)
-
-
-def _kendall_matrix(relevance: Floats) -> Floats:
-    """Return Kendall's tau-b between every two rows: (seeds, words) -> (seeds, seeds)."""
-    first, second = np.triu_indices(relevance.shape[1], k=1)
-    signs = np.sign(relevance[:, first] - relevance[:, second])  # (seeds, pairs of words)
-    norms = np.linalg.norm(signs, axis=1, keepdims=True)
-    signs = signs / np.where(norms > 0, norms, 1)
-    return signs @ signs.T
 
 
 def shared_top_words(

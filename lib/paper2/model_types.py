@@ -122,7 +122,7 @@ def equally_accurate(kind: ModelType, accuracy: float, labels: ArrayLike) -> NDA
     ndarray, (models,)
         In ascending order; by the authors' z.
     """
-    z = [z_statistic(accuracy, own, np.size(labels)) for own in kind.accuracy(labels)]
+    z = z_statistic(accuracy, kind.accuracy(labels), np.size(labels))
     return np.flatnonzero(np.abs(z) <= SIGNIFICANT)
 
 
@@ -289,8 +289,6 @@ def equivalent_share(correct: NDArray[np.bool_], n: int, *, seed: int, resamples
     accuracies = resample(texts, resamples, rng) @ correct.T / texts  # (resamples, seeds)
     drawn = np.take_along_axis(accuracies, rng.integers(seeds, size=(resamples, seeds)), axis=1)
     best = drawn.max(axis=1, keepdims=True)
-    mean = (best + drawn) / 2
-    # z is 0 where both are 1: there is no difference
-    shares_kept = (best - drawn <= SIGNIFICANT * np.sqrt(mean * (1 - mean) / n)).mean(axis=1)
+    shares_kept = (z_statistic(best, drawn, n) <= SIGNIFICANT).mean(axis=1)
     estimate = len(equivalent_subset(correct.mean(axis=1), n)) / seeds
     return bootstrap_interval(estimate, shares_kept, 0.95, n=min(seeds, texts))

@@ -16,8 +16,8 @@ Terms = Sequence[tuple[float, Measured]]
 """A sum of logarithms: a weight for each type."""
 
 
-def sum_of_logs(terms: Terms, quantity: str = "noise") -> Crossed | None:
-    """Return a weighted sum of the logarithms of a quantity over types, with its error over seeds and texts.
+def sum_of_logs(terms: Terms) -> Crossed | None:
+    """Return a weighted sum of the logarithms of the noise over types, with its error over seeds and texts.
 
     All types explain the same texts. Types of one training are the same models, and their weighted sum is
     taken seed by seed; seeds of different trainings are independent.
@@ -26,17 +26,15 @@ def sum_of_logs(terms: Terms, quantity: str = "noise") -> Crossed | None:
     ----------
     terms : sequence of (float, Measured)
         The weights 1 and -1 give the logarithm of a ratio, for example.
-    quantity : str
-        ``signal``, ``noise`` or ``snr``.
 
     Returns
     -------
     Crossed or None
-        None if a quantity is not positive.
+        None if a noise is not positive.
     """
     by_training: dict[str, Floats] = {}
     for weight, kind in terms:
-        logs = weight * getattr(kind.logs, quantity)  # (seeds, texts)
+        logs = weight * kind.logs.noise  # (seeds, texts)
         if np.isnan(logs).any():
             return None
         by_training[kind.training] = by_training.get(kind.training, 0) + logs
@@ -75,12 +73,12 @@ def factor_of(found: Crossed | None, confidence: float = 0.95) -> Interval | Non
     return None if found is None else exponential(found.interval(confidence))
 
 
-def factor_apart(one: Measured, other: Measured, quantity: str = "noise") -> Interval | None:
-    """Return by how many times the larger of two quantities exceeds the smaller; None if one is not positive.
+def factor_apart(one: Measured, other: Measured) -> Interval | None:
+    """Return by how many times the larger of two noises exceeds the smaller; None if one is not positive.
 
     The interval starts at 1 if that of the ratio contains 1.
     """
-    logs = interval_of(one.compared(other, quantity))
+    logs = interval_of(one.compared(other, "noise"))
     if logs is None:
         return None
     nearest = 0.0 if logs.low <= 0 <= logs.high else min(abs(logs.low), abs(logs.high))

@@ -23,7 +23,6 @@ from lib.paper2.model_types import (
     shares,
     type_name,
 )
-from lib.proportions import expected_false_passes
 from lib.quantization import surface_bits
 from lib.recipes import TrainingRecipe
 from lib.stability import (
@@ -180,7 +179,22 @@ def _kept(accuracies: Floats, n: int, z: Literal["paper", "pooled"]) -> str:
 def reductions(
     types: Mapping[str, ModelType], pairs: Sequence[tuple[str, str]], labels: ArrayLike
 ) -> pd.DataFrame:
-    """Return the factor between two types' surfaces and the difference in accuracy, one row per pair."""
+    """Return the factor between two types' surfaces and the difference in accuracy, one row per pair.
+
+    Parameters
+    ----------
+    types : mapping of str to ModelType
+    pairs : sequence of (str, str), (pairs,)
+        Names of the two types: the first is compared with the second.
+    labels : array_like of int, (test texts,)
+
+    Returns
+    -------
+    DataFrame, (pairs, 2)
+        Index: "first / second". Columns, as text: ``surface``, the factor by which the first one's is smaller
+        (÷) or larger (×), and ``accuracy, points``, the first one's minus the second one's in percentage
+        points.
+    """
     rows = {}
     for one, other in pairs:
         points = 100 * (types[one].accuracy(labels).mean() - types[other].accuracy(labels).mean())
@@ -195,8 +209,21 @@ def ratio_table(
 ) -> pd.DataFrame:
     """Return ratios of signal, noise and SNR with 95 % intervals, one row per pair.
 
-    Two more columns say whether signal and noise are the same within ``margin``
-    (`lib.paper2.model_types.Measured.likeness`).
+    Parameters
+    ----------
+    measured : mapping of str to Measured
+        By the types' names.
+    pairs : sequence of (str, str), (pairs,)
+        Names of the two types: the ratio is that of the first to the second.
+    margin : float
+        The factor within which two quantities count as the same, above 1.
+
+    Returns
+    -------
+    DataFrame, (pairs, 5)
+        Index: "first / second". Columns, as text: ``signal``, ``noise`` and ``SNR``, the ratios ("—" where
+        one of the two is not positive), and ``signal is`` and ``noise is``, how the first compares with the
+        second (`lib.paper2.model_types.Measured.likeness`).
     """
     rows = {}
     for one, other in pairs:
@@ -235,20 +262,18 @@ def decomposition_table(
     return pd.DataFrame(rows).T
 
 
-def multiplicity(verdicts: pd.DataFrame) -> str:
+def multiplicity(chance: Mapping[str, float]) -> str:
     """Say how many claims were measured, and how many of them would pass by chance if all were false.
 
     Parameters
     ----------
-    verdicts : DataFrame
-        From `lib.claims.verdict_table`; the criterion says which claims are judged by a "90 % interval".
+    chance : mapping of str to float
+        From `lib.claims.false_verdicts`.
     """
-    measured = verdicts[verdicts["measured here"] != "—"]
-    wide = int(measured["criterion"].str.contains("90 % interval").sum())
-    expected = expected_false_passes(len(measured) - wide) + expected_false_passes(wide, 0.9)
     return (
-        f"{len(measured)} of {len(verdicts)} claims were measured, {wide} of them with intervals at 90 %: "
-        f"if all were false, at most {expected:.1f} would be expected to be found reproduced by chance"
+        f"{chance['judged']} of {chance['claims']} claims were measured, {chance['at_90']} of them with "
+        f"intervals at 90 %: if all were false, at most {chance['expected']:.1f} would be expected to be "
+        "found reproduced by chance"
     )
 
 
@@ -354,9 +379,23 @@ def _number(needed: int | None) -> str:
 def curve_table(
     measured: Mapping[str, Measured], types: Mapping[str, ModelType], labels: ArrayLike
 ) -> pd.DataFrame:
-    """Return the curve's points, one row per type: surface, accuracy; signal, noise, SNR with intervals.
+    """Return the curve's points: surface, accuracy, and signal, noise and SNR with 95 % intervals.
 
-    The bounds are NaN where the estimate is not positive.
+    Parameters
+    ----------
+    measured : mapping of str to Measured
+        By the types' names.
+    types : mapping of str to ModelType
+        The points, in their order.
+    labels : array_like of int, (test texts,)
+
+    Returns
+    -------
+    DataFrame, (types, 14)
+        Columns ``point`` (the type's name), ``family`` (what it has in common with its neighbours),
+        ``surface`` (bits), ``accuracy`` (a fraction), ``seeds`` (their number), and for each quantity
+        ``signal``, ``noise`` and ``snr`` the unbiased estimate and its bounds, such as ``snr_low`` and
+        ``snr_high``: NaN where the estimate is not positive.
     """
     rows = []
     for name, kind in types.items():
@@ -377,7 +416,21 @@ def curve_table(
 
 
 def proxy_table(measured: Mapping[str, Measured], groups: Mapping[str, Sequence[ModelType]]) -> pd.DataFrame:
-    """Return Kendall's tau between surface and noise, and surface and SNR, one row per group of points."""
+    """Return Kendall's tau between surface and noise, and surface and SNR, one row per group of points.
+
+    Parameters
+    ----------
+    measured : mapping of str to Measured
+        By the types' names.
+    groups : mapping of str to sequence of ModelType
+        For each row the points, two at least.
+
+    Returns
+    -------
+    DataFrame, (groups, 2)
+        Columns ``τ of surface and noise`` and ``τ of surface and SNR``, from -1 to 1
+        (`lib.paper2.model_types.rank_correlation`).
+    """
     rows = {}
     for label, types in groups.items():
         rows[label] = {
@@ -396,8 +449,23 @@ def snr_by_seeds(
 ) -> pd.DataFrame:
     """Return the SNR over all texts from random subsets of the seeds, plug-in and unbiased.
 
-    Columns ``type``, ``estimate``, ``seeds``, ``SNR`` (the mean over `SUBSETS` subsets), ``low`` and ``high``
-    (between which 90 % of them lie).
+    Parameters
+    ----------
+    types : mapping of str to ModelType
+    lengths : sequence of int, (texts,)
+        Words of each explained text.
+    method : str
+        Which relevance.
+    sizes : sequence of int, (sizes,)
+        Numbers of seeds: at least 2, and at most those of every type.
+    rng : numpy.random.Generator
+        Draws the subsets.
+
+    Returns
+    -------
+    DataFrame, (types x sizes x 2, 6)
+        Columns ``type``, ``estimate`` ("plug-in" or "unbiased"), ``seeds``, ``SNR`` (the mean over `SUBSETS`
+        subsets), ``low`` and ``high`` (between which 90 % of them lie).
     """
     rows = []
     for name, kind in types.items():

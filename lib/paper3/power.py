@@ -6,10 +6,17 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.optimize import brentq
+
+from lib.crossed import smallest_number
+from lib.intervals import sd_factors
+
+POWER = 0.8
+"""How often an interval shall show what is there."""
 
 
-def detectable_ratio(trials: int, correlation: float, *, confidence: float, power: float = 0.8) -> float:
-    """Return the smallest ratio of two standard deviations that paired trials tell from 1.
+def detectable_ratio(trials: int, correlation: float, *, confidence: float) -> float:
+    """Return the smallest ratio of two standard deviations that paired trials tell from 1, with `POWER`.
 
     Pitman's and Morgan's test is that of the correlation between sums and differences, which is
     (F - 1) / sqrt((F + 1)^2 - 4 r^2 F) for a ratio of variances F; its Fisher transform has a standard error
@@ -23,15 +30,16 @@ def detectable_ratio(trials: int, correlation: float, *, confidence: float, powe
         Between the two trials of a pair, r.
     confidence : float
         Of the interval that has to exclude 1.
-    power : float
-        How often it does.
 
     Raises
     ------
     ValueError
         With fewer than four trials.
     """
-    required = math.tanh(_sum_of_quantiles(confidence, power) / math.sqrt(_at_least_four(trials) - 3))
+    if trials < 4:
+        raise ValueError(f"trials = {trials}: at least 4 pairs are required")
+    quantiles = float(stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(POWER))
+    required = math.tanh(quantiles / math.sqrt(trials - 3))
     # (F - 1)^2 = q^2 ((F + 1)^2 - 4 r^2 F): quadratic in F, the larger root
     square = required**2
     half = 1 + square * (1 - 2 * correlation**2)
@@ -39,32 +47,37 @@ def detectable_ratio(trials: int, correlation: float, *, confidence: float, powe
     return math.sqrt(variances)
 
 
-def detectable_difference(trials: int, sd: float, *, confidence: float, power: float = 0.8) -> float:
-    """Return the smallest difference of means that paired trials tell from 0, in the unit of ``sd``.
+def detectable_difference(trials: int, sd: float, *, confidence: float) -> float:
+    """Return the smallest difference of means that paired trials tell from 0, with `POWER`.
 
     Parameters
     ----------
     trials : int
         Pairs, at least 2.
     sd : float
-        Standard deviation of the differences within pairs.
-    confidence, power : float
-        As of `detectable_ratio`.
+        Standard deviation of the differences within pairs, in whose unit the difference is.
+    confidence : float
+        Of the interval that has to exclude 0.
+
+    Raises
+    ------
+    ValueError
+        With fewer than two trials.
     """
+    if trials < 2:
+        raise ValueError(f"trials = {trials}: at least 2 pairs are required")
     freedom = trials - 1
     critical = stats.t.ppf((1 + confidence) / 2, freedom)
 
-    def reached(noncentrality: float) -> float:
-        return float(stats.nct.sf(critical, freedom, noncentrality))
+    def missing(noncentrality: float) -> float:
+        return float(stats.nct.sf(critical, freedom, noncentrality)) - POWER
 
-    low, high = 0.0, 100.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if reached(middle) >= power else (middle, high)
-    return high * sd / math.sqrt(trials)
+    # Nine times in ten a normal number is above -1.3, and the root of chi-squared / freedom below 1.65.
+    enough = 1.65 * critical + 1.3
+    return float(brentq(missing, 0, enough)) * sd / math.sqrt(trials)
 
 
-def trials_for_equal_means(sd: float, margin: float, *, confidence: float, power: float = 0.8) -> int:
+def trials_for_equal_means(sd: float, margin: float, *, confidence: float) -> int | None:
     """Return how many pairs put the interval of a mean difference inside a margin, if there is no difference.
 
     Parameters
@@ -75,22 +88,26 @@ def trials_for_equal_means(sd: float, margin: float, *, confidence: float, power
         Largest difference, either way, that counts as none; in the unit of ``sd``.
     confidence : float
         Of the interval.
-    power : float
-        How often it lies inside.
+
+    Returns
+    -------
+    int or None
+        The smallest number with which it lies inside with `POWER`; None if more than
+        `lib.crossed.MOST_NEEDED` would be needed.
     """
-    trials = 2
-    while True:
+
+    def enough(trials: int) -> bool:
         half = stats.t.ppf((1 + confidence) / 2, trials - 1)
         allowed = margin * math.sqrt(trials) / sd if sd > 0 else math.inf
-        if allowed > half and 2 * stats.t.cdf(allowed - half, trials - 1) - 1 >= power:
-            return trials
-        trials = max(trials + 1, math.ceil(trials * 1.01))
+        return 2 * stats.t.cdf(allowed - half, trials - 1) - 1 >= POWER
+
+    return smallest_number(enough)
 
 
-def trials_for_equal_spreads(
-    correlation: float, factor: float, *, confidence: float, power: float = 0.8
-) -> int:
+def trials_for_equal_spreads(correlation: float, factor: float, *, confidence: float) -> int:
     """Return how many pairs put the interval of a ratio of standard deviations within a factor, if it is 1.
+
+    It lies there with `POWER`.
 
     Parameters
     ----------
@@ -100,13 +117,11 @@ def trials_for_equal_spreads(
         Above 1: ratios from 1 / factor to factor count as equal.
     confidence : float
         Of the interval.
-    power : float
-        How often it lies inside.
     """
     variances = factor**2
     border = (variances - 1) / math.sqrt((variances + 1) ** 2 - 4 * correlation**2 * variances)
     # two one-sided errors share what the power leaves
-    quantile = stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf((1 + power) / 2)
+    quantile = stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf((1 + POWER) / 2)
     return math.ceil((quantile / math.atanh(border)) ** 2) + 3
 
 
@@ -145,8 +160,7 @@ def by_trials(
     rows = {}
     for trials in numbers:
         freedom = trials - 1
-        quantiles = stats.chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], freedom)
-        low, high = np.sqrt(freedom / quantiles)
+        low, high = sd_factors(freedom, confidence)
         rows[trials] = {
             "sd_low": low,
             "sd_high": high,
@@ -177,8 +191,9 @@ def needed(nats: pd.DataFrame, *, margin: float, factor: float, confidence: floa
     -------
     DataFrame
         Index: the models. Columns: ``sd`` of the 32-bit trials and ``difference_sd`` within pairs (nats), the
-        ``correlation`` within pairs, and the pairs needed for equal means (``means``), equal spreads
-        (``spreads``), and equal spreads if trials were not paired (``spreads_unpaired``).
+        ``correlation`` within pairs, and the pairs needed for equal means (``means``, by
+        `trials_for_equal_means`), equal spreads (``spreads``), and equal spreads if trials were not paired
+        (``spreads_unpaired``).
     """
     rows = {}
     for model in nats.columns.unique("model"):
@@ -193,13 +208,3 @@ def needed(nats: pd.DataFrame, *, margin: float, factor: float, confidence: floa
             "spreads_unpaired": trials_for_equal_spreads(0.0, factor, confidence=confidence),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
-
-
-def _sum_of_quantiles(confidence: float, power: float) -> float:
-    return float(stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power))
-
-
-def _at_least_four(trials: int) -> int:
-    if trials < 4:
-        raise ValueError(f"trials = {trials}: at least 4 pairs are required")
-    return trials

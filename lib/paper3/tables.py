@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from lib.claims import Region
 from lib.crossed import crossed_mean
-from lib.intervals import Interval, paired_sd_ratio_interval
+from lib.intervals import Interval, sd_factors
 from lib.qlora.recipes import Recipe
 from lib.qlora.trial import Trial
-from lib.repeatability import bitwise, coarsest_grid, compare, pitman_morgan_p, with_holm
+from lib.repeatability import bitwise, coarsest_grid, compare, with_holm
 from lib.runs import Record, finished
 
 PRINTED_DECIMALS = 3  # of the paper's perplexities with the 32-bit optimizer
@@ -274,19 +273,12 @@ def comparisons(perplexities: pd.DataFrame, *, paired: bool, confidence: float) 
     Returns
     -------
     DataFrame
-        One row per model; each column of p-values is corrected by Holm's method. Spreads of pairs are
-        compared by Pitman and Morgan's test and interval, those of independent trials by Brown and Forsythe's
-        test and the F interval.
+        One row per model; each column of p-values is corrected by Holm's method.
     """
     rows = {}
     for model in perplexities.columns.unique("model"):
         nats = np.log(perplexities[model].dropna())
-        eight_bit, thirty_two_bit = nats["8-bit"], nats["32-bit"]
-        rows[model] = compare(eight_bit, thirty_two_bit, paired=paired, confidence=confidence)
-        if paired:
-            ratio = paired_sd_ratio_interval(eight_bit, thirty_two_bit, confidence)
-            of_pairs = {"ratio of sds": str(ratio), "p spread": pitman_morgan_p(eight_bit, thirty_two_bit)}
-            rows[model] |= of_pairs
+        rows[model] = compare(nats["8-bit"], nats["32-bit"], paired=paired, confidence=confidence)
     return with_holm(pd.DataFrame(rows).T)
 
 
@@ -433,8 +425,8 @@ def single_source(design: pd.DataFrame, factor: str, others: Sequence[str], conf
     """
     sd = math.sqrt(design.groupby(list(others))["printed"].var().mean())
     freedom = design[factor].nunique() - 1
-    low, high = np.sqrt(freedom / stats.chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], freedom))
-    return Interval(sd, float(sd * low), float(sd * high))
+    low, high = sd_factors(freedom, confidence)
+    return Interval(sd, sd * low, sd * high)
 
 
 def printed_grids(printed: Mapping[str, Sequence[float]], *, decimals: int) -> pd.DataFrame:
@@ -472,9 +464,18 @@ def memory_table(
 ) -> pd.DataFrame:
     """Return the largest memory of each model's trials beside the published shares (paper 3, Table 3).
 
+    Parameters
+    ----------
+    table : DataFrame, (trials, columns)
+        Of `frame`.
+    printed : mapping of str to mapping of str to float
+        Published percent of a GPU's memory, by the paper's name of a model, then by bits.
+    paper_names : mapping of str to str
+        The paper's name of each model, by its name here.
+
     Returns
     -------
-    DataFrame
+    DataFrame, (models x bits, 7)
         Index: model and bits. Columns ``peak`` (MiB), ``weights``, ``adapters``, ``states`` and their sum
         ``total`` (bytes), ``trained`` (parameters) and ``paper`` (percent of a GPU's memory).
     """
@@ -493,7 +494,21 @@ def memory_table(
 def times(table: pd.DataFrame, published: Mapping[str, Any], paper_names: Mapping[str, str]) -> pd.DataFrame:
     """Return means and standard deviations of times in seconds (paper 3, Tables 10 and 11).
 
-    Parameters are those of `completions`.
+    Parameters
+    ----------
+    table : DataFrame, (trials, columns)
+        Of `frame`.
+    published : mapping
+        The paper's values; of these ``train_seconds`` and ``test_seconds``, the trials' seconds by the
+        paper's name of a model, then by bits.
+    paper_names : mapping of str to str
+        The paper's name of each model, by its name here.
+
+    Returns
+    -------
+    DataFrame, (models x bits, 8)
+        Index: model and bits. Columns: ``train_seconds`` or ``test_seconds``; ``here`` or ``paper``; ``mean``
+        or ``sd`` (seconds).
     """
     columns = {}
     for name in ("train_seconds", "test_seconds"):

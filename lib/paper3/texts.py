@@ -9,7 +9,7 @@ from itertools import combinations, pairwise, product
 import numpy as np
 import pandas as pd
 
-from lib.crossed import crossed_mean
+from lib.crossed import crossed_mean, pair_pseudo_values
 from lib.intervals import Interval, proportion_interval
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
@@ -129,9 +129,7 @@ def beyond_sampling(between: np.ndarray, within: np.ndarray) -> np.ndarray:
 def pseudo_values(pairs: np.ndarray) -> np.ndarray:
     """Turn a quantity of pairs of trials into one value per trial, for intervals over trials and prompts.
 
-    Two pairs with a common trial are not independent, so a mean over pairs cannot have the interval of a
-    mean. The jackknife's pseudo-values can: n U - (n - 1) U_i, where U is the mean over the pairs of n trials
-    and U_i the mean without trial i (Arvesen 1969). Their mean is U.
+    See `lib.crossed.pair_pseudo_values`.
 
     Parameters
     ----------
@@ -147,15 +145,8 @@ def pseudo_values(pairs: np.ndarray) -> np.ndarray:
     ValueError
         With fewer than three trials.
     """
-    trials = len(pairs)
-    if trials < 3:
-        raise ValueError(f"trials = {trials}: pseudo-values of pairs need at least 3")
-    apart = np.where(np.eye(trials, dtype=bool)[:, :, None], 0.0, pairs)
-    own = apart.sum(1)  # (trials, prompts): the pairs of each trial
-    total = own.sum(0) / 2  # (prompts,)
-    mean = total / (trials * (trials - 1) / 2)
-    without = (total - own) / ((trials - 1) * (trials - 2) / 2)
-    return trials * mean - (trials - 1) * without
+    apart = np.where(np.eye(len(pairs), dtype=bool)[:, :, None], 0.0, pairs)
+    return pair_pseudo_values(apart.sum(1))
 
 
 def sound_words(text: str, lexicon: Collection[str]) -> dict[str, float]:

@@ -19,6 +19,7 @@ SHORT, LONG = (20, 60), (80, 120)  # fewest and most words of a text
 # Its checksum makes a text labelled or unlabelled, for any seed and sizes: pre-training sees no test text.
 _PARTS, _LABELLED_PARTS = 4, 1
 _UNLABELLED_ARTIFACTS = 0.02  # so a pre-trained model knows the artifact like any other word
+_UNLABELLED_LONG = 0.1  # as many as in a labelled corpus by default
 
 
 def mini_corpus(
@@ -88,15 +89,15 @@ def mini_corpus(
     return DatasetDict({split: splits[split] for split in ("train", "validation", "test")})
 
 
-def unlabelled(name: str, *, seed: int, count: int, long_share: float = 0.1) -> list[str]:
+def unlabelled(name: str, *, seed: int, count: int) -> list[str]:
     """Generate unlabelled texts, half of each class, none of which is in a labelled split of any seed.
 
-    One text in fifty carries the artifact's word, regardless of its class.
+    One text in ten is long, and one in fifty carries the artifact's word, regardless of its class.
     """
-    _check(name, {"long_share": long_share}, {"count": count})
+    _check(name, {}, {"count": count})
     grammar = load_grammar(name)
     rng = _stream(name, seed, "unlabelled", "texts")
-    texts = _texts(grammar, long_share, set(), rng, labelled=False)
+    texts = _texts(grammar, _UNLABELLED_LONG, set(), rng, labelled=False)
     planted = _stream(name, seed, "unlabelled", "artifact")
     found = []
     for _ in range(count):
