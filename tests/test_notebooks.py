@@ -211,6 +211,7 @@ def test_there_are_three_notebooks_and_each_is_committed_executed():
     ("arguments", "line"),
     [
         (["-p", "sedes", "3"], "-p sedes 3: no such parameter"),
+        (["--repeat", "2", "-p", "first_seed", "3"], "-p first_seed 3: not allowed with --repeat"),
         (["--profile", "huge"], "invalid choice: 'huge'"),
         (["--only", "9"], "invalid choice: 9"),
     ],

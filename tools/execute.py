@@ -25,6 +25,8 @@ def main(arguments: list[str]) -> int:
     try:
         parameters = {path: _parameters(path, chosen.profile, overrides) for path in notebooks}
         _refuse_unknown(overrides, notebooks)
+        if chosen.repeat and "first_seed" in overrides:
+            raise ValueError(f"-p first_seed {overrides['first_seed']}: not allowed with --repeat")
     except ValueError as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2

@@ -17,6 +17,7 @@ from lib.paper2.tables import QUANTITIES
 
 FAR = 1e12  # drawn for an infinite bound: beyond any axis
 MARK = 7.0  # pixels that a point covers across
+APART = 1.15  # factor between the surfaces of neighbouring types, where these are as large
 ABOVE_BELOW, RIGHT_LEFT = ((1, "bottom"), (-1, "top")), ((1, "left"), (-1, "right"))
 
 
@@ -160,11 +161,11 @@ def _name_points(figure: Figure, named: Sequence[tuple[Axes, str, tuple[float, f
         taken.append(covered)
 
 
-def _apart(surfaces: pd.Series, least: float = 1.15) -> list[float]:
-    """Move sorted surfaces (points,) to the right until each is a factor away from the one before."""
+def _apart(surfaces: pd.Series) -> list[float]:
+    """Move sorted surfaces (points,) to the right until each is the factor ``APART`` from the one before."""
     places = [surfaces.iloc[0]]
     for surface in surfaces.iloc[1:]:
-        places.append(max(surface, least * places[-1]))
+        places.append(max(surface, APART * places[-1]))
     return places
 
 
