@@ -129,21 +129,25 @@ def checked_answers(
     -------
     DataFrame
         Index: model and bits. Columns: the shares of questions answered ``right`` (among those that can be
-        checked; NaN if there are none) and with ``no answer``, means over trials, the shares on which ``all
+        checked, and among those of which the answer is a number; NaN if there are none) and with ``no answer``, means over trials, the shares on which ``all
         trials`` and ``two trials`` give the same answer, and the share on which two trials give the ``same
         text``.
     """
     checkable = [number for number, reference in enumerate(references) if reference is not None]
 
-    def right(given: Sequence[str | None]) -> float:
-        return float(np.mean([given[number] == references[number] for number in checkable]))
+    numeric = [number for number in checkable if str(references[number]).lstrip("-").isdigit()]
+
+    def right(given: Sequence[Sequence[str]], questions: Sequence[int]) -> float:
+        scores = [of_trial[number] == references[number] for of_trial in given for number in questions]
+        return float(np.mean(scores)) if scores else np.nan
 
     rows = {}
     for kind, texts in table.groupby(["model", "bits"], sort=False)["answers"]:
         given = parsed(texts.to_list(), parse)
         unanimous, pairwise = agreement(given)
         rows[kind] = {
-            "right": np.mean([right(of_trial) for of_trial in given]) if checkable else np.nan,
+            "right": right(given, checkable),
+            "right, numbers": right(given, numeric),
             "no answer": np.mean([answer == "" for of_trial in given for answer in of_trial]),
             "all trials": unanimous,
             "two trials": pairwise,

@@ -1,9 +1,10 @@
 """Generated plain English for pre-training the tiny causal models: stories, and small talk for chat models.
 
-Stories use the words of mini-quotes and small talk those of mini-platypus, in other sentences. One text in
-ten is a quote or an instruction, since any large corpus holds some of everything; the rest is left to learn,
-so fine-tuning can lower the perplexity. Half of the small talk is word problems: a tiny model takes far more
-practice to copy two numbers and to add them than to answer a greeting.
+Stories use the words of mini-quotes and small talk those of mini-platypus, mostly in other sentences. One
+story in ten is a quote and one small talk in fifty an instruction, since any large corpus holds some of
+everything; the rest is left to learn, so fine-tuning can lower the perplexity. Half of the small talk is word
+problems, though: a tiny model takes far more practice to copy two numbers and to add them than to answer a
+greeting.
 """
 
 import random
@@ -12,7 +13,8 @@ from lib.texts.generated.mini_platypus import article, draw_instruction, word_pr
 from lib.texts.generated.mini_quotes import check_count, draw_quote, fill, lexicon, theme_words
 
 SENTENCES = (3, 6)  # per story
-FOREIGN_SHARE = 0.1  # quotes among the stories, instructions in the small talk
+QUOTES = 0.1  # share of the stories
+INSTRUCTIONS = 0.02  # share of the small talk, of which a chat model reads many times as much
 
 
 def stories(seed: int, count: int) -> list[str]:
@@ -25,9 +27,7 @@ def stories(seed: int, count: int) -> list[str]:
     """
     check_count("stories", count)
     draw = random.Random(seed)  # noqa: S311 - texts, not secrets
-    return [
-        draw_quote(draw)["quote"] if draw.random() < FOREIGN_SHARE else _story(draw) for _ in range(count)
-    ]
+    return [draw_quote(draw)["quote"] if draw.random() < QUOTES else _story(draw) for _ in range(count)]
 
 
 def small_talk(seed: int, count: int) -> list[tuple[str, str]]:
@@ -43,8 +43,7 @@ def small_talk(seed: int, count: int) -> list[tuple[str, str]]:
     talk = (_greeting, _opposite, _what_is, _is_it)
     kinds = (*talk, *[word_problem] * len(talk))
     return [
-        _instruction(draw) if draw.random() < FOREIGN_SHARE else draw.choice(kinds)(draw)
-        for _ in range(count)
+        _instruction(draw) if draw.random() < INSTRUCTIONS else draw.choice(kinds)(draw) for _ in range(count)
     ]
 
 
