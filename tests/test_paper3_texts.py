@@ -221,8 +221,10 @@ def test_answers_are_checked_where_there_is_a_reference(texts):
 
     trials = texts[texts["model"] == "m"]
     scores = checked_answers(trials, ["4", None], parse)
-    shares = {"right": 1, "no answer": 0.25, "all trials": 0.5, "two trials": 0.5, "same text": 0.5}
-    assert scores.loc[("m", "32-bit")].to_dict() == shares
+    shares = {"no answer": 0.25, "all trials": 0.5, "two trials": 0.5, "same text": 0.5}
+    assert scores.loc[("m", "32-bit")].to_dict() == {"right": 1, "right, numbers": 1} | shares
+    (words,) = checked_answers(trials, ["four", None], parse)["right, numbers"].unique()
+    assert np.isnan(words)
     assert checked_answers(trials, [None, None], parse)["right"].isna().all()
 
 
