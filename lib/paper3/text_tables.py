@@ -128,10 +128,10 @@ def checked_answers(
     Returns
     -------
     DataFrame
-        Index: model and bits. Columns, as means over trials: the shares of questions answered ``right`` (among
-        those that can be checked; NaN if there are none), of these ``right, numbers`` (among those of which the
-        answer is a number), and ``no answer``; then the shares on which ``all trials`` and ``two trials`` give
-        the same answer, and the share on which two trials give the ``same text``.
+        Index: model and bits. Columns, as means over trials: the shares of questions answered ``right``
+        (among those that can be checked; NaN if there are none), of these ``right, numbers`` (among those
+        of which the answer is a number), and ``no answer``; then the shares on which ``all trials`` and
+        ``two trials`` give the same answer, and the share on which two trials give the ``same text``.
     """
     checkable = [number for number, reference in enumerate(references) if reference is not None]
 
