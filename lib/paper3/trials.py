@@ -151,7 +151,7 @@ def trials_of(
 
 
 def with_both_optimizers(
-    recipes: Mapping[str, Recipe], seeds: Sequence[int], *, repetitions: int = 1
+    recipes: Mapping[str, Recipe], seeds: Sequence[int], *, repetitions: int = 0
 ) -> list[Trial]:
     """Train each model on the task of its own name with the 8-bit and with the 32-bit optimizer.
 
@@ -162,13 +162,16 @@ def with_both_optimizers(
     seeds : sequence of int
         One trial per seed, model and optimizer.
     repetitions : int
-        How often each trial is carried out, with all its seeds the same.
+        How often each trial is carried out for its own sake, with all its seeds the same; 0: it is not a
+        repetition. These are numbered from 1, so that a record of a trial that was trained in company never
+        stands for one that is to be compared to the bit.
     """
+    numbers = range(1, repetitions + 1) if repetitions else [0]
     trials = []
     for model, recipe in recipes.items():
         eight_bit = replace(recipe, optimizer="paged_adamw_8bit")
         thirty_two_bit = replace(recipe, optimizer="paged_adamw_32bit")
-        for repetition in range(repetitions):
+        for repetition in numbers:
             trials += trials_of(model, model, [eight_bit, thirty_two_bit], seeds, repetition=repetition)
     return trials
 
