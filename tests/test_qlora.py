@@ -230,9 +230,9 @@ def test_samples_of_a_prompt_differ_and_repeat_with_their_seed(base):
 def test_a_prompt_is_completed_alike_whatever_longer_or_shorter_prompts_stand_beside_it(base):
     model, tokenizer = base
     alone = complete(model, ["Never trade"], tokenizer, new_tokens=8, seed=0, samples=2)
-    beside = complete(
-        model, ["Your silence will be remembered", "Never trade"], tokenizer, new_tokens=8, seed=0, samples=2
-    )
+    longer = "Your silence will be remembered by your friends"
+    assert len(tokenizer(longer)["input_ids"]) > len(tokenizer("Never trade")["input_ids"])
+    beside = complete(model, [longer, "Never trade"], tokenizer, new_tokens=8, seed=0, samples=2)
     assert beside[1] == alone[0]
 
 

@@ -90,7 +90,7 @@ def assert_equal_to_rounding(first, second, recipe):
     differences = torch.cat([(first[name].float() - second[name].float()).abs().flatten() for name in first])
     assert differences.max() < 1e-3
     if recipe.bits == "32-bit":
-        assert differences.quantile(0.999) < 1e-6
+        assert differences.quantile(0.999) < 1e-5
 
 
 MIXED = (
@@ -191,7 +191,7 @@ def test_a_short_last_batch_and_longer_company_change_nothing(trained):
     (adapter, losses), _ = trained(long, short)
     ((alone, own_losses),) = trained(long)
     assert losses == pytest.approx(own_losses, rel=1e-5)
-    assert differ(alone, adapter) < 1e-5
+    assert_equal_to_rounding(alone, adapter, RECIPE)
 
 
 def test_a_diverged_trial_stops_and_leaves_the_others_as_they_are(trained):
@@ -200,7 +200,7 @@ def test_a_diverged_trial_stops_and_leaves_the_others_as_they_are(trained):
     assert not np.isfinite(diverged[-1])
     assert np.isfinite(diverged[:-1]).all()
     assert len(diverged) < len(losses) == 13
-    assert differ(trained(trial(0))[0][0], adapter) < 1e-5
+    assert_equal_to_rounding(trained(trial(0))[0][0], adapter, RECIPE)
 
 
 def test_recomputed_layers_drop_the_same_entries(trained, material):
@@ -209,7 +209,7 @@ def test_recomputed_layers_drop_the_same_entries(trained, material):
         base.gradient_checkpointing_enable({"use_reentrant": False})
     (adapter, losses), _ = train(material, (trial(0), trial(1)), base)
     assert losses == pytest.approx(trained(trial(0))[0][1], rel=1e-5)
-    assert differ(trained(trial(0))[0][0], adapter) < 1e-5
+    assert_equal_to_rounding(trained(trial(0))[0][0], adapter, RECIPE)
 
 
 @pytest.mark.parametrize("recomputed", [False, True])
@@ -260,7 +260,7 @@ def test_out_of_memory_halves_the_trials_in_a_step_and_loses_none(trained, mater
     for one, (adapter, losses) in zip(trials, results, strict=True):
         ((alone, own_losses),) = trained(one)
         assert losses == pytest.approx(own_losses, rel=1e-5)
-        assert differ(alone, adapter) < 1e-5
+        assert_equal_to_rounding(alone, adapter, one.recipe)
 
 
 def test_no_room_for_a_single_trial_is_an_error(material, monkeypatch):
