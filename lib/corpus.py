@@ -1,17 +1,18 @@
-"""The texts of one task and the encoder that reads them: the data of a run of papers 1 and 2."""
+"""The texts of one task, and the encoder that reads them: the data of a run of papers 1 and 2."""
 
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from lib.models import model_fingerprint
+from lib.precision import Precision, RelevancePrecision
 from lib.seeding import fingerprint
 from lib.words import Tokens, tokenize
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Training and test texts of one task, and the encoder that reads them.
+    """Training and test texts of one task, the encoder that reads them, and where and how precisely.
 
     Attributes
     ----------
@@ -25,6 +26,10 @@ class Corpus:
         Length in word pieces at which texts are truncated.
     device : str
         Where to compute.
+    precision : {"float32", "tf32", "bfloat16"}
+        Of the products of fine-tuning.
+    relevance_precision : {"float32", "tf32"}
+        Of the products of relevance in LRP.
     """
 
     model: str
@@ -35,6 +40,8 @@ class Corpus:
     explained: list[int]
     max_length: int
     device: str
+    precision: Precision = "float32"
+    relevance_precision: RelevancePrecision = "float32"
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -44,6 +51,7 @@ class Corpus:
             "texts": fingerprint(texts),
             "model": model_fingerprint(self.model),
             "max_length": str(self.max_length),
+            "precision": f"{self.precision}, relevance {self.relevance_precision}",
         }
 
     def tokens(self, tokenizer: PreTrainedTokenizerBase) -> list[Tokens]:

@@ -1,6 +1,6 @@
 """What a trained classifier predicts, plain and quantised, and how relevant each word is to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -12,8 +12,8 @@ from lib.architectures import readable_pieces
 from lib.attribution import AUTHORS_LRP, LRP, METHODS
 from lib.corpus import Corpus
 from lib.finetuning import classify, encode
-from lib.lrp import Products
 from lib.models import load_tokenizer
+from lib.precision import RelevancePrecision
 from lib.quantization import PLAIN, quantize
 from lib.words import Tokens, texts_to_words
 
@@ -26,13 +26,27 @@ EXPLANATIONS = (*METHODS, LABEL_LRP)
 """The names of what `explain` measures."""
 
 
+def check_methods(methods: Mapping[str, int], allowed: Collection[str]) -> None:
+    """Check which explanations a run asks for, and for how many texts each.
+
+    Raises
+    ------
+    ValueError
+        For a name that is not among the allowed ones, or for less than one text.
+    """
+    for name, texts in methods.items():
+        if name not in allowed:
+            raise ValueError(f"methods has {name!r}: allowed are {', '.join(allowed)}")
+        if texts < 1:
+            raise ValueError(f"methods has {name!r}: {texts} texts; at least 1 is required")
+
+
 def explain(
     model: PreTrainedModel,
     quantizations: Sequence[str],
     methods: Mapping[str, int],
     corpus: Corpus,
     embeddings: dict[str, NDArray[np.float32]] | None = None,
-    precision: Products = "float32",
 ) -> dict[str, NDArray]:
     """Test a model, plain and quantised, and measure how relevant each word is to each prediction.
 
@@ -49,8 +63,6 @@ def explain(
     embeddings : dict, optional
         For models that differ only in their heads: the encoder's embeddings of the test texts for each
         quantisation, (test texts, dim). Missing ones are computed and added.
-    precision : {"float32", "tf32"}
-        As in `relevance`.
 
     Returns
     -------
@@ -59,7 +71,7 @@ def explain(
         (words,), the method's relevance of all words of the explained texts, concatenated.
     """
     tokenizer = load_tokenizer(corpus.model)
-    tokens = corpus.tokens(tokenizer)
+    tokens, precision = corpus.tokens(tokenizer), corpus.relevance_precision
     labels = np.array(corpus.test_labels)
     embeddings = {} if embeddings is None else embeddings
     result: dict[str, NDArray] = {}
@@ -84,7 +96,7 @@ def word_relevance(
     tokens: Sequence[Tokens],
     targets: NDArray[np.integer],
     method: str = LRP,
-    precision: Products = "float32",
+    precision: RelevancePrecision = "float32",
 ) -> NDArray[np.float32]:
     """Return the relevance of the words of several texts, concatenated: (words of all texts,)."""
     return flat_words(tokens, relevance(model, tokens, targets, method, precision))
@@ -100,7 +112,7 @@ def relevance(
     tokens: Sequence[Tokens],
     targets: NDArray[np.integer],
     method: str = LRP,
-    precision: Products = "float32",
+    precision: RelevancePrecision = "float32",
 ) -> list[NDArray[np.floating]]:
     """Return the relevance of the word pieces of several texts: (texts,) of (tokens,), special ones included.
 

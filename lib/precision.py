@@ -10,6 +10,11 @@ from typing import Literal, get_args
 import torch
 
 Precision = Literal["float32", "tf32", "bfloat16"]
+"""Of the products of a training."""
+
+RelevancePrecision = Literal["float32", "tf32"]
+"""Of the products of relevance. bfloat16 is not among them: a result in 8 bits is too coarse for the
+differences of products in rule 2 of `lib.lrp.rules`."""
 
 
 def default_precision(device: torch.device) -> Precision:

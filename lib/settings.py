@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from lib.errors import InputError
+from lib.precision import Precision, RelevancePrecision, default_precision
 from lib.recipes import Schedule, TrainingRecipe
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -166,30 +167,68 @@ def _if_given(**sources: str) -> dict[str, str]:
     return {parameter: name for parameter, name in sources.items() if name}
 
 
-class FinetuningSurface(NotebookSettings):
-    """Notebook 2: fine-tuning surface and stability of explanations."""
+class ClassifierSettings(NotebookSettings):
+    """Notebooks 1 and 2: an encoder, texts with classes, and how classifiers are trained and explained."""
 
-    seeds: Annotated[int, Field(ge=4)]
     data_seed: Seed
-    frozen_seeds: Annotated[int, Field(ge=0)]
-    ensemble_size: Count
-    model: Text
-    pretraining_texts: Count
-    pretraining_steps: Count
     dataset: Text
     language: Language
     train_texts: Annotated[int, Field(ge=0)]
     test_texts: Annotated[int, Field(ge=0)]
     explained_texts: Annotated[int, Field(ge=0)]
+    max_length: Annotated[int, Field(ge=8, le=512)]
+    model: Text
+    pretraining_texts: Count
+    pretraining_steps: Count
     epochs: Count
     learning_rate: Rate
     batch_size: Count
-    schedule: Schedule
-    other_schedule_seeds: Annotated[int, Field(ge=4)]
     head_epochs: Count
     head_learning_rate: Rate
     head_batch_size: Count
-    max_length: Annotated[int, Field(ge=8, le=512)]
+    precision: Literal["auto", "float32", "tf32", "bfloat16"]
+    relevance_precision: RelevancePrecision
+    rationales: str
+    rationale_train_texts: Pair
+    rationale_texts: Pair
+
+    @model_validator(mode="after")
+    def _device_must_have_precisions(self) -> Self:
+        if self.torch_device.type != "cuda":
+            for name in ("precision", "relevance_precision"):
+                if getattr(self, name) == "tf32":
+                    raise ValueError(f"{name} = 'tf32': only CUDA devices have it; allowed here is 'float32'")
+        return self
+
+    @property
+    def models(self) -> dict[str, str]:
+        """The encoder."""
+        return {"model": self.model}
+
+    @property
+    def training_precision(self) -> Precision:
+        """How products of fine-tuning are rounded: what ``auto`` means on this machine."""
+        return default_precision(self.torch_device) if self.precision == "auto" else self.precision
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How encoders read texts, where and how precisely: arguments of `lib.texts.corpus_of`."""
+        return {
+            "max_length": self.max_length,
+            "device": self.torch_device,
+            "precision": self.training_precision,
+            "relevance_precision": self.relevance_precision,
+        }
+
+
+class FinetuningSurface(ClassifierSettings):
+    """Notebook 2: fine-tuning surface and stability of explanations."""
+
+    seeds: Annotated[int, Field(ge=4)]
+    frozen_seeds: Annotated[int, Field(ge=0)]
+    ensemble_size: Count
+    schedule: Schedule
+    other_schedule_seeds: Annotated[int, Field(ge=4)]
     quantizations: str
     curve: str
     curve_seeds: Annotated[int, Field(ge=3)]
@@ -204,9 +243,6 @@ class FinetuningSurface(NotebookSettings):
     equivalence_margin: Annotated[float, Field(gt=1, le=10)]
     resamples: Annotated[int, Field(ge=100)]
     permutations: Annotated[int, Field(ge=20)]
-    rationales: str
-    rationale_train_texts: Pair
-    rationale_texts: Pair
 
     @field_validator("quantizations")
     @classmethod
@@ -249,11 +285,6 @@ class FinetuningSurface(NotebookSettings):
             if value > most:
                 raise ValueError(f"{name} = {value}: allowed is at most {most}, the number of seeds")
         return self
-
-    @property
-    def models(self) -> dict[str, str]:
-        """The encoder."""
-        return {"model": self.model}
 
     @property
     def datasets(self) -> dict[str, str]:
@@ -304,32 +335,16 @@ class FinetuningSurface(NotebookSettings):
         return self.quantizations.split()
 
 
-class FinetunedVsFrozen(NotebookSettings):
+class FinetunedVsFrozen(ClassifierSettings):
     """Notebook 1: fine-tuned against frozen encoders."""
 
-    data_seed: Seed
-    dataset: Text
     other_dataset: Text
-    language: Language
-    train_texts: Annotated[int, Field(ge=0)]
     other_train_texts: Annotated[int, Field(ge=0)]
     validation_texts: Annotated[int, Field(ge=0)]
-    test_texts: Annotated[int, Field(ge=0)]
-    model: Text
-    pretraining_texts: Count
-    pretraining_steps: Count
     seeds: Annotated[int, Field(ge=2)]
     described_seeds: Annotated[int, Field(ge=2)]
-    epochs: Count
-    learning_rate: Rate
-    batch_size: Count
-    max_length: Annotated[int, Field(ge=8, le=512)]
-    head_epochs: Count
-    head_learning_rate: Rate
-    head_batch_size: Count
     other_head_learning_rate: Rate
     other_head_batch_size: Count
-    explained_texts: Annotated[int, Field(ge=0)]
     compared_texts: Count
     compared_seeds: Annotated[int, Field(ge=2)]
     min_appearances: Count
@@ -340,9 +355,6 @@ class FinetunedVsFrozen(NotebookSettings):
     chain_seeds: Annotated[int, Field(ge=2)]
     artifact_rates: str
     artifact_seeds: Annotated[int, Field(ge=2)]
-    rationales: str
-    rationale_train_texts: Pair
-    rationale_texts: Pair
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
 
     @field_validator("artifact_rates")
@@ -365,11 +377,6 @@ class FinetunedVsFrozen(NotebookSettings):
             if value > self.seeds:
                 raise ValueError(f"{name} = {value}: allowed is at most seeds = {self.seeds}")
         return self
-
-    @property
-    def models(self) -> dict[str, str]:
-        """The encoder."""
-        return {"model": self.model}
 
     @property
     def datasets(self) -> dict[str, str]:

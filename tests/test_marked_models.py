@@ -96,7 +96,7 @@ def test_models_are_scored_on_the_texts_that_each_method_explains(marked, record
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(ValueError, match="methods has 'LPR' for 3 texts: allowed are LRP"):
+    with pytest.raises(ValueError, match="methods has 'LPR': allowed are LRP"):
         run_of(0, frozen=True, methods={"LPR": 3})
 
 

@@ -141,6 +141,16 @@ def test_validation_follows_the_epochs_and_measuring_changes_nothing(inputs):
     assert nothing == []
 
 
+def test_precisions_are_those_of_the_corpora(inputs):
+    def carried_out(**precisions):
+        corpora = {task: replace(corpus, **precisions) for task, corpus in inputs["corpora"].items()}
+        return fine_tuned_run(methods={LRP: 2}, hidden_texts=0).carry_out(**inputs | {"corpora": corpora})
+
+    assert carried_out(precision="bfloat16")["precision"] == "bfloat16"
+    with pytest.raises(ValueError, match="precision = 'tf32' on cpu"):  # which explanations alone were given
+        carried_out(relevance_precision="tf32")
+
+
 def test_with_the_authors_schedule_no_epoch_changes_the_validation_accuracy(inputs):
     recipe = TrainingRecipe(epochs=2, learning_rate=1e-3, batch_size=4, schedule="authors")
     result = FineTuned(3, task=A, training=recipe).carry_out(**inputs)

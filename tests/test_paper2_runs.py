@@ -91,6 +91,21 @@ def test_another_tokenizer_or_length_is_another_corpus(corpus: Corpus, tmp_path:
     assert replace(corpus, max_length=16).fingerprints != corpus.fingerprints
 
 
+def test_other_precisions_are_another_corpus(corpus: Corpus) -> None:
+    for change in ({"precision": "bfloat16"}, {"relevance_precision": "tf32"}):
+        assert replace(corpus, **change).fingerprints != corpus.fingerprints
+
+
+def test_the_precision_is_that_of_the_corpus(corpus: Corpus) -> None:
+    rough, exact = (
+        ALONE.carry_out(corpus=replace(corpus, precision=name)) for name in ("bfloat16", "float32")
+    )
+    assert (rough["precision"], exact["precision"]) == ("bfloat16", "float32")
+    assert rough["final_weights"] != exact["final_weights"]
+    with pytest.raises(ValueError, match="precision = 'tf32' on cpu"):  # which explanations alone were given
+        ALONE.carry_out(corpus=replace(corpus, relevance_precision="tf32"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -98,8 +113,8 @@ def test_another_tokenizer_or_length_is_another_corpus(corpus: Corpus, tmp_path:
         ({"trained": "lora:0"}, "trained = 'lora:0'"),
         ({"quantizations": ("plain", "int8")}, "quantizations = 'int8': allowed are plain, nf4, fp4, fp8"),
         ({"methods": {"gradient-x-input": 2}}, "methods = .*: LRP is required"),
-        ({"methods": {LRP: 0}}, "methods = 'LRP' for 0 texts: allowed are LRP, .* for at least 1 text"),
-        ({"methods": {LRP: 2, "lime": 2}}, "methods = 'lime' for 2 texts"),
+        ({"methods": {LRP: 0}}, "methods has 'LRP': 0 texts; at least 1 is required"),
+        ({"methods": {LRP: 2, "lime": 2}}, "methods has 'lime': allowed are LRP"),
     ],
 )
 def test_a_run_with_a_wrong_field_is_refused(change: dict[str, Any], message: str) -> None:

@@ -10,6 +10,7 @@ from lib.qlora import Material, Pretrained, Reading, Recipe, Sources, Task, Tria
 from lib.qlora.adapters import data_order, load_base, new_adapter, optimizer_states
 from lib.qlora.causal_models import load_four_bit, load_tokenizer
 from lib.qlora.scores import IGNORED, collate, complete, continuation_losses, text_losses
+from lib.runs.provenance import input_fingerprints
 from lib.seeding import fingerprint
 from lib.texts.generated.mini_quotes import mini_quotes
 from lib.tiny import pretrain_tiny
@@ -201,12 +202,19 @@ def test_a_prompt_without_room_for_its_completion_is_an_error_before_training(ma
 
 
 def test_material_is_identified_by_models_and_texts_alone(material, tmp_path):
-    names = {"model/m", "tasks"}
+    names = {"model/m", "task/t"}
     assert set(material.fingerprints) == names
     moved = replace(material, adapter_dir=tmp_path, device="cuda")
     assert moved.fingerprints == material.fingerprints
     other = replace(material, tasks={"t": replace(material.tasks["t"], new_tokens=9)})
-    assert {name for name in names if other.fingerprints[name] != material.fingerprints[name]} == {"tasks"}
+    assert {name for name in names if other.fingerprints[name] != material.fingerprints[name]} == {"task/t"}
+
+
+def test_a_trials_key_depends_on_its_own_model_and_task_alone(material):
+    parts = input_fingerprints({"material": material})
+    assert all(trial().depends_on(part) for part in parts)
+    others = replace(material, models={"n": material.models["m"]}, tasks={"u": material.tasks["t"]})
+    assert not any(trial().depends_on(part) for part in input_fingerprints({"material": others}))
 
 
 @pytest.fixture(scope="module")

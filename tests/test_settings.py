@@ -56,6 +56,8 @@ def test_the_notebooks_own_defaults_are_right():
         ("artifact_rates", "", "at least one is required"),
         ("artifact_rates", "0,1", "numbers from 0 to 1"),
         ("cache_dir", 3, "Path"),
+        ("precision", "half", "'auto', 'float32', 'tf32' or 'bfloat16'"),
+        ("relevance_precision", "bfloat16", "'float32' or 'tf32'"),
         ("deterministic", "yes", "valid boolean"),
     ],
 )
@@ -66,6 +68,14 @@ def test_a_wrong_parameter_is_one_clear_line(name, value, hint):
     assert "\n" not in line
     assert name in line
     assert hint in line
+
+
+def test_precisions_are_those_of_the_device():
+    assert settings(device="cpu").training_precision == "float32"
+    assert settings(device="cpu", precision="bfloat16").reading["precision"] == "bfloat16"
+    for name in ("precision", "relevance_precision"):
+        with pytest.raises(SettingsError, match=f"^{name} = 'tf32': only CUDA devices have it"):
+            settings(device="cpu", **{name: "tf32"})
 
 
 def test_every_wrong_parameter_is_told_at_once():

@@ -260,6 +260,28 @@ class Texts:
         return {"text": self.text.upper()}
 
 
+@dataclass(frozen=True)
+class ReadsOneLanguage(Logged):
+    language: str = "fr"
+
+    def depends_on(self, part):
+        return part == f"corpora/{self.language}/text"
+
+
+def test_a_change_of_what_a_run_does_not_read_finds_its_record(tmp_path):
+    log = tmp_path / "log"
+    runs = [ReadsOneLanguage(1, str(log), language=language) for language in ("fr", "en")]
+
+    def times(french, english):
+        corpora = {"fr": Texts(french), "en": Texts(english)}
+        sweep(runs, {"corpora": corpora}, name="s", cache_dir=tmp_path)
+        return len(log.read_text().split())
+
+    assert times("a", "b") == 2
+    assert times("a", "c") == 3
+    assert times("d", "c") == 4
+
+
 def test_inputs_may_fingerprint_themselves(tmp_path):
     log = tmp_path / "log"
 

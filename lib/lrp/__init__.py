@@ -8,7 +8,6 @@ at every layer. `walk` goes from the logit down to the embeddings, `rules` has o
 from lib.lrp.walk import (
     Conservation,
     LayerRelevance,
-    Products,
     layer_conservation,
     relevance_by_layer,
     token_relevance,
@@ -17,7 +16,6 @@ from lib.lrp.walk import (
 __all__ = [
     "Conservation",
     "LayerRelevance",
-    "Products",
     "layer_conservation",
     "relevance_by_layer",
     "token_relevance",

@@ -19,7 +19,7 @@ hooked or switched to another mode; no weight gradient is computed and no graph 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import Literal, NamedTuple, cast, get_args
+from typing import NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,11 +27,7 @@ from transformers import PreTrainedModel
 
 from lib import architectures
 from lib.lrp import checks, encoder, rules
-from lib.precision import check_precision, float32_products
-
-Products = Literal["float32", "tf32"]
-"""How products of relevance may be rounded. bfloat16 is not among them: a result in 8 bits is too coarse for
-the differences of products in rule 2."""
+from lib.precision import RelevancePrecision, check_precision, float32_products
 
 
 class LayerRelevance(NamedTuple):
@@ -50,7 +46,7 @@ def token_relevance(
     target: int | Tensor | None = None,
     start_layer: int = 1,
     head: checks.Head = "first_token",
-    precision: Products = "float32",
+    precision: RelevancePrecision = "float32",
 ) -> Tensor:
     """Relevance of every token of every text for one class.
 
@@ -118,7 +114,7 @@ def layer_conservation(
     attention_mask: Tensor | None = None,
     target: int | Tensor | None = None,
     head: checks.Head = "first_token",
-    precision: Products = "float32",
+    precision: RelevancePrecision = "float32",
 ) -> Conservation:
     """Compare relevance in and out of every layer; arguments and errors are those of `token_relevance`.
 
@@ -143,7 +139,7 @@ def relevance_by_layer(
     target: int | Tensor | None = None,
     start_layer: int = 0,
     head: checks.Head = "first_token",
-    precision: Products = "float32",
+    precision: RelevancePrecision = "float32",
 ) -> Iterator[LayerRelevance]:
     """Walk down the encoder from its last layer; arguments and errors are those of `token_relevance`.
 
@@ -155,8 +151,8 @@ def relevance_by_layer(
         The layers from the last to `start_layer`, and then the one below, which has a relevance but no map.
     """
     batch = checks.check(model, input_ids, attention_mask, target, start_layer, head)
-    if precision not in get_args(Products):
-        raise ValueError(f"precision is {precision!r}; allowed are {', '.join(get_args(Products))}")
+    if precision not in get_args(RelevancePrecision):
+        raise ValueError(f"precision is {precision!r}; allowed are {', '.join(get_args(RelevancePrecision))}")
     check_precision(precision, batch.input_ids.device)
     layers = encoder.layers(model)
     with _computing(batch.input_ids):
@@ -205,7 +201,7 @@ def _through_layer(
     trace: encoder.Trace,
     seen: Tensor,
     flow: _Flow,
-    precision: Products,
+    precision: RelevancePrecision,
 ) -> Generator[LayerRelevance, None, _Flow]:
     """From a layer's output to its input; yields its map on the way."""
     above = flow.relevance
@@ -293,7 +289,7 @@ def _join(x: Tensor, *uses: _Flow) -> _Flow:
 
 
 @contextmanager
-def _computing(tensor: Tensor, precision: Products = "float32") -> Iterator[None]:
+def _computing(tensor: Tensor, precision: RelevancePrecision = "float32") -> Iterator[None]:
     """Compute on the tensor's device in 32 bits, with products of a precision, whatever the caller set."""
     with torch.autocast(tensor.device.type, enabled=False), float32_products(precision):
         yield

@@ -12,7 +12,7 @@ import numpy as np
 
 from lib.attribution import METHODS
 from lib.corpus import Corpus
-from lib.explanations import word_relevance
+from lib.explanations import check_methods, word_relevance
 from lib.finetuning import encode
 from lib.models import load_classifier, load_tokenizer
 from lib.paper1.runs import fine_tune_classifier, train_on_frozen
@@ -46,12 +46,7 @@ class ExplainTrueClass(Run):
     methods: Mapping[str, int]
 
     def __post_init__(self) -> None:
-        for method, texts in self.methods.items():
-            if method not in METHODS or texts < 1:
-                raise ValueError(
-                    f"methods has {method!r} for {texts} texts: allowed are {', '.join(METHODS)} "
-                    "for at least 1 text"
-                )
+        check_methods(self.methods, METHODS)
 
     def carry_out(self, *, corpus: Corpus) -> dict[str, Any]:
         """Train, test and explain the classifier.
@@ -85,5 +80,7 @@ class ExplainTrueClass(Run):
         targets = np.array(corpus.test_labels)[corpus.explained]
         result: dict[str, Any] = {"predicted": predicted.astype(np.uint8)}
         for method, texts in self.methods.items():
-            result[f"relevance/{method}"] = word_relevance(model, tokens[:texts], targets[:texts], method)
+            result[f"relevance/{method}"] = word_relevance(
+                model, tokens[:texts], targets[:texts], method, corpus.relevance_precision
+            )
         return result

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.attribution import LRP, METHODS
 from lib.corpus import Corpus, Planted
-from lib.explanations import flat_words, relevance, word_relevance
+from lib.explanations import check_methods, flat_words, relevance, word_relevance
 from lib.faithfulness import curves
 from lib.finetuning import Encoded, Training, encode, fine_tune
 from lib.frozen import Heads, train_heads
@@ -72,7 +72,8 @@ class FineTuned(Run):
             raise ValueError(f"other_task = {self.other_task!r}: a task that differs from task is required")
         if (self.other_task is None) != (self.head is None):
             raise ValueError(f"other_task = {self.other_task!r} and head = {self.head}: both or neither")
-        _check_explanations(self.methods, self.hidden_texts)
+        check_methods(self.methods, METHODS)
+        _check_hidden_texts(self.hidden_texts)
 
     def carry_out(self, *, corpora: Mapping[str, Corpus], validation: Mapping[str, Corpus]) -> Result:
         """Train, test and explain the classifier, and train a head on its embeddings of the other task.
@@ -180,7 +181,8 @@ class Frozen(Run):
         if len(self.methods) != len(self.seeds):
             raise ValueError(f"methods of {len(self.methods)} seeds: {len(self.seeds)} are required")
         for methods in self.methods:
-            _check_explanations(methods, self.hidden_texts)
+            check_methods(methods, METHODS)
+        _check_hidden_texts(self.hidden_texts)
         for earlier, later in zip(self.methods, self.methods[1:], strict=False):
             if not set(later) <= set(earlier):
                 raise ValueError(
@@ -487,6 +489,7 @@ def fine_tune_classifier(
         seed=seed,
         max_length=corpus.max_length,
         after_epoch=measure,
+        precision=corpus.precision,
         **asdict(recipe),
     )
     rest = recipe.epochs - len(by_epoch)  # epochs without a step
@@ -536,7 +539,8 @@ def _explain_predicted(
     """Explain by LRP the class predicted for each explained text: (texts,) classes, (words of all,)."""
     texts = [corpus.test_texts[index] for index in corpus.explained]
     predicted = encode(model, tokenizer, texts, max_length=corpus.max_length).predicted
-    return predicted.astype(np.uint8), word_relevance(model, corpus.tokens(tokenizer), predicted)
+    tokens, precision = corpus.tokens(tokenizer), corpus.relevance_precision
+    return predicted.astype(np.uint8), word_relevance(model, tokens, predicted, precision=precision)
 
 
 def _explain(
@@ -558,7 +562,8 @@ def _explain(
     """
     tokens, targets = corpus.tokens(tokenizer), predicted[corpus.explained]
     values = {
-        method: relevance(model, tokens[:texts], targets[:texts], method) for method, texts in methods.items()
+        method: relevance(model, tokens[:texts], targets[:texts], method, corpus.relevance_precision)
+        for method, texts in methods.items()
     }  # (texts,) of (pieces,) each
     result: Result = {
         f"relevance/{method}": flat_words(tokens[: len(texts)], texts) for method, texts in values.items()
@@ -586,7 +591,8 @@ def _artifact_share(
     """Return the artifact's share in the relevance of each explained text with it: (explained,)."""
     texts = [planted.test_texts[index] for index in corpus.explained]
     tokens = tokenize(texts, tokenizer, corpus.max_length)
-    words, values = texts_to_words(tokens, relevance(model, tokens, predicted[corpus.explained]))
+    targets, precision = predicted[corpus.explained], corpus.relevance_precision
+    words, values = texts_to_words(tokens, relevance(model, tokens, targets, precision=precision))
     shares = [
         normalise(row, 0)[np.array(text) == planted.word].sum()
         for text, row in zip(words, values, strict=True)
@@ -609,11 +615,6 @@ def _artifact_result(
     }
 
 
-def _check_explanations(methods: Mapping[str, int], hidden_texts: int) -> None:
-    for method, texts in methods.items():
-        if method not in METHODS:
-            raise ValueError(f"methods has {method!r}: allowed are {', '.join(METHODS)}")
-        if texts < 1:
-            raise ValueError(f"methods has {method!r}: {texts} texts; at least 1 is required")
-    if hidden_texts < 0:
-        raise ValueError(f"hidden_texts = {hidden_texts}: 0 or more are required")
+def _check_hidden_texts(count: int) -> None:
+    if count < 0:
+        raise ValueError(f"hidden_texts = {count}: 0 or more are required")

@@ -44,6 +44,7 @@ def departures(
         ("epochs of a head", authors["head_epochs"], settings.head_epochs, SMALL),
         ("longest text, in pieces", authors["max_length"], settings.max_length, "hardly a text is longer"),
         ("appearances of a listed word", authors["min_appearances"], settings.min_appearances, "fewer texts"),
+        ("products of fine-tuning", authors["precision"], settings.training_precision, SMALL),
         ("models of each kind", authors["seeds"], settings.seeds, "one model has no spread"),
     ]
     for name, task in zip(("allocine", "infopinion"), settings.tasks, strict=True):

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from lib.attribution import LRP
 from lib.corpus import Corpus
 from lib.ensembles import fine_tune_together
-from lib.explanations import EXPLANATIONS, explain
+from lib.explanations import EXPLANATIONS, check_methods, explain
 from lib.finetuning import Training, encode, fine_tune
 from lib.frozen import Heads, train_heads
 from lib.models import load_classifier, load_tokenizer
@@ -98,6 +98,7 @@ class FineTune(Run):
             corpus.train_labels,
             seed=self.seed,
             max_length=corpus.max_length,
+            precision=corpus.precision,
             **asdict(self.training),
         )
         return self._result(model, training, corpus)
@@ -126,6 +127,7 @@ class FineTune(Run):
             corpus.train_labels,
             seeds=[run.seed for run in runs],
             max_length=corpus.max_length,
+            precision=corpus.precision,
             **asdict(runs[0].training),
         )
         return [
@@ -370,9 +372,4 @@ def _check_explanations(quantizations: Sequence[str], methods: Mapping[str, int]
             raise ValueError(f"quantizations = {name!r}: allowed are {', '.join((PLAIN, *FORMATS))}")
     if LRP not in methods:
         raise ValueError(f"methods = {dict(methods)}: {LRP} is required")
-    for name, texts in methods.items():
-        if name not in EXPLANATIONS or texts < 1:
-            raise ValueError(
-                f"methods = {name!r} for {texts} texts: allowed are {', '.join(EXPLANATIONS)} "
-                "for at least 1 text"
-            )
+    check_methods(methods, EXPLANATIONS)

@@ -47,6 +47,7 @@ DEPARTURES = {
     "epochs": "changed by a parameter",
     "learning_rate": "a smaller encoder on few texts needs a higher one",
     "batch_size": "changed by a parameter",
+    "precision": "time on a GPU",
     "schedule": "changed by a parameter",
     "head_epochs": "changed by a parameter",
     "head_learning_rate": "changed by a parameter",

@@ -59,12 +59,29 @@ class Material:
     def fingerprints(self) -> dict[str, str]:
         """What identifies the material in a run's key; the kind of device is in the key anyway."""
         models = {f"model/{name}": model_fingerprint(model) for name, model in self.models.items()}
-        tasks = fingerprint({name: asdict(task) for name, task in self.tasks.items()})
-        return models | {"tasks": tasks}
+        return models | {f"task/{name}": fingerprint(asdict(task)) for name, task in self.tasks.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial(Run):
+class OneOfMaterial(Run):
+    """A run that reads one model and one task of the `Material`.
+
+    Attributes
+    ----------
+    model, task : str
+        Their names there.
+    """
+
+    model: str
+    task: str
+
+    def depends_on(self, part: str) -> bool:
+        """Whether a part of the sweep's inputs is this run's model or task."""
+        return part in (f"material/model/{self.model}", f"material/task/{self.task}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial(OneOfMaterial):
     """Fine-tune once, save the adapter, load it again, and evaluate it beside its base and merged into it.
 
     Attributes
@@ -81,8 +98,6 @@ class Trial(Run):
         A label that distinguishes otherwise identical runs.
     """
 
-    model: str
-    task: str
     recipe: Recipe
     sources: Sources
     repetition: int = 0
@@ -200,7 +215,7 @@ def _trained(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrained(Run):
+class Pretrained(OneOfMaterial):
     """Measure the perplexity of a 4-bit model before any fine-tuning; ``seed`` must not affect it.
 
     Attributes
@@ -218,8 +233,6 @@ class Pretrained(Run):
         For an unknown type, or a length below 2.
     """
 
-    model: str
-    task: str
     compute: str
     max_length: int
 
@@ -252,7 +265,7 @@ class Pretrained(Run):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading(Run):
+class Reading(OneOfMaterial):
     """Score texts with a 4-bit model before any fine-tuning: how surprising it finds them.
 
     Attributes
@@ -272,8 +285,6 @@ class Reading(Run):
         For an unknown type, or if the numbers of prompts and continuations differ.
     """
 
-    model: str
-    task: str
     compute: str
     prompts: tuple[str, ...]
     continuations: tuple[str, ...]

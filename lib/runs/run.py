@@ -41,6 +41,13 @@ class Run:
         """What runs must have in common to be carried out together: all fields but the seed."""
         return {name: value for name, value in self.settings.items() if name != "seed"}
 
+    def depends_on(self, part: str) -> bool:
+        """Whether a part of the sweep's inputs, by the name of its fingerprint, can change this run's result.
+
+        A run's key leaves out the parts that cannot: by default none.
+        """
+        return True
+
     @property
     def settings(self) -> dict[str, Any]:
         """The fields as JSON values.

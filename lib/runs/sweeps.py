@@ -95,7 +95,7 @@ def sweep(
     check_engine(engine)
     inputs = inputs or {}
     how = {"threads": threads, "device": device, "deterministic": deterministic}
-    tasks = _tasks(runs, {"fingerprints": input_fingerprints(inputs), **how})
+    tasks = _tasks(runs, input_fingerprints(inputs), how)
     store = Store(Path(cache_dir) / "records" / name)
     kept = {task.key: store.read(task.key) for task in tasks}
     known = {key: record for key, record in kept.items() if record is not None and _stands(record)}
@@ -157,13 +157,14 @@ def _refuse(name: str, device: str, numbers: Mapping[str, int]) -> None:
             raise ValueError(f"{label} is {number}; allowed: 1 or more")
 
 
-def _tasks(runs: Sequence[Run], how: Mapping[str, Any]) -> list[Task]:
+def _tasks(runs: Sequence[Run], fingerprints: Mapping[str, str], how: Mapping[str, Any]) -> list[Task]:
     """Return each run with its provenance and the key of its record."""
     installed = dict(versions())
     tasks = []
     for run in runs:
         code = code_fingerprint(type(run).__module__)
-        provenance = {"run": qualified_name(type(run)), "code": code, **how}
+        read = {part: text for part, text in fingerprints.items() if run.depends_on(part)}
+        provenance = {"run": qualified_name(type(run)), "code": code, "fingerprints": read, **how}
         key = run_key(settings=run.settings, provenance=provenance, versions=installed)
         tasks.append(Task(key, run, provenance, installed))
     return tasks

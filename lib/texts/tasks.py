@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict
 
 from lib.corpus import Corpus, Planted
 from lib.models import load_tokenizer
+from lib.precision import Precision, RelevancePrecision
 from lib.texts.cleaning import Language, cut_to_sentence_end
 from lib.texts.corpora import ARTIFACTS, INFOPINION_LABELS, plant
 from lib.texts.generated.grammar import load_grammar
@@ -18,7 +19,14 @@ from lib.texts.splits import take
 
 
 def corpus_of(
-    splits: DatasetDict, *, model: Path | str, explained: int, max_length: int, device: torch.device | str
+    splits: DatasetDict,
+    *,
+    model: Path | str,
+    explained: int,
+    max_length: int,
+    device: torch.device | str,
+    precision: Precision = "float32",
+    relevance_precision: RelevancePrecision = "float32",
 ) -> Corpus:
     """Return the corpus of a data set.
 
@@ -36,6 +44,8 @@ def corpus_of(
         Word pieces per text.
     device : torch.device or str
         Where to compute.
+    precision, relevance_precision : str
+        How precisely: see `lib.corpus.Corpus`.
     """
     train, test = splits["train"], splits["test"]
     count = min(explained or len(test), len(test))
@@ -48,6 +58,8 @@ def corpus_of(
         explained=list(range(count)),
         max_length=max_length,
         device=str(device),
+        precision=precision,
+        relevance_precision=relevance_precision,
     )
 
 
