@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from finished import record
 
 from lib.attribution import AUTHORS_LRP, LRP, RANDOM
@@ -149,6 +150,27 @@ def test_precisions_are_those_of_the_corpora(inputs):
     assert carried_out(precision="bfloat16")["precision"] == "bfloat16"
     with pytest.raises(ValueError, match="precision = 'tf32' on cpu"):  # which explanations alone were given
         carried_out(relevance_precision="tf32")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_cuda_both_precisions_can_be_tf32(inputs):
+    run = fine_tuned_run(methods={LRP: 6}, hidden_texts=0)
+    exact, rounded = (
+        run.carry_out(
+            **{
+                name: {
+                    task: replace(corpus, device="cuda", precision=precision, relevance_precision=precision)
+                    for task, corpus in corpora.items()
+                }
+                for name, corpora in inputs.items()
+            }
+        )
+        for precision in ("float32", "tf32")
+    )
+    assert (exact["precision"], rounded["precision"]) == ("float32", "tf32")
+    assert exact["final_weights"] != rounded["final_weights"]
+    assert np.isfinite(rounded[f"relevance/{LRP}"]).all()
 
 
 def test_with_the_authors_schedule_no_epoch_changes_the_validation_accuracy(inputs):
