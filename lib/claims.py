@@ -22,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lib.intervals import Interval
 from lib.proportions import expected_false_passes
@@ -77,6 +77,9 @@ class Claim(BaseModel):
         Why the region is fair, and where its bounds come from.
     requires : tuple of str
         Conditions without which the claim cannot be tested; see `lib.study.Study.require`.
+    confidence : float or None
+        Coverage of the interval that the claim is judged by, above 0 and below 1: 0.9 for two one-sided tests
+        at 5 %, as of an equality. None: that of the study's other intervals.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,11 +92,7 @@ class Claim(BaseModel):
     region: Region
     why: str
     requires: tuple[str, ...] = ()
-
-    @property
-    def at_90(self) -> bool:
-        """Whether the quantity names a 90 % interval: two one-sided tests at 5 %, as of an equality."""
-        return "90 % interval" in self.quantity
+    confidence: float | None = Field(default=None, gt=0, lt=1)
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def load_claims(paper: int, *, margin: float | None = None) -> dict[str, Claim]:
     ValueError
         If the margin is not a finite number above 1, or a claim needs one and there is none.
     pydantic.ValidationError
-        If a claim lacks a field or its region is empty.
+        If a claim lacks a field, its region is empty, or its confidence is not above 0 and below 1.
     """
     document = _read(paper)
     margin = document.get("margin") if margin is None else margin
@@ -288,7 +287,7 @@ def false_verdicts(verdicts: Sequence[Verdict], confidence: float) -> dict[str, 
     ----------
     verdicts : sequence of Verdict
     confidence : float
-        Coverage of the intervals, except of claims that are judged at 90 % (`Claim.at_90`).
+        Coverage of the intervals, except of claims that have their own (`Claim.confidence`).
 
     Returns
     -------
@@ -299,14 +298,15 @@ def false_verdicts(verdicts: Sequence[Verdict], confidence: float) -> dict[str, 
     """
     judged = [verdict for verdict in verdicts if verdict.estimate is not None]
     intervals = [verdict for verdict in judged if verdict.low != verdict.high]
-    at_90 = sum(verdict.claim.at_90 for verdict in intervals)
-    others = len(intervals) - at_90
-    none = (1 - expected_false_passes(1, confidence)) ** others * (1 - expected_false_passes(1, 0.9)) ** at_90
+    coverages = Counter(verdict.claim.confidence or confidence for verdict in intervals)
+    none = math.prod(
+        (1 - expected_false_passes(1, coverage)) ** number for coverage, number in coverages.items()
+    )
     return {
         "claims": len(verdicts),
         "judged": len(judged),
         "intervals": len(intervals),
-        "at_90": at_90,
-        "expected": expected_false_passes(others, confidence) + expected_false_passes(at_90, 0.9),
+        "at_90": coverages[0.9],
+        "expected": sum(expected_false_passes(number, coverage) for coverage, number in coverages.items()),
         "at_least_one": 1 - none,
     }

@@ -1,6 +1,7 @@
 """A verdict follows from the interval and the region alone; claims and published values are complete."""
 
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -57,6 +58,19 @@ def test_without_a_measurement_a_reason_is_required():
 def test_a_region_that_decides_nothing_is_refused(bounds):
     with pytest.raises(ValidationError):
         Region(**bounds)
+
+
+@pytest.mark.parametrize("confidence", [0, 1, 90, "high"])
+def test_a_confidence_that_no_interval_has_is_refused(confidence):
+    with pytest.raises(ValidationError, match="confidence"):
+        Claim.model_validate(CLAIM.model_dump() | {"confidence": confidence})
+
+
+@pytest.mark.parametrize("paper", [1, 2, 3])
+def test_a_claim_names_an_interval_of_its_own_in_words_too(paper):
+    for claim in claims.load_claims(paper).values():
+        in_words = re.findall(r"(\d+) % interval", claim.quantity)
+        assert in_words == ([f"{100 * claim.confidence:g}"] if claim.confidence else []), claim.name
 
 
 @pytest.mark.parametrize("paper", [1, 2, 3])
@@ -177,7 +191,7 @@ def test_false_verdicts_are_expected_of_intervals_only():
 
 
 def test_claims_judged_at_90_percent_pass_twice_as_often_by_chance():
-    equal = CLAIM.model_copy(update={"quantity": "ratio (90 % interval)"})
+    equal = CLAIM.model_copy(update={"confidence": 0.9})
     verdicts = [judge(claim, Interval(1, 0, 2)) for claim in (CLAIM, equal, equal)]
     chance = claims.false_verdicts(verdicts, 0.95)
     assert (chance["intervals"], chance["at_90"]) == (3, 2)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from lib.paper1.compared import FINE_TUNED, FROZEN
 from lib.paper1.cues import cue_auc_on_halves, mean_over_texts, supporting_cue_auc
@@ -49,6 +50,23 @@ def test_a_text_without_a_cue_for_the_prediction_has_no_score():
     np.testing.assert_array_equal(mean_over_texts(scores, np.array([0])), [1, 0])
     np.testing.assert_array_equal(mean_over_texts(np.array([[np.nan, 0.5]]), np.array([0])), [np.nan])
     assert cue_auc_on_halves(relevance, [[0, 1], [0, 1]], np.array([[1, 1], [1, 1]])).shape == (2, 1 + HALVES)
+
+
+def test_the_score_of_a_text_is_its_roc_auc():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 30, 60)
+    relevance = [rng.normal(size=(2, words)).round(1) for words in lengths]  # rounded, so some are equal
+    signs = [rng.choice([0, 0, 1, -1], words) for words in lengths]
+    predicted = rng.integers(0, 2, (2, len(lengths)))
+    scores = supporting_cue_auc(relevance, signs, predicted)
+    for text, evidence in enumerate(signs):
+        for seed, row in enumerate(relevance[text]):
+            of_other = evidence == (1 if predicted[seed, text] == 0 else -1)
+            truth, values = evidence[~of_other] != 0, row[~of_other]
+            if 0 < truth.sum() < len(truth):
+                assert scores[seed, text] == pytest.approx(roc_auc_score(truth, values), abs=1e-12)
+            else:
+                assert np.isnan(scores[seed, text])
 
 
 @pytest.fixture
@@ -102,6 +120,16 @@ def test_the_means_of_words_are_those_of_the_paper_and_rare_words_have_none(rele
     pd.testing.assert_series_equal(found, expected, check_names=False, check_index_type=False)
     assert "mot7" in means.names
     assert "MOT7" not in means.names
+
+
+def test_recurrence_is_the_share_of_pairs_in_order_and_half_of_the_equal_ones():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        differences = pd.Series(rng.normal(size=40).round(1), [f"w{number}" for number in range(40)])
+        first, second = np.split(rng.permutation(differences.index), [rng.integers(1, 40)])
+        above = np.sign(differences[first].to_numpy()[:, None] - differences[second].to_numpy())
+        found = recurrence(differences, {"finetuned": first, "frozen": second})
+        assert found == pytest.approx((1 + above.mean()) / 2, abs=1e-12)
 
 
 def test_the_papers_words_recur_in_a_ranking_that_puts_its_first_list_above_its_second(relevances):

@@ -183,6 +183,8 @@ def test_what_a_claim_of_equality_needs():
     exact = Crossed(0.0, (Part(0.01**2, 0.0, 20),), (Part(0.05**2, 0.0, 40),))
     equality = tables.Equality(exact, 0.9, logarithm=True)
     table = tables.power_table({"signal_same_quantised": equality}, claims)
+    by_the_claim = tables.Equality(exact, logarithm=True)  # which has a confidence of its own
+    assert tables.power_table({"signal_same_quantised": by_the_claim}, claims).equals(table)
     row = table.iloc[0]
     assert row["measured"].startswith("1 [0.9")
     assert (row["seeds here"], row["texts here"]) == ("20", "40")

@@ -10,6 +10,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from small import save_model
 
 from lib.claims import Region, load_claims, published
+from lib.errors import InputError
 from lib.intervals import Interval, mean_interval
 from lib.paper3.chats import Chat
 from lib.paper3.own_numbers import (
@@ -45,6 +46,7 @@ from lib.paper3.trials import (
     beginnings,
     explosion_candidates,
     factorial,
+    instruction_task,
     kernel_pairs,
     label_task,
     summary_task,
@@ -52,7 +54,7 @@ from lib.paper3.trials import (
     trials_of,
     with_both_optimizers,
 )
-from lib.qlora import Recipe, Sources, Trial
+from lib.qlora import Material, Recipe, Sources, Task, Trial
 from lib.qlora.causal_models import load_tokenizer
 from lib.runs import Record
 from lib.study import Study
@@ -142,19 +144,59 @@ def test_single_changes_come_before_combinations():
     assert changed == sorted(changed)
 
 
-def test_a_plan_is_one_sweep_and_its_records_come_back_in_parts():
-    class Study:
-        sweeps = 0
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    """The folder of a small Llama with a context of 1,024 tokens."""
+    folder = tmp_path_factory.mktemp("llama")
+    save_model("llama", folder)
+    return folder
 
-        def sweep(self, runs, *, material, together):
-            self.sweeps += 1
-            return [(run.seed, material, together) for run in runs]
 
-    study, plan = Study(), {"trials": [trial(1), trial(2)], "repetitions": [trial(1)], "none": []}
-    parts = sweep_parts(study, plan, material="m", together=7)
-    first, second = (1, "m", 7), (2, "m", 7)
+class Sweeps:
+    """Stands for a study: counts sweeps and carries nothing out."""
+
+    def __init__(self):
+        self.number = 0
+
+    def sweep(self, runs, *, material, together):
+        self.number += 1
+        return [(run.seed, material, together) for run in runs]
+
+
+def test_a_plan_is_one_sweep_and_its_records_come_back_in_parts(llama, tmp_path):
+    material = Material({"m": str(llama)}, {"t": Task(["a"], ["b"])}, tmp_path, "cpu")
+    study, plan = Sweeps(), {"trials": [trial(1), trial(2)], "repetitions": [trial(1)], "none": []}
+    parts = sweep_parts(study, plan, material=material, together=7)
+    first, second = (1, material, 7), (2, material, 7)
     assert parts == {"trials": [first, second], "repetitions": [first], "none": []}
-    assert study.sweeps == 1
+    assert study.number == 1
+
+
+def test_a_plan_with_a_prompt_beyond_a_models_context_is_refused_before_its_sweep(llama, tmp_path):
+    tasks = {"t": Task(["a"], ["b"]), "long": Task(["a"], ["b"], questions=["a " * 1_000], answer_tokens=30)}
+    material = Material({"m": str(llama)}, tasks, tmp_path, "cpu")
+    study, plan = Sweeps(), {"trials": [trial(1)], "others": trials_of("m", "long", [RECIPE], [1])}
+    with pytest.raises(InputError, match=r"^model '.*': a prompt of \d+ tokens, to be continued by 30, .*$"):
+        sweep_parts(study, plan, material=material)
+    assert study.number == 0
+    sweep_parts(study, {"trials": [trial(1)]}, material=material)  # the long task is of no run here
+
+
+def test_a_chat_models_task_beyond_its_context_is_refused_when_it_is_made(llama):
+    chat, beyond = Chat.of(llama, "paper"), "a " * 1_100
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["x", "y"])})
+    labelled = Dataset.from_dict({"text": [beyond, "b"], "label": [1, 0]}, features=features)
+    documents = Dataset.from_dict({"document": [beyond], "summary": ["a"]})
+    rows = Dataset.from_dict({"instruction": ["a", beyond], "output": ["b", "b"]})
+    splits = [DatasetDict(train=split, test=split) for split in (labelled, documents, rows)]
+    for make in (
+        lambda: label_task(chat, splits[0]),
+        lambda: summary_task(chat, splits[1], new_tokens=5),
+        lambda: instruction_task(chat, splits[2], [], answered=2, new_tokens=5),
+    ):
+        with pytest.raises(InputError, match="exceeds its context of 1024 tokens"):
+            make()
+    assert len(instruction_task(chat, splits[2], ["c"], answered=1, new_tokens=5).questions) == 1
 
 
 @pytest.mark.parametrize(("asked", "expected"), [(None, True), (False, False), (True, True)])
@@ -169,11 +211,11 @@ def test_a_study_sweeps_with_the_kernels_asked_for(monkeypatch, asked, expected)
     assert given["deterministic"] is expected
 
 
-def test_a_text_is_asked_for_its_class_and_answered_by_name():
+def test_a_text_is_asked_for_its_class_and_answered_by_name(llama):
     labels = ClassLabel(names=["negative", "positive"])
     rows = {"text": ["bon", "nul"], "label": [1, 0]}
     split = Dataset.from_dict(rows, features=Features({"text": Value("string"), "label": labels}))
-    task, true = label_task(Chat("llama"), DatasetDict(train=split, test=split))
+    task, true = label_task(Chat.of(llama, "paper"), DatasetDict(train=split, test=split))
     assert task.train[0] == "<s><INST>bon\nIs this negative or positive?</INST>positive</s>"
     assert task.questions[1] == "<s><INST>nul\nIs this negative or positive?</INST>"
     assert task.given[0] == "<s><INST>bon\nIs this negative or positive?</INST>"
@@ -183,7 +225,8 @@ def test_a_text_is_asked_for_its_class_and_answered_by_name():
 
 def test_a_chat_model_is_asked_as_its_own_template_says(tmp_path):
     save_model("llama", tmp_path)
-    assert Chat.of(tmp_path, "template") == Chat.of(tmp_path, "paper") == Chat("llama")  # it has none
+    without = Chat(tmp_path, "llama")
+    assert Chat.of(tmp_path, "template") == Chat.of(tmp_path, "paper") == without  # it has none
     tokenizer = load_tokenizer(tmp_path)
     tokenizer.chat_template = (
         "{% for turn in messages %}[{{ turn.role }}]{{ turn.content }}[end]{% endfor %}"
@@ -196,9 +239,9 @@ def test_a_chat_model_is_asked_as_its_own_template_says(tmp_path):
     assert Chat.of(tmp_path, "paper").answered("Why?", "So.") == "<s><INST>Why?</INST>So.</s>"
 
 
-def test_a_summary_is_learned_and_its_document_only_read():
+def test_a_summary_is_learned_and_its_document_only_read(llama):
     split = Dataset.from_dict({"document": ["It rained all day."], "summary": ["Rain."]})
-    task, true = summary_task(Chat("llama"), DatasetDict(train=split, test=split), new_tokens=7)
+    task, true = summary_task(Chat.of(llama, "paper"), DatasetDict(train=split, test=split), new_tokens=7)
     assert task.given == task.questions == ["<s><INST>Summarise: It rained all day.</INST>"]
     assert task.train == ["<s><INST>Summarise: It rained all day.</INST>Rain.</s>"]
     assert (true, task.answer_tokens) == (["Rain."], 7)

@@ -45,7 +45,7 @@ def supporting_cue_auc(
             sought = evidence == (1 if predicted[seed, text] == 1 else -1)
             others = evidence == 0
             pairs = sought.sum() * others.sum()
-            if pairs:
+            if pairs:  # not by roc_auc_score, 20 to 30 times slower: 6 s for 20 models and 250 texts
                 ranks = rankdata(row[sought | others])[sought[sought | others]]
                 count = len(ranks)
                 scores[seed, text] = (ranks.sum() - count * (count + 1) / 2) / pairs

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from sklearn.metrics import roc_auc_score
 
 from lib.paper1.compared import FINE_TUNED, FROZEN, KINDS, Floats, Words
 from lib.paper1.joint import Indices, half_samples
@@ -131,8 +132,10 @@ def recurrence(differences: pd.Series, lists: Mapping[str, Sequence[str]]) -> fl
         differences.reindex([word.lower() for word in lists[name]]).dropna().to_numpy()
         for name in ("finetuned", "frozen")
     )
-    above = np.sign(tuned[:, None] - frozen)  # (words of the first list, of the second)
-    return float((1 + above.mean()) / 2) if above.size else float("nan")
+    if not (tuned.size and frozen.size):
+        return float("nan")
+    in_first = np.repeat([True, False], [tuned.size, frozen.size])
+    return float(roc_auc_score(in_first, np.concatenate([tuned, frozen])))
 
 
 def published_words(ranked: pd.DataFrame, lists: Mapping[str, Sequence[str]]) -> pd.DataFrame:

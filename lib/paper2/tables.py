@@ -326,7 +326,7 @@ class Equality(NamedTuple):
     found : Crossed or None
         None if nothing could be measured.
     confidence : float
-        Of the interval that the claim is judged by.
+        Coverage of the interval, unless the claim has its own (`lib.claims.Claim.confidence`).
     logarithm : bool
         Whether it is that of a factor, in which the claim's region is given.
     equal : float
@@ -356,12 +356,13 @@ def power_table(measured: Mapping[str, Equality], claims_by_name: Mapping[str, C
         claim, found = claims_by_name[name], equality.found
         row = dict.fromkeys(("measured", "seeds here", "seeds needed", "texts here", "texts needed"), "—")
         if found is not None:
-            interval = found.interval(equality.confidence)
+            confidence = claim.confidence or equality.confidence
+            interval = found.interval(confidence)
             bounds = {"above": claim.region.above, "below": claim.region.below}
             if equality.logarithm:
                 interval = exponential(interval)
                 bounds = {side: math.log(bound) if bound > 0 else -math.inf for side, bound in bounds.items()}
-            needed = {**bounds, "truth": equality.equal, "confidence": equality.confidence}
+            needed = {**bounds, "truth": equality.equal, "confidence": confidence}
             row = {
                 "measured": str(interval),
                 "seeds here": ", ".join(str(part.count) for part in found.seeds),

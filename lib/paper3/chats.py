@@ -17,12 +17,15 @@ class Chat:
 
     Attributes
     ----------
+    model : str or Path
+        The folder of the model that is asked.
     family : str
         ``gpt_neox`` or ``llama``, each of which has tags in the paper (section VII).
     tokenizer : PreTrainedTokenizerBase or None
         Whose chat template takes the tags' place; None: the tags.
     """
 
+    model: str | Path
     family: str
     tokenizer: PreTrainedTokenizerBase | None = None
 
@@ -39,7 +42,7 @@ class Chat:
         """
         tokenizer = load_tokenizer(model) if chat_format == "template" else None
         has_template = tokenizer is not None and tokenizer.chat_template is not None
-        return cls(load_config(model).model_type, tokenizer if has_template else None)
+        return cls(model, load_config(model).model_type, tokenizer if has_template else None)
 
     def asked(self, instruction: str) -> str:
         """Return an instruction up to where its answer begins."""

@@ -134,7 +134,6 @@ def checked_answers(
         ``two trials`` give the same answer, and the share on which two trials give the ``same text``.
     """
     checkable = [number for number, reference in enumerate(references) if reference is not None]
-
     numeric = [number for number in checkable if str(references[number]).lstrip("-").isdigit()]
 
     def right(given: Sequence[Sequence[str]], questions: Sequence[int]) -> float:

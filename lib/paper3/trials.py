@@ -1,4 +1,9 @@
-"""Paper 3's tasks and trials: what each model learns and is asked, under which recipes and seeds."""
+"""Paper 3's tasks and trials: what each model learns and is asked, under which recipes and seeds.
+
+What a model is asked must fit into its context. A task for a chat model is refused when it is made, since a
+plan may be carried out in several sweeps, and the last may begin hours after the first. A task for any other
+model is refused when its sweep begins.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,8 +14,8 @@ from datasets import DatasetDict
 
 from lib.paper3.chats import Chat
 from lib.qlora.recipes import KERNELS, Recipe, Sources, Task
-from lib.qlora.trial import Material, Trial
-from lib.runs import Record, Run
+from lib.qlora.trial import Material, Pretrained, Trial, check_room
+from lib.runs import Record
 from lib.study import Study
 
 
@@ -63,13 +68,18 @@ def instruction_task(
         The first this many test instructions are answered greedily.
     new_tokens : int
         Maximum length of an answer.
+
+    Raises
+    ------
+    InputError
+        As `lib.qlora.trial.check_room`.
     """
     train, test = (
         [chat.answered(row["instruction"], row["output"]) for row in rows[split]]
         for split in ("train", "test")
     )
     questions = [chat.asked(row["instruction"]) for row in rows["test"]][:answered]
-    return Task(
+    task = Task(
         train,
         test,
         prompts=[chat.asked(instruction) for instruction in instructions],
@@ -78,6 +88,8 @@ def instruction_task(
         answer_tokens=new_tokens,
         special_tokens=False,
     )
+    check_room(task, chat.model)
+    return task
 
 
 def label_task(chat: Chat, corpus: DatasetDict) -> tuple[Task, list[str]]:
@@ -91,6 +103,11 @@ def label_task(chat: Chat, corpus: DatasetDict) -> tuple[Task, list[str]]:
         How the model is asked.
     corpus : DatasetDict
         Splits train and test, columns ``text`` and ``label``, the latter with class names.
+
+    Raises
+    ------
+    InputError
+        As `lib.qlora.trial.check_room`.
     """
     names = corpus["train"].features["label"].names
 
@@ -107,6 +124,7 @@ def label_task(chat: Chat, corpus: DatasetDict) -> tuple[Task, list[str]]:
         options=names,
         special_tokens=False,
     )
+    check_room(task, chat.model)
     return task, true["test"]
 
 
@@ -123,6 +141,11 @@ def summary_task(chat: Chat, documents: DatasetDict, *, new_tokens: int) -> tupl
         Splits train and test, columns ``document`` and ``summary``.
     new_tokens : int
         Maximum length of a summary.
+
+    Raises
+    ------
+    InputError
+        As `lib.qlora.trial.check_room`.
     """
     given, questions = (
         [f"Summarise: {text}" for text in documents[split]["document"]] for split in ("train", "test")
@@ -136,6 +159,7 @@ def summary_task(chat: Chat, documents: DatasetDict, *, new_tokens: int) -> tupl
         answer_tokens=new_tokens,
         special_tokens=False,
     )
+    check_room(task, chat.model)
     return task, summaries
 
 
@@ -256,7 +280,7 @@ def explosion_candidates(recipe: Recipe) -> dict[str, Recipe]:
 
 def sweep_parts(
     study: Study,
-    plan: Mapping[str, Sequence[Run]],
+    plan: Mapping[str, Sequence[Trial | Pretrained]],
     *,
     material: Material,
     together: int = 1,
@@ -264,7 +288,14 @@ def sweep_parts(
     """Carry out a plan in one sweep, which keeps all workers busy, and return the records of each part.
 
     ``together``, the number of trials that are trained side by side, is as for `lib.study.Study.sweep`.
+
+    Raises
+    ------
+    InputError
+        As `lib.qlora.trial.check_room`, for any model and its task, before the first run.
     """
     runs = [run for part in plan.values() for run in part]
+    for model, task in dict.fromkeys((run.model, run.task) for run in runs):
+        check_room(material.tasks[task], material.models[model])
     records: Iterator[Record] = iter(study.sweep(runs, material=material, together=together))
     return {name: [next(records) for _ in part] for name, part in plan.items()}

@@ -19,7 +19,8 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lib.models import model_fingerprint
+from lib.errors import InputError
+from lib.models import model_fingerprint, name_of
 from lib.qlora.adapters import data_order, known_warnings, load_base, new_adapter, save_adapter
 from lib.qlora.causal_models import load_config, load_four_bit, load_tokenizer
 from lib.qlora.memory import trials_that_fit
@@ -128,8 +129,9 @@ class Trial(OneOfMaterial):
         Raises
         ------
         ValueError
-            If an 8-bit optimizer does not keep all states in 8 bits, or a prompt or question leaves no room
-            in the model's context for the answer.
+            If an 8-bit optimizer does not keep all states in 8 bits.
+        InputError
+            As `check_room`.
         """
         return self.carry_out_together([self], material=material)[0]
 
@@ -195,8 +197,8 @@ def _trained(
     first, device = trials[0], torch.device(material.device)
     model = material.models[first.model]
     config = load_config(model)
-    for trial in trials:
-        _check_room(material.tasks[trial.task], tokenizer, config.max_position_embeddings)
+    for task in sorted({trial.task for trial in trials}):
+        check_room(material.tasks[task], model)  # here too, for trials that no plan has checked
     base = load_base(model, first.recipe, device)
     learners, known = zip(
         *(trial._learner(base, tokenizer, material.tasks[trial.task]) for trial in trials), strict=True
@@ -322,15 +324,29 @@ def _diverged_step(losses: np.ndarray, *, bound: float) -> int | None:
     return int(diverged[0]) + 1 if len(diverged) else None
 
 
-def _check_room(task: Task, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
-    """Refuse prompts and questions that are too long for the model, before hours of training."""
+def check_room(task: Task, model: str | Path) -> None:
+    """Refuse prompts and questions that are too long for a model, before hours of training.
+
+    Parameters
+    ----------
+    task : Task
+        What the model is to be asked.
+    model : str or Path
+        The folder of the model; its configuration and its tokenizer are enough.
+
+    Raises
+    ------
+    InputError
+        If a prompt or question leaves no room in the model's context for its completion or answer.
+    """
+    tokenizer, context = load_tokenizer(model), load_config(model).max_position_embeddings
     for texts, added in ((task.prompts, task.new_tokens), (task.questions, task.answer_tokens)):
         encoded = tokenizer(texts, add_special_tokens=task.special_tokens)["input_ids"] if texts else []
         longest = max(map(len, encoded), default=0)
         if longest + added > context:
-            raise ValueError(
-                f"a prompt of {longest} tokens, to be continued by {added}, exceeds the model's context of "
-                f"{context} tokens"
+            raise InputError(
+                f"model {name_of(model)!r}: a prompt of {longest} tokens, to be continued by {added}, "
+                f"exceeds its context of {context} tokens"
             )
 
 
