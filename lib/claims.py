@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import yaml
@@ -26,6 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lib.intervals import Interval
 from lib.proportions import expected_false_passes
+
+Part = TypeVar("Part")
 
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
@@ -276,6 +278,45 @@ def count_verdicts(verdicts: Sequence[Verdict]) -> str:
     """Return the number of verdicts of each kind, in one line."""
     counts = Counter(verdict.verdict for verdict in verdicts)
     return ", ".join(f"{counts[kind]} {kind}" for kind in (REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE))
+
+
+def decisive(
+    measure: Callable[[Part, float], Interval], parts: Sequence[Part], region: Region, confidence: float
+) -> Interval:
+    """Return the interval of the part that decides a claim about all parts, such as models or rates.
+
+    The claim holds if it holds of each part, and fails if it fails for one. For the first, each part's
+    interval has the nominal coverage (an intersection-union test needs no correction); for the second,
+    Bonferroni's correction, since one of several parts is singled out.
+
+    Parameters
+    ----------
+    measure : callable
+        Returns a part's interval, given the part and the coverage.
+    parts : sequence
+        At least one.
+    region : Region
+        Where the claim holds.
+    confidence : float
+        Coverage.
+
+    Returns
+    -------
+    Interval
+        Of the part that contradicts the claim most: the first of those outside the region, or else across
+        its border, or else inside; among equals, the one whose estimate has the smallest distance inward.
+    """
+    corrected = 1 - (1 - confidence) / len(parts)
+    ranked = []
+    for part in parts:
+        interval = measure(part, confidence)
+        if not region.above < interval.low <= interval.high < region.below:
+            interval = measure(part, corrected)
+        outside = interval.high <= region.above or interval.low >= region.below
+        inside = region.above < interval.low and interval.high < region.below
+        distance = min(interval.estimate - region.above, region.below - interval.estimate)
+        ranked.append((1 - outside + inside, distance, interval))
+    return min(ranked, key=lambda entry: entry[:2])[2]
 
 
 def false_verdicts(verdicts: Sequence[Verdict], confidence: float) -> dict[str, float]:

@@ -3,14 +3,15 @@
 import math
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from pydantic import ValidationError
 
 from lib import claims
-from lib.claims import Claim, Region, judge
-from lib.intervals import Interval, exactly
+from lib.claims import Claim, Region, decisive, judge
+from lib.intervals import Interval, exactly, mean_interval
 
 CLAIM = Claim(
     name="n",
@@ -197,3 +198,42 @@ def test_claims_judged_at_90_percent_pass_twice_as_often_by_chance():
     assert (chance["intervals"], chance["at_90"]) == (3, 2)
     assert chance["expected"] == pytest.approx(0.025 + 2 * 0.05)
     assert chance["at_least_one"] == pytest.approx(1 - 0.975 * 0.95**2)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "region", "chosen"),
+    [
+        ([Interval(2, 1, 3), Interval(1.5, 1.2, 2)], Region(above=0), 1),  # both inside: the nearer one
+        ([Interval(2, -1, 5), Interval(1, 0.5, 2)], Region(above=0), 0),  # across comes before inside
+        ([Interval(2, -1, 5), Interval(-1, -2, -0.5)], Region(above=0), 1),  # outside comes first
+        ([Interval(1.1, 1.05, 1.2), Interval(1.8, 1.7, 1.9)], Region(above=1, below=1.25), 1),
+    ],
+)
+def test_the_most_contrary_model_decides(intervals, region, chosen):
+    models = dict(zip("ab", intervals, strict=True))
+    assert decisive(lambda model, _: models[model], list(models), region, 0.95) == intervals[chosen]
+
+
+def test_a_model_that_speaks_against_a_claim_needs_the_corrected_interval():
+    asked = []
+
+    def measure(model, confidence):
+        asked.append((model, round(confidence, 4)))
+        return Interval(1, 0.5, 2) if model == "a" else Interval(-1, -2, 0.5 if confidence > 0.95 else -0.5)
+
+    assert decisive(measure, ["a", "b"], Region(above=0), 0.95) == Interval(-1, -2, 0.5)
+    assert asked == [("a", 0.95), ("b", 0.95), ("b", 0.975)]
+
+
+def test_a_claim_on_the_border_for_all_models_is_rarely_decided():
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(300):
+        samples = {model: rng.normal(0, 1, 7) for model in "abcd"}
+
+        def measure(model, confidence, samples=samples):
+            return mean_interval(samples[model], confidence)
+
+        interval = decisive(measure, list("abcd"), Region(above=0), 0.95)
+        wrong += interval.high <= 0
+    assert wrong <= 16  # at most 2.5 %; binomial(300, 0.025) exceeds 16 with a probability of 0.2 %

@@ -9,9 +9,8 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from small import save_model
 
-from lib.claims import Region, load_claims, published
+from lib.claims import load_claims, published
 from lib.errors import InputError
-from lib.intervals import Interval, mean_interval
 from lib.paper3.chats import Chat
 from lib.paper3.own_numbers import (
     ARCHITECTURES,
@@ -27,7 +26,6 @@ from lib.paper3.tables import (
     by_text,
     by_trial,
     comparisons,
-    decisive,
     difference_interval,
     explosion_table,
     factorial_table,
@@ -383,45 +381,6 @@ def test_distinct_results_are_counted_by_group_model_and_optimizer():
     counts = repeats(groups, ["adapter"])
     assert counts.loc[("same seeds", "m", "32-bit")].to_list() == [2, 1]
     assert counts.loc[("different seeds", "m", "32-bit")].to_list() == [2, 2]  # the failed run is left out
-
-
-@pytest.mark.parametrize(
-    ("intervals", "region", "chosen"),
-    [
-        ([Interval(2, 1, 3), Interval(1.5, 1.2, 2)], Region(above=0), 1),  # both inside: the nearer one
-        ([Interval(2, -1, 5), Interval(1, 0.5, 2)], Region(above=0), 0),  # across comes before inside
-        ([Interval(2, -1, 5), Interval(-1, -2, -0.5)], Region(above=0), 1),  # outside comes first
-        ([Interval(1.1, 1.05, 1.2), Interval(1.8, 1.7, 1.9)], Region(above=1, below=1.25), 1),
-    ],
-)
-def test_the_most_contrary_model_decides(intervals, region, chosen):
-    models = dict(zip("ab", intervals, strict=True))
-    assert decisive(lambda model, _: models[model], list(models), region, 0.95) == intervals[chosen]
-
-
-def test_a_model_that_speaks_against_a_claim_needs_the_corrected_interval():
-    asked = []
-
-    def measure(model, confidence):
-        asked.append((model, round(confidence, 4)))
-        return Interval(1, 0.5, 2) if model == "a" else Interval(-1, -2, 0.5 if confidence > 0.95 else -0.5)
-
-    assert decisive(measure, ["a", "b"], Region(above=0), 0.95) == Interval(-1, -2, 0.5)
-    assert asked == [("a", 0.95), ("b", 0.95), ("b", 0.975)]
-
-
-def test_a_claim_on_the_border_for_all_models_is_rarely_decided():
-    rng = np.random.default_rng(0)
-    wrong = 0
-    for _ in range(300):
-        samples = {model: rng.normal(0, 1, 7) for model in "abcd"}
-
-        def measure(model, confidence, samples=samples):
-            return mean_interval(samples[model], confidence)
-
-        interval = decisive(measure, list("abcd"), Region(above=0), 0.95)
-        wrong += interval.high <= 0
-    assert wrong <= 16  # at most 2.5 %; binomial(300, 0.025) exceeds 16 with a probability of 0.2 %
 
 
 def test_values_by_text_have_the_difference_of_the_log_perplexities_as_their_mean():

@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from lib import claims
-from lib.claims import Claim
+from lib.claims import Claim, decisive
 from lib.intervals import Interval, mean_and_range, mean_interval, sd_interval, sd_ratio_interval
-from lib.paper3.tables import PRINTED_DECIMALS, decisive
+from lib.paper3.tables import PRINTED_DECIMALS
 from lib.paper3.texts import differ, pairs_of_trials, share_interval
 
 # Layers, and inputs and outputs of the matrices that peft adapts by default (query_key_value of GPT-NeoX,

@@ -1,13 +1,12 @@
 """Paper 3's tables: trials measured here, and the published values in the same form."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.claims import Region
 from lib.crossed import crossed_mean
 from lib.intervals import Interval, sd_factors
 from lib.qlora.recipes import Recipe
@@ -280,45 +279,6 @@ def comparisons(perplexities: pd.DataFrame, *, paired: bool, confidence: float) 
         nats = np.log(perplexities[model].dropna())
         rows[model] = compare(nats["8-bit"], nats["32-bit"], paired=paired, confidence=confidence)
     return with_holm(pd.DataFrame(rows).T)
-
-
-def decisive(
-    measure: Callable[[str, float], Interval], models: Sequence[str], region: Region, confidence: float
-) -> Interval:
-    """Return the interval of the model that decides a claim about all models.
-
-    The claim holds if it holds of each model, and fails if it fails for one. For the first, each model's
-    interval has the nominal coverage (an intersection-union test needs no correction); for the second,
-    Bonferroni's correction, since one of several models is singled out.
-
-    Parameters
-    ----------
-    measure : callable
-        Returns a model's interval, given the model and the coverage.
-    models : sequence of str
-        At least one.
-    region : Region
-        Where the claim holds.
-    confidence : float
-        Coverage.
-
-    Returns
-    -------
-    Interval
-        Of the model that contradicts the claim most: the first of those outside the region, or else across
-        its border, or else inside; among equals, the one whose estimate has the smallest distance inward.
-    """
-    corrected = 1 - (1 - confidence) / len(models)
-    ranked = []
-    for model in models:
-        interval = measure(model, confidence)
-        if not region.above < interval.low <= interval.high < region.below:
-            interval = measure(model, corrected)
-        outside = interval.high <= region.above or interval.low >= region.below
-        inside = region.above < interval.low and interval.high < region.below
-        distance = min(interval.estimate - region.above, region.below - interval.estimate)
-        ranked.append((1 - outside + inside, distance, interval))
-    return min(ranked, key=lambda entry: entry[:2])[2]
 
 
 def by_text(losses: Sequence[np.ndarray], subtracted: Sequence[np.ndarray], tokens: np.ndarray) -> np.ndarray:
