@@ -23,6 +23,7 @@ from loopback_hub import Hub
 from sources import csv_of, review, two_classes
 
 from lib import hub
+from lib.hub import waiting
 from lib.texts import corpora
 from lib.texts.cleaning import clean
 from lib.texts.corpora import load_classification, plant, pretraining_texts
@@ -397,7 +398,7 @@ def no_network(small_hub, monkeypatch):
         raise socket.gaierror("no such name")
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    monkeypatch.setattr(hub, "SECONDS", 0.3)
+    monkeypatch.setattr(waiting, "SECONDS", 0.3)
     yield
     stop.set()
 
