@@ -133,8 +133,8 @@ def _gists(seed: int, count: int) -> dict[str, str]:
 def _read_summaries(dataset: str) -> dict[str, str]:
     """Read documents that are short enough, with their summaries; the first of equal documents counts."""
     table = tables.read(dataset)
-    document = tables.find_column(table, "", ("document", "dialogue", "article", "text"), "document")
-    summary = tables.find_column(table, "summary", (), "summary")
+    document = tables.find_column(table, ["document", "dialogue", "article", "text"], "document")
+    summary = tables.find_column(table, ["summary"], "summary")
     if not tables.is_local(dataset):
         for column in (document, summary):
             table = tables.drop_empty(table, column)

@@ -116,7 +116,7 @@ def _load(
 def _distinct(dataset: str, columns: Sequence[str]) -> Dataset:
     """Read the columns; keep only the first row with the same first column, so splits never share one."""
     table = tables.read(dataset)
-    names = [tables.find_column(table, column, (), column) for column in columns]
+    names = [tables.find_column(table, [column], column) for column in columns]
     if not tables.is_local(dataset):
         for name in names:
             table = tables.drop_empty(table, name)

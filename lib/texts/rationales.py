@@ -72,8 +72,8 @@ def load_rationales(
     """
     table, raw = read_texts(source)
     local = is_local(source)
-    evidence_name = tables.find_column(table, "", EVIDENCE_COLUMNS, "evidence")
-    labels, names = labels_of(table[tables.find_column(table, "", LABEL_COLUMNS, "label")], source)
+    evidence_name = tables.find_column(table, EVIDENCE_COLUMNS, "evidence")
+    labels, names = labels_of(table[tables.find_column(table, LABEL_COLUMNS, "label")], source)
     texts, marks, missing = [], [], 0
     for where, text, evidence in zip(table.index, raw, table[evidence_name], strict=True):
         words = text.split()
