@@ -40,7 +40,7 @@ class Role(StrEnum):
     TOPIC = "topic"  # what the text is about; equally frequent in both classes
     FILLER = "filler"  # function words
     PUNCTUATION = "punctuation"
-    ARTIFACT = "artifact"  # planted: occurs in one class only and means nothing
+    ARTIFACT = "artifact"  # planted, and means nothing
 
 
 class Word(NamedTuple):
