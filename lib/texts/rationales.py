@@ -91,7 +91,7 @@ def load_rationales(
             "%s: %d strings of evidence left out: they do not occur in their texts", source, missing
         )
     rows = pd.DataFrame({"text": texts, "label": labels, "marks": marks}, index=table.index)
-    parts = splits.given(rows[~rows["text"].duplicated()], table)
+    parts = splits.given(rows.drop_duplicates("text"), table)
     parts = splits.check_apart(parts) if local else splits.take_apart(parts)
     if "test" not in parts:
         parts = _cut(parts["train"], source, train_texts, explained_texts, seed)
