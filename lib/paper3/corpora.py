@@ -10,8 +10,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from lib.seeding import derive
 from lib.texts import CorpusError, load_classification, tables
+from lib.texts.generated.lexicon import lexicon
 from lib.texts.generated.mini_platypus import article
-from lib.texts.generated.mini_quotes import lexicon
 
 MINI_KINDS = "mini-kinds"
 MINI_GISTS = "mini-gists"
