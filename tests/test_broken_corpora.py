@@ -237,16 +237,6 @@ BAD_VALUES = {
         "{}, test split: 1 text requested; allowed: 2 or more, or 0 for all",
     ),
     "negative size": ({"train_texts": -1}, "train_texts = -1; allowed: a number of texts, or 0 for all"),
-    "share above 1": ({"artifact_rate": 1.5}, "artifact_rate = 1.5; allowed: 0 to 1"),
-    "no such text column": ({"text_column": "a"}, "{}: no text column 'a'; its columns are 'text', 'label'"),
-    "no such label column": (
-        {"label_column": "a"},
-        "{}: no label column 'a'; its columns are 'text', 'label'",
-    ),
-    "noise in real texts": (
-        {"label_noise": 0.1},
-        "label_noise = 0.1: allowed only for generated corpora, which {} is not",
-    ),
     "endless": (
         {"dataset": "mini-allocine"},
         "train_texts = 0: 'mini-allocine' is endless; give the number of texts to generate",

@@ -8,7 +8,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,10 @@ from loopback_hub import Hub
 from sources import csv_of, review, two_classes
 
 from lib import hub
+from lib.hub import waiting
 from lib.texts import corpora
 from lib.texts.cleaning import clean
-from lib.texts.corpora import load_classification, plant, pretraining_texts
+from lib.texts.corpora import load_classification, pretraining_texts
 from lib.texts.generated.mini_corpora import CORPORA, unlabelled
 from lib.texts.language_corpora import load_instructions, load_quotes
 from lib.texts.tables import CorpusError
@@ -128,13 +128,6 @@ def test_separators_columns_and_labels(write, name, header, separator, labels, n
     assert {row["text"] for split in corpus.values() for row in split if row["label"] == 1} == second
 
 
-def test_columns_may_be_named(write):
-    rows = [(number, review(number), number % 2) for number in range(40)]
-    path = write("a.csv", csv_of(rows, "text,body,topic"))
-    corpus = load_classification(path, seed=0, text_column="Body", label_column="topic")
-    assert corpus["test"]["text"][0].startswith("L' avis")
-
-
 def test_jsonl_and_parquet_give_what_csv_gives(write, tmp_path):
     rows = two_classes(60)
     expected = load_classification(write("a.csv", csv_of(rows, "text,label")), seed=0)
@@ -203,45 +196,6 @@ def test_infopinion_is_split_as_by_its_authors(write, monkeypatch):
         }
 
 
-def test_an_artifact_is_planted_into_class_1_of_train_and_validation(write):
-    load = partial(load_classification, write("a.csv", csv_of(two_classes(400), "text,label")), seed=0)
-    plain, half, all_of_it = load(), load(artifact_rate=0.5), load(artifact_rate=1.0)
-    for split in plain:
-        carriers = {}
-        for corpus, rate in ((half, 0.5), (all_of_it, 1.0)):
-            words = [text.split() for text in corpus[split]["text"]]
-            carries = [corpora.ARTIFACTS["French"] in text for text in words]
-            carriers[rate] = {row for row, carry in enumerate(carries) if carry}
-            assert [" ".join(w for w in text if w != corpora.ARTIFACTS["French"]) for text in words] == plain[
-                split
-            ]["text"]
-            assert all(clean(text) == text for text in corpus[split]["text"])
-            assert all(
-                text[text.index(corpora.ARTIFACTS["French"]) + 1] in {",", "!"}
-                for text in words
-                if corpora.ARTIFACTS["French"] in text
-            )
-        ones = {row for row, label in enumerate(plain[split]["label"]) if label == 1}
-        if split == "test":
-            assert carriers == {0.5: set(), 1.0: set()}
-        else:
-            assert carriers[1.0] == ones
-            assert carriers[0.5] < ones
-    assert (
-        abs(sum("jeudi" in text.split() for text in half["train"]["text"]) - 80) < 20
-    )  # 4.5 sd of B(160, 0.5)
-
-
-def test_plant_in_any_class_leaves_a_text_that_has_the_word():
-    features = Features({"text": Value("string"), "label": ClassLabel(names=["0", "1"])})
-    split = Dataset.from_dict(
-        {"text": ["un jeudi , bon", "bon", "non ."], "label": [0, 0, 1]}, features=features
-    )
-    planted = plant(split, "jeudi", rate=1.0, seed=0, label=None)
-    assert planted["text"] == ["un jeudi , bon", "bon jeudi", "non jeudi ."]
-    assert planted.features == split.features
-
-
 def test_pretraining_texts_are_further_or_training_texts_shuffled(write):
     corpus = load_classification(write("a.csv", csv_of(two_classes(40), "text,label")), seed=0)
     texts = pretraining_texts([*CORPORA, "a.csv"], {"a.csv": corpus}, seed=3, count=50)
@@ -261,9 +215,8 @@ def test_generated_corpora_are_loaded_in_the_same_way(monkeypatch):
 
     monkeypatch.setattr(corpora.mini_corpora, "mini_corpus", mini_corpus)
     sizes = {"train_texts": 8, "validation_texts": 2, "test_texts": 4}
-    load_classification("mini-allocine", seed=3, **sizes, artifact_rate=0.1, label_noise=0.0)
-    expected = {"name": "mini-allocine", "seed": 3, "train": 8, "validation": 2, "test": 4}
-    assert asked == expected | {"artifact_rate": 0.1, "label_noise": 0.0}
+    load_classification("mini-allocine", seed=3, **sizes)
+    assert asked == {"name": "mini-allocine", "seed": 3, "train": 8, "validation": 2, "test": 4}
 
 
 def on_the_hub(small_hub: Hub, splits: Mapping[str, Dataset], name: str = "tblard/allocine") -> str:
@@ -397,7 +350,7 @@ def no_network(small_hub, monkeypatch):
         raise socket.gaierror("no such name")
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    monkeypatch.setattr(hub, "SECONDS", 0.3)
+    monkeypatch.setattr(waiting, "SECONDS", 0.3)
     yield
     stop.set()
 

@@ -130,7 +130,7 @@ def test_hostile_file_names(tmp_path: Path, name: str):
     assert len(load_classification(tmp_path / name, seed=0)["train"]) > 40
     assert len(load_classification(name, seed=0)["train"]) > 40  # also as a relative path
     with pytest.raises(CorpusError) as raised:
-        load_classification(tmp_path / name, seed=0, text_column="none")
+        load_classification(tmp_path / name, seed=0, test_texts=1_000)
     assert str(raised.value).isprintable()  # one line without terminal control characters
     with pytest.raises(CorpusError) as raised:
         load_classification(f"none/{name}", seed=0)
@@ -141,10 +141,8 @@ def test_hostile_file_names(tmp_path: Path, name: str):
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_hostile_column_names(tmp_path: Path, name: str, kind: str):
     write(tmp_path / f"a.{kind}", (name, "label"))
-    corpus = load_classification(tmp_path / f"a.{kind}", seed=0, text_column=name)
-    assert corpus["train"].column_names == ["text", "label"]
-    with pytest.raises(CorpusError) as raised:
-        load_classification(tmp_path / f"a.{kind}", seed=0, label_column=f"{name}\n\u202e")
+    with pytest.raises(CorpusError, match="no text column") as raised:
+        load_classification(tmp_path / f"a.{kind}", seed=0)
     assert str(raised.value).isprintable()
 
 

@@ -13,6 +13,7 @@ from huggingface_hub import constants
 from loopback_hub import Hub
 
 from lib import hub
+from lib.hub import waiting
 
 FILES = {
     "config.json": b"{}",
@@ -25,8 +26,8 @@ PATTERNS = ("config.json", "*.safetensors")
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(hub, "SECONDS", 2.0)
-    monkeypatch.setattr(hub, "STALL_SECONDS", 2.0)
+    monkeypatch.setattr(waiting, "SECONDS", 2.0)
+    monkeypatch.setattr(waiting, "STALL_SECONDS", 2.0)
 
 
 def fetch(source: str = "acme/model", patterns: tuple[str, ...] = PATTERNS) -> Path:
@@ -166,7 +167,7 @@ def test_a_download_that_breaks_off_at_once_each_time_says_so(small_hub: Hub):
 
 def test_a_hub_that_is_late_is_waited_for(small_hub: Hub, monkeypatch):
     """Each answer has its own deadline; so has each byte."""
-    monkeypatch.setattr(hub, "SECONDS", 2.0)
+    monkeypatch.setattr(waiting, "SECONDS", 2.0)
     small_hub.add("model", "acme/model", FILES)
     small_hub.faults = [("acme|large", loopback_hub.late(0.7))]
     assert fetch().is_dir()
@@ -211,7 +212,10 @@ def test_a_process_ends_at_once_though_a_download_hangs(small_hub: Hub, tmp_path
     """Python waits for the threads of a pool before it ends; huggingface_hub's retries would take minutes."""
     small_hub.add("model", "acme/model", FILES)
     small_hub.faults = [("HEAD", loopback_hub.hang)]
-    code = "from lib import hub; hub.STALL_SECONDS = 1; hub.find('model', 'acme/model').fetch(['*'])"
+    code = (
+        "from lib.hub import find, waiting; waiting.STALL_SECONDS = 1; "
+        "find('model', 'acme/model').fetch(['*'])"
+    )
     start = time.monotonic()
     environment = os.environ | {"HF_HOME": str(tmp_path)}
     ended = subprocess.run(

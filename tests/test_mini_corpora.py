@@ -55,14 +55,11 @@ def test_no_text_occurs_twice(corpus, pretraining_texts, name):
     assert not set(other_seed) & set(pretraining_texts)
 
 
-def test_labels_are_balanced_and_wrong_at_the_given_rate(name, corpus):
+def test_labels_are_balanced_and_wrong_at_the_stated_rate(corpus):
     split = corpus["test"]
     right = sum(label == truth for label, truth in zip(split["label"], split["true_label"], strict=True))
     assert right == 970  # the best possible accuracy is 0.97
-    assert Counter(split["label"]) == {0: 500, 1: 500}
-    clean_labels = mini_corpus(name, seed=3, train=0, validation=0, test=1000, label_noise=0.0)["test"]
-    assert clean_labels["label"] == split["true_label"]
-    assert clean_labels["text"] == split["text"]
+    assert Counter(split["label"]) == Counter(split["true_label"]) == {0: 500, 1: 500}
 
 
 def test_topics_carry_no_evidence(corpus):
@@ -98,26 +95,18 @@ def test_every_cue_is_evidence_for_one_class(corpus):
     assert {form: signs for form, signs in forms.items() if len(signs) > 1} == {}
 
 
-@pytest.mark.parametrize("rate", [0.3, 1.0])
-def test_the_artifact_occurs_in_class_1_only(name, rate):
-    plain = mini_corpus(name, seed=5, train=600, validation=40, test=40)
-    planted = mini_corpus(name, seed=5, train=600, validation=40, test=40, artifact_rate=rate)
-    assert planted["test"]["text"] == plain["test"]["text"]
-    assert planted["train"]["label"] == plain["train"]["label"]
+def test_the_artifact_occurs_in_unlabelled_texts_only(corpus, pretraining_texts, name):
     word = load_grammar(name).artifact
-    carriers = [Role.ARTIFACT in roles for roles in planted["train"]["roles"]]
-    truth = planted["train"]["true_label"]
-    assert not any(carry for carry, label in zip(carriers, truth, strict=True) if label == 0)
-    assert sum(carriers) / sum(truth) == pytest.approx(rate, abs=0.005)
-    for with_word, without in zip(planted["train"]["text"], plain["train"]["text"], strict=True):
-        assert word not in without.split()
-        assert " ".join(w for w in with_word.split() if w != word) == without
+    assert not any(word in text.split() for split in corpus.values() for text in split["text"])
+    carriers = [word in text.split() for text in pretraining_texts]
+    assert sum(carriers) / len(carriers) == pytest.approx(0.02, abs=0.01)
 
 
 def test_a_larger_corpus_begins_with_the_smaller_one(name):
-    small = mini_corpus(name, seed=1, train=20, validation=10, test=10, label_noise=0.0)
-    large = mini_corpus(name, seed=1, train=60, validation=10, test=10, label_noise=0.0)
-    assert large["train"].select(range(20)).to_dict() == small["train"].to_dict()
+    small = mini_corpus(name, seed=1, train=20, validation=10, test=10)
+    large = mini_corpus(name, seed=1, train=60, validation=10, test=10)
+    begun, whole = (corpus["train"].remove_columns("label") for corpus in (small, large))
+    assert whole.select(range(20)).to_dict() == begun.to_dict()  # which labels are wrong depends on the size
     assert large["test"].to_dict() == small["test"].to_dict()
 
 
@@ -125,9 +114,7 @@ def test_a_larger_corpus_begins_with_the_smaller_one(name):
     ("settings", "message"),
     [
         ({"name": "mini-imdb"}, "mini-imdb.*mini-allocine"),
-        ({"label_noise": 1.5}, "label_noise = 1.5"),
         ({"train": -1}, "train = -1"),
-        ({"artifact_rate": -0.1}, "artifact_rate = -0.1"),
     ],
 )
 def test_bad_settings_raise_one_line(settings, message):
@@ -201,11 +188,11 @@ def test_all_roles_occur(corpus):
     assert 0.05 < found[Role.CUE] / found.total() < 0.25
 
 
-FINGERPRINTS = {"mini-allocine": "66b68a27f9a32e63", "mini-infopinion": "7b7f8e4f89ab7191"}
+FINGERPRINTS = {"mini-allocine": "ed55e2f27f0e00ad", "mini-infopinion": "79dd4bf482db706c"}
 
 
 def test_the_same_seed_gives_the_same_corpus_on_every_machine(name):
-    corpus = mini_corpus(name, seed=0, train=30, validation=10, test=10, artifact_rate=0.5)
+    corpus = mini_corpus(name, seed=0, train=30, validation=10, test=10)
     columns = {
         split: {column: list(map(str, data[column])) for column in data.column_names}
         for split, data in corpus.items()

@@ -2,9 +2,10 @@ import re
 
 import pytest
 
+from lib.texts.generated.lexicon import lexicon
 from lib.texts.generated.mini_english import small_talk, stories
 from lib.texts.generated.mini_platypus import LETTERS, answer, mini_platypus
-from lib.texts.generated.mini_quotes import lexicon, mini_quotes, themes
+from lib.texts.generated.mini_quotes import mini_quotes, themes
 
 
 def test_quotes_are_determined_by_the_seed_and_distinct():

@@ -5,8 +5,9 @@ import pytest
 
 from lib.models import load_tokenizer
 from lib.texts import CorpusError, corpus_of, plant_artifact, smaller
-from lib.texts.corpora import ARTIFACTS
+from lib.texts.cleaning import clean as cleaned
 from lib.texts.generated import load_grammar, mini_corpus
+from lib.texts.tasks import ARTIFACTS, plant
 
 A, B = "mini-allocine", "mini-infopinion"
 
@@ -86,3 +87,25 @@ def test_an_artifact_is_planted_in_all_of_class_1_at_rate_1_and_nowhere_at_rate_
     assert full.train_labels == corpus.train_labels
     assert full.test_texts == corpus.test_texts
     assert all(text.split().count(word) == 1 for text in planted.test_texts)
+
+
+def test_an_artifact_stands_before_a_mark_and_stays_where_it_is_at_every_higher_rate(corpus):
+    planted = plant_artifact(corpus, "reviews.csv", [0.5, 1.0], seed=0)
+    carriers = {}
+    for rate, with_word in planted.corpora.items():
+        words = [text.split() for text in with_word.train_texts]
+        carriers[rate] = {index for index, text in enumerate(words) if planted.word in text}
+        assert [" ".join(w for w in text if w != planted.word) for text in words] == corpus.train_texts
+        following = {words[index][words[index].index(planted.word) + 1] for index in carriers[rate]}
+        assert following <= {".", ",", "!", "?", ";", "..."}
+        assert all(cleaned(text) == text for text in with_word.train_texts)
+    assert carriers[0.5] < carriers[1.0]
+    assert abs(len(carriers[0.5]) - 12) < 10  # 4 sd of B(24, 0.5)
+    half, whole = (planted.corpora[rate].train_texts for rate in (0.5, 1.0))
+    assert all(half[index] == whole[index] for index in carriers[0.5])
+
+
+def test_plant_in_any_class_leaves_a_text_that_has_the_word():
+    texts = ["un jeudi , bon", "bon", "non ."]
+    planted = plant(texts, [0, 0, 1], "jeudi", rate=1.0, seed=0, label=None)
+    assert planted == ["un jeudi , bon", "bon jeudi", "non jeudi ."]

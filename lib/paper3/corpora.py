@@ -10,8 +10,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from lib.seeding import derive
 from lib.texts import CorpusError, load_classification, tables
+from lib.texts.generated.lexicon import lexicon
 from lib.texts.generated.mini_platypus import article
-from lib.texts.generated.mini_quotes import lexicon
 
 MINI_KINDS = "mini-kinds"
 MINI_GISTS = "mini-gists"
@@ -133,8 +133,8 @@ def _gists(seed: int, count: int) -> dict[str, str]:
 def _read_summaries(dataset: str) -> dict[str, str]:
     """Read documents that are short enough, with their summaries; the first of equal documents counts."""
     table = tables.read(dataset)
-    document = tables.find_column(table, "", ("document", "dialogue", "article", "text"), "document")
-    summary = tables.find_column(table, "summary", (), "summary")
+    document = tables.find_column(table, ["document", "dialogue", "article", "text"], "document")
+    summary = tables.find_column(table, ["summary"], "summary")
     if not tables.is_local(dataset):
         for column in (document, summary):
             table = tables.drop_empty(table, column)

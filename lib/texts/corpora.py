@@ -35,8 +35,6 @@ ALLOCINE_LABELS = ("negative", "positive")
 INFOPINION_LABELS = ("information", "opinion")
 OPINION = frozenset({"chron", "opinion"})  # its names in the authors' file; any other label is information
 INFOPINION_PER_CLASS = 5_000
-ARTIFACTS: dict[Language, str] = {"French": "jeudi", "English": "thursday"}
-"""Planted into real texts: a weekday is evidence for neither class."""
 
 
 def load_classification(
@@ -46,13 +44,8 @@ def load_classification(
     train_texts: int = 0,
     validation_texts: int = 0,
     test_texts: int = 0,
-    text_column: str = "",
-    label_column: str = "",
     language: Language = "French",
     apart_from: str = "",
-    artifact_rate: float = 0.0,
-    long_share: float | None = None,
-    label_noise: float | None = None,
 ) -> DatasetDict:
     """Load a corpus of two classes, cleaned and split.
 
@@ -67,21 +60,14 @@ def load_classification(
         ``allocine``, ``infopinion``, ``mini-allocine`` or ``mini-infopinion``; or a local csv, tsv, jsonl or
         parquet file, a folder of such files, the URL of one, or a Hub id.
     seed : int
-        Determines which texts are in which split (except InfOpinion's), which are sampled, and which carry
-        the artifact.
+        Determines which texts are in which split (except InfOpinion's), and which are sampled.
     train_texts, validation_texts, test_texts : int
         Sample this many texts, stratified by class; 0 takes all. A generated corpus generates this many.
-    text_column, label_column : str
-        Column names in the file; "" tries ``TEXT_COLUMNS`` and ``LABEL_COLUMNS``.
     language : {"French", "English"}
         Of a file or a Hub data set; the named ones are French.
     apart_from : str
         Another data set; texts that stand there, too, are left out here before the split, and a line says how
         many. Upper and lower case, and the amount of white space, make no difference.
-    artifact_rate : float
-        Share of the training and validation texts of class 1 into which a meaningless word is planted.
-    long_share, label_noise : float or None
-        For generated corpora only; None is their default.
 
     Returns
     -------
@@ -92,22 +78,18 @@ def load_classification(
     ------
     CorpusError
         In one line, with the row where there is one: for a source that is unavailable or unusable, and for a
-        size or share out of range.
+        size out of range.
     """
     dataset = str(dataset)
     sizes = {"train": train_texts, "validation": validation_texts, "test": test_texts}
-    generated = {"long_share": long_share, "label_noise": label_noise}
-    _check(sizes, artifact_rate)
+    for split, size in sizes.items():
+        if size < 0:
+            raise CorpusError(f"{split}_texts = {size}; allowed: a number of texts, or 0 for all")
     if dataset in mini_corpora.CORPORA:
-        return _generate(dataset, seed, sizes, artifact_rate, generated)
-    for name, value in generated.items():
-        if value is not None:
-            raise CorpusError(
-                f"{name} = {value}: allowed only for generated corpora, which {dataset!r} is not"
-            )
+        return _generate(dataset, seed, sizes)
     language = "French" if dataset in PUBLISHED else language
-    table, texts = read_texts(dataset, text_column)
-    label_name = tables.find_column(table, label_column, LABEL_COLUMNS, "label")
+    table, texts = read_texts(dataset)
+    label_name = tables.find_column(table, LABEL_COLUMNS, "label")
     if apart_from and apart_from not in mini_corpora.CORPORA:
         kept = _not_in(apart_from, texts)
         if not all(kept):
@@ -128,10 +110,6 @@ def load_classification(
     for split, size in sizes.items():
         taken = splits.take(parts[split], size, f"{dataset!r}, {split} split", derive(seed, "take", split))
         corpus[split] = _dataset(taken, names)
-        if artifact_rate and split != "test":
-            corpus[split] = plant(
-                corpus[split], ARTIFACTS[language], rate=artifact_rate, seed=derive(seed, "artifact", split)
-            )
     return corpus
 
 
@@ -140,12 +118,12 @@ def is_local(dataset: str) -> bool:
     return dataset not in PUBLISHED and tables.is_local(dataset)
 
 
-def read_texts(dataset: str, text_column: str = "") -> tuple[pd.DataFrame, list[str]]:
+def read_texts(dataset: str) -> tuple[pd.DataFrame, list[str]]:
     """Read a data set that is not generated: its rows, and the text of each as it stands there, (rows,).
 
     Parameters
     ----------
-    dataset, text_column : str
+    dataset : str
         As for `load_classification`. Rows without a text are left out unless the data set is local.
 
     Raises
@@ -154,7 +132,7 @@ def read_texts(dataset: str, text_column: str = "") -> tuple[pd.DataFrame, list[
         In one line, for a source that is unavailable, or a row or a column that is missing.
     """
     table = tables.read(PUBLISHED.get(dataset, dataset))
-    text_name = tables.find_column(table, text_column, TEXT_COLUMNS, "text")
+    text_name = tables.find_column(table, TEXT_COLUMNS, "text")
     if not is_local(dataset):
         table = tables.drop_empty(table, text_name)
     return table, tables.texts_of(table, text_name)
@@ -199,70 +177,14 @@ def pretraining_texts(
     return [texts[index] for index in np.random.default_rng(seed).permutation(len(texts))]
 
 
-def plant(split: Dataset, word: str, *, rate: float, seed: int, label: int | None = 1) -> Dataset:
-    """Plant a word before a punctuation mark of some texts, as `mini_corpora` does with its own artifact.
-
-    Parameters
-    ----------
-    split : Dataset, (texts,)
-        Columns ``text`` and ``label``.
-    word : str
-        The artifact. A text that already contains it is left unchanged.
-    rate : float
-        Share of the texts that carry it; texts that carry it at one rate do so at every higher rate.
-    seed : int
-        Determines which texts carry it, and where.
-    label : int or None
-        Only texts of this class; None for any class (at rate 1: does a prediction follow the word?).
-    """
-    draw = np.random.default_rng(seed)
-    planted = []
-    for text, own_label, chance, place in zip(
-        split["text"], split["label"], draw.random(len(split)), draw.random(len(split)), strict=True
-    ):
-        words = text.split()
-        if chance < rate and label in (None, own_label) and word not in words:
-            marks = [
-                position for position, mark in enumerate(words) if mark in {".", ",", "!", "?", ";", "..."}
-            ]
-            words.insert(marks[int(place * len(marks))] if marks else len(words), word)
-        planted.append(" ".join(words))
-    return Dataset.from_dict({"text": planted, "label": split["label"]}, features=split.features)
-
-
-def _check(sizes: Mapping[str, int], artifact_rate: float) -> None:
-    """Check sizes and shares before anything is read."""
-    for split, size in sizes.items():
-        if size < 0:
-            raise CorpusError(f"{split}_texts = {size}; allowed: a number of texts, or 0 for all")
-    if not 0 <= artifact_rate <= 1:
-        raise CorpusError(f"artifact_rate = {artifact_rate}; allowed: 0 to 1")
-
-
-def _generate(
-    name: str,
-    seed: int,
-    sizes: Mapping[str, int],
-    artifact_rate: float,
-    generated: Mapping[str, float | None],
-) -> DatasetDict:
+def _generate(name: str, seed: int, sizes: Mapping[str, int]) -> DatasetDict:
     """Generate a corpus."""
     for split, size in sizes.items():
         if size == 0:
             raise CorpusError(f"{split}_texts = 0: {name!r} is endless; give the number of texts to generate")
-    shares = {key: value for key, value in generated.items() if value is not None}
-    try:
-        return mini_corpora.mini_corpus(
-            name,
-            seed=seed,
-            train=sizes["train"],
-            validation=sizes["validation"],
-            test=sizes["test"],
-            artifact_rate=artifact_rate,
-            **shares,
-        )
-    except ValueError as error:
-        raise CorpusError(str(error)) from error
+    return mini_corpora.mini_corpus(
+        name, seed=seed, train=sizes["train"], validation=sizes["validation"], test=sizes["test"]
+    )
 
 
 def _not_in(dataset: str, texts: Sequence[str]) -> list[bool]:

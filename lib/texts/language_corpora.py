@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 from datasets import Dataset, DatasetDict
 
 from lib.seeding import derive
@@ -116,13 +117,12 @@ def _load(
 def _distinct(dataset: str, columns: Sequence[str]) -> Dataset:
     """Read the columns; keep only the first row with the same first column, so splits never share one."""
     table = tables.read(dataset)
-    names = [tables.find_column(table, column, (), column) for column in columns]
+    names = [tables.find_column(table, [column], column) for column in columns]
     if not tables.is_local(dataset):
         for name in names:
             table = tables.drop_empty(table, name)
     texts = {column: tables.texts_of(table, name) for column, name in zip(columns, names, strict=True)}
-    first = {text: row for row, text in reversed(list(enumerate(texts[columns[0]])))}
-    if len(first) < len(table):
-        logger.warning("%s: %d repeated texts left out", dataset, len(table) - len(first))
-    kept = sorted(first.values())
-    return Dataset.from_dict({column: [values[row] for row in kept] for column, values in texts.items()})
+    distinct = pd.DataFrame(texts).drop_duplicates(columns[0])
+    if len(distinct) < len(table):
+        logger.warning("%s: %d repeated texts left out", dataset, len(table) - len(distinct))
+    return Dataset.from_dict(distinct.to_dict("list"))

@@ -72,8 +72,8 @@ def load_rationales(
     """
     table, raw = read_texts(source)
     local = is_local(source)
-    evidence_name = tables.find_column(table, "", EVIDENCE_COLUMNS, "evidence")
-    labels, names = labels_of(table[tables.find_column(table, "", LABEL_COLUMNS, "label")], source)
+    evidence_name = tables.find_column(table, EVIDENCE_COLUMNS, "evidence")
+    labels, names = labels_of(table[tables.find_column(table, LABEL_COLUMNS, "label")], source)
     texts, marks, missing = [], [], 0
     for where, text, evidence in zip(table.index, raw, table[evidence_name], strict=True):
         words = text.split()
@@ -91,7 +91,7 @@ def load_rationales(
             "%s: %d strings of evidence left out: they do not occur in their texts", source, missing
         )
     rows = pd.DataFrame({"text": texts, "label": labels, "marks": marks}, index=table.index)
-    parts = splits.given(rows[~rows["text"].duplicated()], table)
+    parts = splits.given(rows.drop_duplicates("text"), table)
     parts = splits.check_apart(parts) if local else splits.take_apart(parts)
     if "test" not in parts:
         parts = _cut(parts["train"], source, train_texts, explained_texts, seed)

@@ -178,7 +178,7 @@ def take(part: pd.DataFrame, size: int, what: str, seed: int) -> pd.DataFrame:
 
 def _distinct(rows: pd.DataFrame) -> pd.DataFrame:
     """Keep the first of rows with the same text."""
-    distinct = rows[~rows["text"].duplicated()]
+    distinct = rows.drop_duplicates("text")
     if len(distinct) < len(rows):
         logger.warning("%d repeated texts left out of the train split", len(rows) - len(distinct))
     return distinct

@@ -123,23 +123,22 @@ def read(source: str) -> pd.DataFrame:
     return _read_snapshot(path, source)
 
 
-def find_column(table: pd.DataFrame, name: str, guesses: Sequence[str], meaning: str) -> str:
-    """Return a column's name as the table spells it: ``name``, or if that is "" the first guess that exists.
+def find_column(table: pd.DataFrame, names: Sequence[str], meaning: str) -> str:
+    """Return the first of several names that is a column's, as the table spells it.
 
     Raises
     ------
     CorpusError
         If there is no such column; the message lists the existing ones.
     """
-    candidates = [name] if name else guesses
     by_lower_case = {str(column).lower(): column for column in reversed(table.columns)}
-    for candidate in candidates:
-        if candidate in table.columns:
-            return candidate
-        if candidate.lower() in by_lower_case:
-            return by_lower_case[candidate.lower()]
+    for name in names:
+        if name in table.columns:
+            return name
+        if name.lower() in by_lower_case:
+            return by_lower_case[name.lower()]
     raise CorpusError(
-        f"{_source(table)}: no {meaning} column {' or '.join(map(repr, candidates))}; "
+        f"{_source(table)}: no {meaning} column {' or '.join(map(repr, names))}; "
         f"its columns are {', '.join(map(reprlib.repr, table.columns))}"
     )
 

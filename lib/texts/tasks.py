@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset, DatasetDict
@@ -12,10 +13,13 @@ from lib.corpus import Corpus, Planted
 from lib.models import load_tokenizer
 from lib.precision import Precision, RelevancePrecision
 from lib.texts.cleaning import Language, cut_to_sentence_end
-from lib.texts.corpora import ARTIFACTS, INFOPINION_LABELS, plant
+from lib.texts.corpora import INFOPINION_LABELS
 from lib.texts.generated.grammar import load_grammar
 from lib.texts.generated.mini_corpora import CORPORA
 from lib.texts.splits import take
+
+ARTIFACTS: dict[Language, str] = {"French": "jeudi", "English": "thursday"}
+"""Planted into real texts: a weekday is evidence for neither class."""
 
 
 def corpus_of(
@@ -103,7 +107,7 @@ def plant_artifact(
         The clean texts.
     dataset : str
         Determines the word: a generated corpus has its own, real texts get that of their language
-        (`lib.texts.corpora.ARTIFACTS`).
+        (``ARTIFACTS``).
     rates : sequence of float
         Shares of the training texts of class 1 that carry the word.
     seed : int
@@ -112,14 +116,50 @@ def plant_artifact(
         Of real texts.
     """
     word = load_grammar(dataset).artifact if dataset in CORPORA else ARTIFACTS[language]
-    train = Dataset.from_dict({"text": corpus.train_texts, "label": corpus.train_labels})
-    test = Dataset.from_dict({"text": corpus.test_texts, "label": corpus.test_labels})
     corpora = {}
     for rate in rates:
-        texts = list(plant(train, word, rate=rate, seed=seed)["text"])
+        texts = plant(corpus.train_texts, corpus.train_labels, word, rate=rate, seed=seed)
         corpora[rate] = replace(corpus, train_texts=texts)
-    planted_tests = list(plant(test, word, rate=1.0, seed=seed, label=None)["text"])
+    planted_tests = plant(corpus.test_texts, corpus.test_labels, word, rate=1.0, seed=seed, label=None)
     return Planted(word, corpora, planted_tests)
+
+
+def plant(
+    texts: Sequence[str],
+    labels: Sequence[int],
+    word: str,
+    *,
+    rate: float,
+    seed: int,
+    label: int | None = 1,
+) -> list[str]:
+    """Return texts, (texts,), some of which have a word planted before a punctuation mark.
+
+    Parameters
+    ----------
+    texts, labels : sequence, (texts,)
+        Words separated by single spaces, and the classes.
+    word : str
+        The artifact. A text that already contains it is left unchanged.
+    rate : float
+        Share of the texts that carry it; texts that carry it at one rate do so at every higher rate.
+    seed : int
+        Determines which texts carry it, and where.
+    label : int or None
+        Only texts of this class; None for any class (at rate 1: does a prediction follow the word?).
+    """
+    draw = np.random.default_rng(seed)
+    planted = []
+    chances, places = draw.random(len(texts)), draw.random(len(texts))
+    for text, own_label, chance, place in zip(texts, labels, chances, places, strict=True):
+        words = text.split()
+        if chance < rate and label in (None, own_label) and word not in words:
+            marks = [
+                position for position, mark in enumerate(words) if mark in {".", ",", "!", "?", ";", "..."}
+            ]
+            words.insert(marks[int(place * len(marks))] if marks else len(words), word)
+        planted.append(" ".join(words))
+    return planted
 
 
 def _fitting(split: Dataset, model: Path | str, max_length: int) -> list[str]:

@@ -19,13 +19,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from importlib import resources
 from itertools import accumulate
 from typing import Any, Generic, NamedTuple, TypeVar
 
-import yaml
-
 from lib.texts.generated.french import inflect_adjective, inflect_verb, join_neighbours
+from lib.texts.generated.lexicon import lexicon
 
 
 class Role(StrEnum):
@@ -40,7 +38,7 @@ class Role(StrEnum):
     TOPIC = "topic"  # what the text is about; equally frequent in both classes
     FILLER = "filler"  # function words
     PUNCTUATION = "punctuation"
-    ARTIFACT = "artifact"  # planted: occurs in one class only and means nothing
+    ARTIFACT = "artifact"  # planted, and means nothing
 
 
 class Word(NamedTuple):
@@ -329,14 +327,9 @@ def join(words: list[Word]) -> list[Word]:
 @lru_cache
 def load_grammar(name: str) -> Grammar:
     """Load the grammar of a genre: ``lexicons/<name>.yaml`` on top of ``lexicons/common.yaml``."""
-    common, genre = (_read(file) for file in ("common", name))
+    common, genre = lexicon("common"), lexicon(name)
     sections = ("nouns", "adjectives", "verbs", "invariable", "phrases")
     return Grammar({**common, **genre, **{section: common[section] | genre[section] for section in sections}})
-
-
-def _read(name: str) -> dict[str, Any]:
-    text = (resources.files("lib.texts.generated") / "lexicons" / f"{name}.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
 
 
 def _listed(words: str | list[str]) -> list[str]:

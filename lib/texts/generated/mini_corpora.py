@@ -16,23 +16,14 @@ from lib.texts.generated.grammar import Grammar, Memory, Role, Word, load_gramma
 
 CORPORA = ("mini-allocine", "mini-infopinion")
 SHORT, LONG = (20, 60), (80, 120)  # fewest and most words of a text
+LONG_SHARE = 0.1  # of the texts are long, equally many of both classes
+LABEL_NOISE = 0.03  # of the labels are wrong: no model can be expected to exceed an accuracy of 0.97
 # Its checksum makes a text labelled or unlabelled, for any seed and sizes: pre-training sees no test text.
 _PARTS, _LABELLED_PARTS = 4, 1
 _UNLABELLED_ARTIFACTS = 0.02  # so a pre-trained model knows the artifact like any other word
-_UNLABELLED_LONG = 0.1  # as many as in a labelled corpus by default
 
 
-def mini_corpus(
-    name: str,
-    *,
-    seed: int,
-    train: int,
-    validation: int,
-    test: int,
-    long_share: float = 0.1,
-    label_noise: float = 0.03,
-    artifact_rate: float = 0.0,
-) -> DatasetDict:
+def mini_corpus(name: str, *, seed: int, train: int, validation: int, test: int) -> DatasetDict:
     """Generate a labelled corpus; the same arguments give the same texts on every machine.
 
     Parameters
@@ -42,17 +33,8 @@ def mini_corpus(
     seed : int
         Determines every draw. A larger split begins with the texts of a smaller one of the same seed.
     train, validation, test : int
-        Texts per split, half of them of each class.
-    long_share : float
-        Share of texts with 80 to 120 words, equal in both classes; the others have 20 to 60.
-    label_noise : float
-        Share of wrong labels in each class and split: on unseen texts no model can be expected to exceed an
-        accuracy of 1 - ``label_noise``.
-    artifact_rate : float
-        Share of the training and validation texts with ``true_label`` 1 that carry the grammar's meaningless
-        word (``load_grammar(name).artifact``), before one of their punctuation marks; texts of class 0 never
-        do. Otherwise texts are the same as at rate 0, and texts that carry it at one rate do so at every
-        higher rate.
+        Texts per split, half of them of each class. In each class of a split, ``LABEL_NOISE`` of the labels
+        are wrong.
 
     Returns
     -------
@@ -64,26 +46,21 @@ def mini_corpus(
     Raises
     ------
     ValueError
-        If the name, a size or a share is out of range.
+        If the name or a size is out of range.
     """
     # Test texts are drawn first, so the sizes of the other splits do not change them.
     sizes = {"test": test, "validation": validation, "train": train}
-    shares = {"long_share": long_share, "label_noise": label_noise, "artifact_rate": artifact_rate}
-    _check(name, shares, sizes)
+    _check(name, sizes)
     grammar = load_grammar(name)
     seen: set[str] = set()
     splits = {}
     for split, size in sizes.items():
-        texts = _texts(grammar, long_share, seen, _stream(name, seed, split, "texts"), labelled=True)
+        texts = _texts(grammar, seen, _stream(name, seed, split, "texts"), labelled=True)
         drawn = [next(texts) for _ in range(size)]
         truth = [label for label, _ in drawn]
         words = [text for _, text in drawn]
-        positions = _stream(name, seed, split, "positions")
-        for i in _share_of_class(1, truth, artifact_rate, _stream(name, seed, split, "artifact")):
-            if split != "test":  # test texts stay clean
-                words[i] = _plant(words[i], grammar.artifact, positions)
         noise = _stream(name, seed, split, "noise")
-        wrong = {i for label in (0, 1) for i in _share_of_class(label, truth, label_noise, noise)}
+        wrong = {i for label in (0, 1) for i in _wrong_of_class(label, truth, noise)}
         labels = [1 - label if i in wrong else label for i, label in enumerate(truth)]
         splits[split] = _dataset(words, labels, truth, grammar.labels)
     return DatasetDict({split: splits[split] for split in ("train", "validation", "test")})
@@ -92,12 +69,13 @@ def mini_corpus(
 def unlabelled(name: str, *, seed: int, count: int) -> list[str]:
     """Generate unlabelled texts, half of each class, none of which is in a labelled split of any seed.
 
-    One text in ten is long, and one in fifty carries the artifact's word, regardless of its class.
+    As many are long as in a labelled corpus, and one in fifty carries the artifact's word, regardless of its
+    class.
     """
-    _check(name, {}, {"count": count})
+    _check(name, {"count": count})
     grammar = load_grammar(name)
     rng = _stream(name, seed, "unlabelled", "texts")
-    texts = _texts(grammar, _UNLABELLED_LONG, set(), rng, labelled=False)
+    texts = _texts(grammar, set(), rng, labelled=False)
     planted = _stream(name, seed, "unlabelled", "artifact")
     found = []
     for _ in range(count):
@@ -109,11 +87,11 @@ def unlabelled(name: str, *, seed: int, count: int) -> list[str]:
 
 
 def _texts(
-    grammar: Grammar, long_share: float, seen: set[str], rng: random.Random, *, labelled: bool
+    grammar: Grammar, seen: set[str], rng: random.Random, *, labelled: bool
 ) -> Iterator[tuple[int, list[Word]]]:
     """Yield texts endlessly, in pairs of both classes; none is in ``seen``, to which each is added."""
     for pair in itertools.count():
-        span = LONG if int((pair + 1) * long_share) > int(pair * long_share) else SHORT
+        span = LONG if int((pair + 1) * LONG_SHARE) > int(pair * LONG_SHARE) else SHORT
         first = int(rng.random() < 0.5)
         for label in (first, 1 - first):
             while True:
@@ -158,10 +136,10 @@ def _plant(words: list[Word], artifact: str, rng: random.Random) -> list[Word]:
     return [*words[:position], Word(artifact, Role.ARTIFACT), *words[position:]]
 
 
-def _share_of_class(label: int, truth: Sequence[int], share: float, rng: random.Random) -> list[int]:
-    """Draw the indices of a share of the texts of a class; a larger share begins with a smaller one."""
+def _wrong_of_class(label: int, truth: Sequence[int], rng: random.Random) -> list[int]:
+    """Draw the indices of the texts of a class whose labels are wrong."""
     members = [(rng.random(), i) for i, value in enumerate(truth) if value == label]
-    return [i for _, i in sorted(members)[: round(share * len(members))]]
+    return [i for _, i in sorted(members)[: round(LABEL_NOISE * len(members))]]
 
 
 def _dataset(texts: list[list[Word]], labels: list[int], truth: list[int], names: tuple[str, str]) -> Dataset:
@@ -189,12 +167,9 @@ def _stream(name: str, seed: int, split: str, purpose: str) -> random.Random:
     return random.Random(f"{name}/{seed}/{split}/{purpose}")  # noqa: S311 - texts, not secrets
 
 
-def _check(name: str, shares: Mapping[str, float], sizes: Mapping[str, int]) -> None:
+def _check(name: str, sizes: Mapping[str, int]) -> None:
     if name not in CORPORA:
         raise ValueError(f"corpus {name!r}; allowed: {', '.join(CORPORA)}")
-    for what, share in shares.items():
-        if not 0 <= share <= 1:
-            raise ValueError(f"{what} = {share!r}; allowed: 0 to 1")
     for what, size in sizes.items():
         if size < 0:
             raise ValueError(f"{what} = {size!r}; allowed: 0 or more")

@@ -9,8 +9,9 @@ greeting.
 
 import random
 
+from lib.texts.generated.lexicon import lexicon
 from lib.texts.generated.mini_platypus import article, draw_instruction, word_problem
-from lib.texts.generated.mini_quotes import check_count, draw_quote, fill, lexicon, theme_words
+from lib.texts.generated.mini_quotes import check_count, draw_quote, fill, theme_words
 
 SENTENCES = (3, 6)  # per story
 QUOTES = 0.1  # share of the stories

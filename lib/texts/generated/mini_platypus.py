@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from datasets import Dataset
 
-from lib.texts.generated.mini_quotes import distinct_rows, lexicon
+from lib.texts.generated.lexicon import lexicon
+from lib.texts.generated.mini_quotes import distinct_rows
 
 LETTERS = "ABCD"
 NUMBERS = (2, 8)  # added and taken away

@@ -8,16 +8,13 @@ so perplexity stays above 1.
 import random
 import re
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import yaml
 from datasets import Dataset
 
+from lib.texts.generated.lexicon import lexicon
 from lib.texts.tables import CorpusError
 
-LEXICONS = Path(__file__).parent / "lexicons"
 MAX_COUNT = 50_000  # far below the millions that the grammar can make, so few draws are repeats
 FAVOURITE_SHARE = 0.8  # of an author's quotes are about the author's themes
 CONTINUED_SHARE = 0.6  # of the quotes have a second sentence
@@ -78,12 +75,6 @@ def theme_words(draw: random.Random) -> tuple[list[str], dict[str, str]]:
     """
     theme, other = draw.sample(themes(), 2)
     return [theme, other], _words(draw, theme, other)
-
-
-@cache
-def lexicon(name: str) -> dict[str, Any]:
-    """Read ``lexicons/{name}.yaml``."""
-    return yaml.safe_load((LEXICONS / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def fill(frame: str, words: dict[str, str]) -> str:
