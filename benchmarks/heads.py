@@ -110,7 +110,7 @@ def row(dim: int, options: argparse.Namespace, limits: Limits) -> list[str]:
     return [
         str(dim),
         str(heads),
-        str(options.together or heads_side_by_side(dim, 2, device)),
+        str(options.together or heads_side_by_side(dim, device)),
         *(f"{each[name]:.2f}" for name in sides),
         f"{1e3 * taken['together'] / options.steps:.2f}",
         f"{1e3 * OPTIMIZER_BYTES * heads * dim**2 / limits.bandwidth:.2f}",

@@ -6,6 +6,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lib.models import model_fingerprint
 from lib.precision import Precision, RelevancePrecision
+from lib.runs import Run
 from lib.seeding import fingerprint
 from lib.words import Tokens, tokenize
 
@@ -51,13 +52,22 @@ class Corpus:
             "texts": fingerprint(texts),
             "model": model_fingerprint(self.model),
             "max_length": str(self.max_length),
-            "precision": f"{self.precision}, relevance {self.relevance_precision}",
+            "precision": self.precision,
+            "relevance_precision": self.relevance_precision,
         }
 
     def tokens(self, tokenizer: PreTrainedTokenizerBase) -> list[Tokens]:
         """Return the explained texts as word pieces, with the words that fit into ``max_length``."""
         texts = [self.test_texts[index] for index in self.explained]
         return tokenize(texts, tokenizer, self.max_length)
+
+
+class WithoutFineTuning(Run):
+    """A run on a corpus that fine-tunes no encoder: the precision of fine-tuning does not concern it."""
+
+    def depends_on(self, part: str) -> bool:
+        """Whether a part of the sweep's inputs can change the result."""
+        return not part.endswith("/precision")
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,7 +104,7 @@ def word_relevance(
 
 def flat_words(tokens: Sequence[Tokens], values: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
     """Average relevance over each word's pieces, texts concatenated: (texts,) of (tokens,) -> (words,)."""
-    return np.concatenate(texts_to_words(tokens, values)[1]).astype(np.float32)
+    return np.concatenate(texts_to_words(tokens, values)).astype(np.float32)
 
 
 def relevance(

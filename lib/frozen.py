@@ -25,6 +25,8 @@ from lib.memory import free_bytes, in_groups
 from lib.precision import float32_products
 from lib.recipes import Schedule, TrainingRecipe, clip_each
 
+LABELS = 2
+INITIALIZER_RANGE = 0.02  # standard deviation of the initial weights; biases start at 0
 BYTES_PER_PARAMETER = 16  # the weight, its gradient and Adam's two moments, 4 bytes each
 # On a CPU, all heads that train side by side must fit into its cache.
 CPU_CACHE_BYTES = 36 * 2**20
@@ -33,7 +35,7 @@ GPU_SHARE = 0.5  # of the free memory
 
 @dataclass(frozen=True)
 class Heads:
-    """Classification heads (dropout, dense, tanh, dropout, projection), one per seed.
+    """Classification heads (dense, tanh, projection), one per seed.
 
     RoBERTa has such a head; in BERT, the dense layer belongs to the pooler.
 
@@ -87,9 +89,6 @@ def train_heads(
     batch_size: int,
     schedule: Schedule = "described",
     shuffled: bool = True,
-    dropout: float = 0.0,
-    num_labels: int = 2,
-    initializer_range: float = 0.02,
     side_by_side: int | None = None,
     device: torch.device | str = "cpu",
     capture: bool = True,
@@ -98,8 +97,8 @@ def train_heads(
 
     As in the authors' code: AdamW with a weight decay of 0.01, gradients clipped at norm 1 (each head's own),
     a learning rate that decays linearly to 0 over all steps, one order of the texts for all epochs, no
-    dropout. Each seed has separate generators for its initial weights, its order of the texts and its
-    dropout, so a head is the same (up to rounding) whatever the other seeds are.
+    dropout. Each seed has separate generators for its initial weights and its order of the texts, so a head
+    is the same (up to rounding) whatever the other seeds are.
 
     Parameters
     ----------
@@ -112,12 +111,6 @@ def train_heads(
     epochs, learning_rate, batch_size, schedule, shuffled
         See `lib.recipes.TrainingRecipe`. The authors count the steps of a head correctly, so ``described`` is
         what they do; ``authors`` is their schedule of fine-tuning.
-    dropout : float
-        Probability, before and after the dense layer.
-    num_labels : int
-        Number of classes.
-    initializer_range : float
-        Standard deviation of the initial weights; the biases start at 0.
     side_by_side : int, optional
         How many heads train at once; by default `heads_side_by_side`. If memory runs out they are half as
         many, and the log says so.
@@ -145,21 +138,10 @@ def train_heads(
     device = torch.device(device)
     texts = embeddings.to(device)
     targets = torch.as_tensor(labels, device=device)
-    together = side_by_side or heads_side_by_side(embeddings.shape[1], num_labels, device)
+    together = side_by_side or heads_side_by_side(embeddings.shape[1], device)
 
     def train(group: Sequence[int]) -> list[Heads]:
-        return [
-            _train_together(
-                texts,
-                targets,
-                group,
-                recipe,
-                dropout=dropout,
-                num_labels=num_labels,
-                initializer_range=initializer_range,
-                capture=capture,
-            )
-        ]
+        return [_train_together(texts, targets, group, recipe, capture=capture)]
 
     groups = in_groups(train, seeds, together, f"{len(seeds)} heads")
     total = -(-len(seeds) // together)
@@ -167,13 +149,13 @@ def train_heads(
     return Heads(*(torch.cat([getattr(heads, field.name) for heads in trained]) for field in fields(Heads)))
 
 
-def heads_side_by_side(dim: int, num_labels: int, device: torch.device) -> int:
+def heads_side_by_side(dim: int, device: torch.device) -> int:
     """Return how many heads of ``dim`` dimensions train at once: as many as fit the cache or free memory.
 
     On a CPU, 200 heads of 768 dimensions side by side are slower than one by one, since every step then
     fetches all weights and moments from memory.
     """
-    parameters = dim * (dim + 1) + num_labels * (dim + 1)
+    parameters = dim * (dim + 1) + LABELS * (dim + 1)
     available: float = CPU_CACHE_BYTES
     if device.type == "cuda":
         available = GPU_SHARE * free_bytes(device)
@@ -186,25 +168,20 @@ def _train_together(
     seeds: Sequence[int],
     recipe: TrainingRecipe,
     *,
-    dropout: float,
-    num_labels: int,
-    initializer_range: float,
     capture: bool,
 ) -> Heads:
     """Train the heads of ``seeds`` in one batched computation; see `train_heads`."""
     device, (n, dim) = texts.device, texts.shape
     # Weights are stored as (seeds, in, out), the order in which a batched product reads them.
     starts = [seeding.generator(seeding.derive(seed, "head")) for seed in seeds]
-    dense_weight = _stack(torch.randn(dim, dim, generator=g) for g in starts).to(device) * initializer_range
-    out_weight = _stack(torch.randn(dim, num_labels, generator=g) for g in starts).to(device)
-    out_weight = out_weight * initializer_range
+    dense_weight = _stack(torch.randn(dim, dim, generator=g) for g in starts).to(device) * INITIALIZER_RANGE
+    out_weight = _stack(torch.randn(dim, LABELS, generator=g) for g in starts).to(device) * INITIALIZER_RANGE
     dense_bias = torch.zeros(len(seeds), 1, dim, device=device)
-    out_bias = torch.zeros(len(seeds), 1, num_labels, device=device)
+    out_bias = torch.zeros(len(seeds), 1, LABELS, device=device)
     weights = [w.requires_grad_() for w in (dense_weight, dense_bias, out_weight, out_bias)]
 
     rates, rate = recipe.rate_tensors(n, device)
     orders = _stack(recipe.order(n, seed) for seed in seeds).to(device)  # (seeds, texts)
-    streams = [seeding.generator(seeding.derive(seed, "dropout"), device) for seed in seeds]
 
     last_epoch: deque[Tensor] = deque(maxlen=-(-n // recipe.batch_size))
     graphs = graphs_for(device, capture)
@@ -212,11 +189,8 @@ def _train_together(
         optimizer = recipe.optimizer(weights, rate, capturable=graphs is not None)
         step = Steps(partial(_step, texts, targets, weights, optimizer), graphs)
         for number, batch in enumerate(recipe.batches(orders)):  # (seeds, batch)
-            masks = []
-            if dropout > 0:  # of the embeddings and of the hidden layer
-                masks = [_keep((batch.shape[1], dim), dropout, streams) for _ in range(2)]
             rate.copy_(rates[number])
-            last_epoch.append(step(batch, *masks).clone())
+            last_epoch.append(step(batch).clone())
     done = (
         dense_weight.mT.contiguous(),
         dense_bias.squeeze(1),
@@ -233,16 +207,11 @@ def _step(
     weights: Sequence[Tensor],
     optimizer: torch.optim.Optimizer,
     batch: Tensor,
-    *masks: Tensor,
 ) -> Tensor:
     """Train all heads on their texts ``batch`` (seeds, batch), and return the losses of the texts."""
     dense_weight, dense_bias, out_weight, out_bias = weights
     x = texts[batch]  # (seeds, batch, dim)
-    if masks:
-        x = x * masks[0]
     h = torch.tanh(torch.baddbmm(dense_bias, x, dense_weight))
-    if masks:
-        h = h * masks[1]
     logits = torch.baddbmm(out_bias, h, out_weight)  # (seeds, batch, labels)
     losses = F.cross_entropy(logits.flatten(0, 1), targets[batch].flatten(), reduction="none")
     losses = losses.view(batch.shape)
@@ -257,9 +226,3 @@ def _step(
 
 def _stack(tensors: Iterable[Tensor]) -> Tensor:
     return torch.stack(list(tensors))
-
-
-def _keep(shape: tuple[int, int], probability: float, streams: Sequence[torch.Generator]) -> Tensor:
-    """Draw the scaled dropout masks of one layer, from one generator per seed: (seeds, *shape)."""
-    drawn = _stack(torch.rand(shape, generator=stream, device=stream.device) for stream in streams)
-    return (drawn >= probability) / (1 - probability)

@@ -71,9 +71,7 @@ def quiet_libraries() -> Iterator[None]:
             enable_progress_bars()
 
 
-def load_classifier(
-    model: str | Path, *, seed: int, num_labels: int = 2, device: torch.device | str = "cpu"
-) -> PreTrainedModel:
+def load_classifier(model: str | Path, *, seed: int, device: torch.device | str = "cpu") -> PreTrainedModel:
     """Load a pre-trained encoder with a new classification head, in evaluation mode and float32.
 
     The seed is set before the model is built, so it determines the head's initial weights.
@@ -83,9 +81,7 @@ def load_classifier(
     model : str or Path
         A folder saved by transformers.
     seed : int
-        Seeds the head, unless the weights already include one.
-    num_labels : int
-        Number of classes.
+        Determines the head.
     device : torch.device or str
         Device of the returned model.
 
@@ -98,7 +94,7 @@ def load_classifier(
     seed_everything(seed)
     try:
         with quiet_libraries():
-            config.num_labels = num_labels
+            config.num_labels = 2
             classifier = AutoModelForSequenceClassification.from_pretrained(
                 model, config=config, use_safetensors=True, dtype=torch.float32
             )
@@ -185,13 +181,18 @@ def encoder_config(folder: str | Path) -> PreTrainedConfig:
     Raises
     ------
     ModelError
-        As `read_config`, and for an architecture that cannot be explained.
+        As `read_config`, for an architecture that cannot be explained, and for a model that already has a
+        classification head: seeds could not determine it.
     """
     config = read_config(folder)
     if config.model_type not in CLASSIFIERS:
         raise ModelError(
             f"model {name_of(folder)!r}: architecture {config.model_type!r} cannot be explained; "
             f"allowed: {', '.join(CLASSIFIERS)}"
+        )
+    if any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
+        raise ModelError(
+            f"model {name_of(folder)!r}: has a classification head already; allowed: an encoder without one"
         )
     return config
 

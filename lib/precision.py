@@ -19,7 +19,12 @@ differences of products in rule 2 of `lib.lrp.rules`."""
 
 def default_precision(device: torch.device) -> Precision:
     """Return how classifiers are trained where nothing else is said: bfloat16 on GPUs that have it."""
-    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if device.type == "cuda" and has_bfloat16() else "float32"
+
+
+def has_bfloat16() -> bool:
+    """Whether the GPU computes in bfloat16 itself; older ones emulate it, slowly."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def check_precision(precision: str, device: torch.device) -> None:

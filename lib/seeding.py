@@ -40,7 +40,7 @@ def derive(seed: int, *names: str | int) -> int:
 
 
 def set_deterministic(on: bool) -> None:
-    """Require deterministic kernels of PyTorch, or restore its defaults.
+    """Require deterministic kernels of PyTorch, or allow others; cuDNN's choice by trial is off either way.
 
     On a CPU, the kernels used here are deterministic anyway for a fixed number of threads. On CUDA, this
     costs speed, and an operation without a deterministic kernel raises an error instead of differing
@@ -63,7 +63,7 @@ def fingerprint(thing: Any) -> str:
     Raises
     ------
     TypeError
-        For any other type.
+        For any other type; also for an array of Python objects.
     """
     digest = hashlib.sha256()
     _absorb(digest, thing)
@@ -78,7 +78,7 @@ def _absorb(digest: "hashlib._Hash", thing: Any) -> None:
         data = thing.detach().cpu().contiguous()
         digest.update(f"tensor {data.dtype} {tuple(data.shape)} ".encode())
         digest.update(data.flatten().view(torch.uint8).numpy().data)
-    elif isinstance(thing, np.ndarray):
+    elif isinstance(thing, np.ndarray) and not thing.dtype.hasobject:  # whose bytes would be addresses
         digest.update(f"array {thing.dtype.str} {thing.shape} ".encode())
         digest.update(np.ascontiguousarray(thing).tobytes())
     elif isinstance(thing, Mapping):

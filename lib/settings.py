@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from lib.errors import InputError
-from lib.precision import Precision, RelevancePrecision, default_precision
+from lib.precision import Precision, RelevancePrecision, default_precision, has_bfloat16
 from lib.recipes import Schedule, TrainingRecipe
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -486,4 +486,4 @@ class QloraRepeatability(NotebookSettings):
             return self.compute
         if self.torch_device.type == "cpu":
             return "float32"
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        return "bfloat16" if has_bfloat16() else "float16"

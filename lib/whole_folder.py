@@ -1,4 +1,4 @@
-"""A folder that is complete or absent, whatever interrupts its making."""
+"""Folders of the cache: complete or absent, whatever interrupts their making, and private."""
 
 import tempfile
 from collections.abc import Iterator
@@ -37,3 +37,10 @@ def whole_folder(target: Path) -> Iterator[Path]:
         except OSError:
             if not target.is_dir():
                 raise
+
+
+def make_private(folder: Path) -> None:
+    """Create a folder and its missing parents, readable by their owner only."""
+    for path in reversed((folder, *folder.parents)):
+        if not path.is_dir():
+            path.mkdir(mode=0o700, exist_ok=True)

@@ -72,7 +72,7 @@ def tokenize(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_lengt
     return [_tokens(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
 
 
-def to_words(tokens: Tokens, relevance: ArrayLike) -> tuple[list[str], Floats]:
+def to_words(tokens: Tokens, relevance: ArrayLike) -> Floats:
     """Give each word the mean relevance of its pieces (as in paper 1's code).
 
     Parameters
@@ -84,7 +84,6 @@ def to_words(tokens: Tokens, relevance: ArrayLike) -> tuple[list[str], Floats]:
 
     Returns
     -------
-    list of str, (words,)
     array, (..., words)
         0 for a word without pieces (control characters only), which no model saw.
 
@@ -99,15 +98,12 @@ def to_words(tokens: Tokens, relevance: ArrayLike) -> tuple[list[str], Floats]:
     sums = np.zeros((*relevance.shape[:-1], len(tokens.words)), dtype=np.result_type(relevance, np.float32))
     np.add.at(sums, (..., tokens.owners), relevance[..., tokens.pieces])  # type: ignore[arg-type]  # stubs lack "..."
     parts = np.bincount(tokens.owners, minlength=len(tokens.words))  # (words,)
-    return tokens.words, sums / np.maximum(parts, 1)
+    return sums / np.maximum(parts, 1)
 
 
-def texts_to_words(
-    tokens: Sequence[Tokens], relevance: Sequence[ArrayLike]
-) -> tuple[list[list[str]], list[Floats]]:
-    """Apply `to_words` to every text of a data set: (texts,) words and (texts,) relevances."""
-    pairs = [to_words(text, row) for text, row in zip(tokens, relevance, strict=True)]
-    return [words for words, _ in pairs], [values for _, values in pairs]
+def texts_to_words(tokens: Sequence[Tokens], relevance: Sequence[ArrayLike]) -> list[Floats]:
+    """Apply `to_words` to every text of a data set: (texts,) of (..., words)."""
+    return [to_words(text, row) for text, row in zip(tokens, relevance, strict=True)]
 
 
 def normalise(relevance: ArrayLike, predicted: ArrayLike) -> Floats:

@@ -136,6 +136,6 @@ def save_model(family: str, folder: Path) -> None:
     else:
         of_family = {"bert": bert_tokenizer, "camembert": camembert_tokenizer, "roberta": roberta_tokenizer}
         tokenizer = of_family[family]()
-        model = classifier(family, vocab_size=len(tokenizer), max_position_embeddings=514).float()
+        model = classifier(family, vocab_size=len(tokenizer), max_position_embeddings=514).float().base_model
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

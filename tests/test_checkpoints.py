@@ -22,7 +22,7 @@ ID = "acme/roberta"
 def saved(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("roberta")
     tokenizer = roberta_tokenizer()
-    classifier("roberta", vocab_size=len(tokenizer)).float().save_pretrained(folder)
+    classifier("roberta", vocab_size=len(tokenizer)).float().base_model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -35,14 +35,13 @@ def largest_difference(one: Heads, other: Heads) -> float:
     return max((getattr(one, name) - getattr(other, name)).abs().max().item() for name in vars(one))
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_a_seeds_head_does_not_depend_on_the_other_seeds(data: Data, dropout: float) -> None:
+def test_a_seeds_head_does_not_depend_on_the_other_seeds(data: Data) -> None:
     seeds = [11, 3, 7, 5]
-    together = train_heads(*data, seeds, **TRAINING, dropout=dropout)
-    in_pairs = train_heads(*data, seeds, **TRAINING, dropout=dropout, side_by_side=2)
+    together = train_heads(*data, seeds, **TRAINING)
+    in_pairs = train_heads(*data, seeds, **TRAINING, side_by_side=2)
     assert largest_difference(together, in_pairs) < 1e-5
     for index, seed in enumerate(seeds):
-        alone = train_heads(*data, [seed], **TRAINING, dropout=dropout)
+        alone = train_heads(*data, [seed], **TRAINING)
         one = Heads(*(value[index : index + 1] for value in vars(together).values()))
         assert largest_difference(alone, one) < 1e-5
 
@@ -115,9 +114,9 @@ def test_an_installed_head_gives_the_same_logits(config: type, classifier: type)
 
 def test_many_small_heads_and_few_large_ones_train_side_by_side() -> None:
     cpu = torch.device("cpu")
-    assert heads_side_by_side(128, 2, cpu) >= 100
-    assert 1 <= heads_side_by_side(768, 2, cpu) <= 8
-    assert heads_side_by_side(8192, 2, cpu) == 1
+    assert heads_side_by_side(128, cpu) >= 100
+    assert 1 <= heads_side_by_side(768, cpu) <= 8
+    assert heads_side_by_side(8192, cpu) == 1
 
 
 def test_no_seeds_and_unequal_lengths_are_refused(data: Data) -> None:
@@ -128,12 +127,11 @@ def test_no_seeds_and_unequal_lengths_are_refused(data: Data) -> None:
         train_heads(embeddings, labels[1:], [1], **TRAINING)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_replayed_steps_change_no_bit(data: Data, monkeypatch: pytest.MonkeyPatch, dropout: float) -> None:
+def test_replayed_steps_change_no_bit(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs, trained = FakeGraphs(), []
     for used in (graphs, NoGraphs()):
         use(monkeypatch, "lib.frozen", used)
-        trained.append(train_heads(*data, [4, 1, 7], **TRAINING, dropout=dropout))
+        trained.append(train_heads(*data, [4, 1, 7], **TRAINING))
     assert largest_difference(*trained) == 0
     assert graphs.captured == 1  # 66 steps of four texts; the 3 of two are too few
     assert len(graphs.replayed) == 66 - 3
@@ -159,16 +157,14 @@ def test_heads_that_do_not_fit_into_memory_are_trained_in_smaller_groups(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_on_cuda_capturing_changes_no_bit(data: Data, dropout: float) -> None:
+def test_on_cuda_capturing_changes_no_bit(data: Data) -> None:
     seeding.set_deterministic(True)
     try:
-        how = {**TRAINING, "dropout": dropout, "device": "cuda"}
+        how = {**TRAINING, "device": "cuda"}
         first, again, uncaptured = (
             train_heads(*data, [4, 1, 7], **how, capture=capture) for capture in (True, True, False)
         )
     finally:
         seeding.set_deterministic(False)
     assert largest_difference(first, again) == largest_difference(first, uncaptured) == 0
-    if dropout == 0:
-        assert largest_difference(first, train_heads(*data, [4, 1, 7], **TRAINING)) < 1e-3
+    assert largest_difference(first, train_heads(*data, [4, 1, 7], **TRAINING)) < 1e-3

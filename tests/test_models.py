@@ -20,7 +20,13 @@ def test_the_seed_determines_the_head_and_nothing_else(tiny_folder):
     assert fingerprint(one.base_model) == fingerprint(other.base_model)
     assert fingerprint(one.classifier) != fingerprint(other.classifier)
     assert not one.training
-    assert load_classifier(tiny_folder, seed=0, num_labels=3).config.num_labels == 3
+    assert one.config.num_labels == 2
+
+
+def test_a_model_that_has_a_head_already_is_refused(tiny_folder, tmp_path):
+    load_classifier(tiny_folder, seed=0).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="has a classification head already"):
+        load_classifier(tmp_path, seed=0)
 
 
 def test_the_encoder_has_the_pre_trained_weights(tiny_folder):

@@ -162,7 +162,7 @@ class Sweeps:
 
 
 def test_a_plan_is_one_sweep_and_its_records_come_back_in_parts(llama, tmp_path):
-    material = Material({"m": str(llama)}, {"t": Task(["a"], ["b"])}, tmp_path, "cpu")
+    material = Material({"m": str(llama)}, {"t": Task(["one two"], ["three four"])}, tmp_path, "cpu")
     study, plan = Sweeps(), {"trials": [trial(1), trial(2)], "repetitions": [trial(1)], "none": []}
     parts = sweep_parts(study, plan, material=material, together=7)
     first, second = (1, material, 7), (2, material, 7)
@@ -171,7 +171,10 @@ def test_a_plan_is_one_sweep_and_its_records_come_back_in_parts(llama, tmp_path)
 
 
 def test_a_plan_with_a_prompt_beyond_a_models_context_is_refused_before_its_sweep(llama, tmp_path):
-    tasks = {"t": Task(["a"], ["b"]), "long": Task(["a"], ["b"], questions=["a " * 1_000], answer_tokens=30)}
+    tasks = {
+        "t": Task(["one two"], ["three four"]),
+        "long": Task(["one two"], ["three four"], questions=["a " * 1_000], answer_tokens=30),
+    }
     material = Material({"m": str(llama)}, tasks, tmp_path, "cpu")
     study, plan = Sweeps(), {"trials": [trial(1)], "others": trials_of("m", "long", [RECIPE], [1])}
     with pytest.raises(InputError, match=r"^model '.*': a prompt of \d+ tokens, to be continued by 30, .*$"):

@@ -39,6 +39,7 @@ def test_a_copy_has_the_same_fingerprints(copy):
     [
         ("lib/lrp/rules.py", r"\Z", "# A comment."),
         ("lib/lrp/rules.py", r'(""")', r"\1Edited. "),
+        ("lib/precision.py", "Of the products of a training", "Edited"),
         ("lib/texts/tables.py", MESSAGE, r"\1Edited: "),
         ("lib/paper1/figures.py", LABEL, r"\1Edited: "),
         ("lib/paper2/figures.py", LABEL, r"\1Edited: "),

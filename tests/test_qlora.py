@@ -6,10 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lib.errors import InputError
 from lib.qlora import Material, Pretrained, Reading, Recipe, Sources, Task, Trial
 from lib.qlora.adapters import data_order, load_base, new_adapter, optimizer_states
 from lib.qlora.causal_models import load_four_bit, load_tokenizer
 from lib.qlora.scores import IGNORED, collate, complete, continuation_losses, text_losses
+from lib.qlora.trial import check_lengths
 from lib.runs.provenance import input_fingerprints
 from lib.seeding import fingerprint
 from lib.texts.generated.mini_quotes import mini_quotes
@@ -199,6 +201,14 @@ def test_a_prompt_without_room_for_its_completion_is_an_error_before_training(ma
     task = replace(material.tasks["t"], prompts=["word " * 2_000])
     with pytest.raises(ValueError, match=r"a prompt of \d+ tokens, to be continued by 8, .* of 1024 tokens"):
         trial().carry_out(material=replace(material, tasks={"t": task}))
+
+
+def test_a_text_of_one_token_is_refused_since_nothing_follows_that_could_be_learned(material):
+    task = replace(material.tasks["t"], train=["two words", "a"], special_tokens=False)
+    with pytest.raises(InputError, match="training text 1 has 1 tokens, allowed: 2 or more: 'a'"):
+        check_lengths(task, material.models["m"])
+    with pytest.raises(InputError, match="test text 0 has 0 tokens, allowed: 2 or more: ''"):
+        check_lengths(replace(task, train=[], test=[""]), material.models["m"])
 
 
 def test_material_is_identified_by_models_and_texts_alone(material, tmp_path):

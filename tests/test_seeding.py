@@ -50,6 +50,11 @@ def test_fingerprints_distinguish_every_difference():
     assert len({fingerprint(thing) for thing in things}) == len(things)
 
 
+def test_an_array_of_objects_has_no_fingerprint():
+    with pytest.raises(TypeError, match="fingerprint of ndarray: allowed are"):
+        fingerprint(np.array(["a", None], dtype=object))
+
+
 def test_fingerprints_of_equal_contents_agree():
     assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": (2,), "a": 1})
     assert fingerprint(torch.arange(6.0)[::2]) == fingerprint(torch.tensor([0.0, 2.0, 4.0]))

@@ -221,6 +221,18 @@ def test_each_run_sees_the_determinism_of_its_sweep_whatever_the_last_run_left(t
     assert torch.are_deterministic_algorithms_enabled() == before
 
 
+def test_a_run_leaves_the_callers_kernels_as_they_were(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    mode = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("warn")
+    try:
+        sweep([Logged(1, str(tmp_path / "log"))], name="s", cache_dir=tmp_path)
+        assert torch.get_deterministic_debug_mode() == 1  # "warn"
+        assert torch.backends.cudnn.benchmark
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+
+
 def test_everything_that_decides_a_result_decides_the_record(tmp_path, monkeypatch):
     log = tmp_path / "log"
 

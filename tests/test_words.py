@@ -69,8 +69,8 @@ def test_relevance_of_a_word_is_the_mean_over_its_pieces_and_special_tokens_are_
     tokens = cut("étoiles d'ennuyeuse", tokenizer)
     first = len(tokenizer.tokenize("étoiles"))
     relevance = np.arange(len(tokens.input_ids)) ** 2.0
-    found, means = words.to_words(tokens, relevance)
-    assert found == ["étoiles", "d'ennuyeuse"]  # WordPiece would have made three words of these
+    means = words.to_words(tokens, relevance)
+    assert tokens.words == ["étoiles", "d'ennuyeuse"]  # WordPiece would have made three words of these
     by_hand = [np.mean(relevance[1 : first + 1]), np.mean(relevance[first + 1 : len(pieces) + 1])]
     np.testing.assert_allclose(means, by_hand)
 
@@ -79,10 +79,10 @@ def test_rows_of_seeds_are_independent_and_right_padding_is_ignored() -> None:
     rng = np.random.default_rng(0)
     tokens = cut(CORPUS[2], TOKENIZERS["byte-level"])
     relevance = rng.normal(size=(3, len(tokens.input_ids) + 7)).astype(np.float32)
-    _, means = words.to_words(tokens, relevance)
+    means = words.to_words(tokens, relevance)
     assert means.shape == (3, len(tokens.words))
     for row, one in zip(relevance, means, strict=True):
-        np.testing.assert_array_equal(words.to_words(tokens, row[: len(tokens.input_ids)])[1], one)
+        np.testing.assert_array_equal(words.to_words(tokens, row[: len(tokens.input_ids)]), one)
 
 
 @any_tokenizer
@@ -101,8 +101,8 @@ def test_a_truncated_text_keeps_the_words_that_fit(tokenizer: PreTrainedTokenize
 
 def test_a_word_without_pieces_keeps_its_position_with_relevance_0() -> None:
     tokens = cut("la \u0007\u0007 mer", TOKENIZERS["wordpiece"])  # BERT removes control characters
-    found, means = words.to_words(tokens, np.full(len(tokens.input_ids), 2.0))
-    assert found == ["la", "\u0007\u0007", "mer"]
+    means = words.to_words(tokens, np.full(len(tokens.input_ids), 2.0))
+    assert tokens.words == ["la", "\u0007\u0007", "mer"]
     np.testing.assert_array_equal(means, [2, 0, 2])
 
 
@@ -110,8 +110,8 @@ def test_a_piece_spanning_several_words_belongs_to_each() -> None:
     tokenizer = Tokenizer(models.WordLevel({"pomme de terre": 0, " cuite": 1}))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("pomme de terre| cuite"), "isolated")
     tokens = cut("pomme de terre cuite", PreTrainedTokenizerFast(tokenizer_object=tokenizer))
-    found, means = words.to_words(tokens, [3.0, 5.0])
-    assert (found, means.tolist()) == (["pomme", "de", "terre", "cuite"], [3, 3, 3, 5])
+    means = words.to_words(tokens, [3.0, 5.0])
+    assert (tokens.words, means.tolist()) == (["pomme", "de", "terre", "cuite"], [3, 3, 3, 5])
 
 
 def test_words_of_texts_with_any_white_space_and_of_empty_texts() -> None:
@@ -120,8 +120,8 @@ def test_words_of_texts_with_any_white_space_and_of_empty_texts() -> None:
     assert cut(text, TOKENIZERS["byte-level"]).words == text.split() == ["la", "mer"]
     for empty in ("", "  "):
         tokens = cut(empty, TOKENIZERS["sentencepiece"])
-        found, means = words.to_words(tokens, np.zeros(len(tokens.input_ids)))
-        assert (found, means.shape) == ([], (0,))
+        means = words.to_words(tokens, np.zeros(len(tokens.input_ids)))
+        assert (tokens.words, means.shape) == ([], (0,))
         assert words.normalise(means, 0).shape == (0,)
 
 
@@ -129,10 +129,8 @@ def test_a_data_set_gives_what_its_texts_give_one_by_one() -> None:
     tokens = words.tokenize(CORPUS, TOKENIZERS["sentencepiece"], 30)
     rng = np.random.default_rng(0)
     relevance = [rng.random(len(text.input_ids)) for text in tokens]
-    all_words, all_means = words.texts_to_words(tokens, relevance)
-    for text, row, found, means in zip(tokens, relevance, all_words, all_means, strict=True):
-        assert found == text.words
-        np.testing.assert_array_equal(means, words.to_words(text, row)[1])
+    for text, row, means in zip(tokens, relevance, words.texts_to_words(tokens, relevance), strict=True):
+        np.testing.assert_array_equal(means, words.to_words(text, row))
 
 
 def test_too_few_relevances_and_slow_tokenizers_are_refused() -> None:
@@ -185,7 +183,7 @@ def test_normalise_equals_all_of_the_papers_steps(predicted: int, signed: bool) 
     for _ in range(20):
         row = rng.normal(size=len(word_of)) if signed else rng.exponential(size=len(word_of))
         row[0] = 40.0  # a rollout's first entry is large; the first step removes it
-        ours = words.normalise(words.to_words(tokens, row)[1], predicted)
+        ours = words.normalise(words.to_words(tokens, row), predicted)
         np.testing.assert_allclose(ours, normalised_step_by_step(row, word_of, predicted), atol=1e-12)
         assert ours.sum() == pytest.approx(-1 if predicted else 1)
 

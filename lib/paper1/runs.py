@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.attribution import LRP, METHODS
-from lib.corpus import Corpus, Planted
+from lib.corpus import Corpus, Planted, WithoutFineTuning
 from lib.explanations import check_methods, flat_words, relevance, word_relevance
 from lib.faithfulness import curves
 from lib.finetuning import Encoded, Training, encode, fine_tune
@@ -146,7 +146,7 @@ class FineTuned(Run):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frozen(Run):
+class Frozen(WithoutFineTuning):
     """Embed a task's texts once with the frozen encoder, train the heads of all seeds, test and explain each.
 
     Attributes
@@ -369,7 +369,7 @@ class FineTunedOnArtifact(Run):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrozenOnArtifact(Run):
+class FrozenOnArtifact(WithoutFineTuning):
     """Train the frozen heads of all seeds on texts with a planted artifact; measure how each relies on it.
 
     Attributes
@@ -592,10 +592,10 @@ def _artifact_share(
     texts = [planted.test_texts[index] for index in corpus.explained]
     tokens = tokenize(texts, tokenizer, corpus.max_length)
     targets, precision = predicted[corpus.explained], corpus.relevance_precision
-    words, values = texts_to_words(tokens, relevance(model, tokens, targets, precision=precision))
+    values = texts_to_words(tokens, relevance(model, tokens, targets, precision=precision))
     shares = [
-        normalise(row, 0)[np.array(text) == planted.word].sum()
-        for text, row in zip(words, values, strict=True)
+        normalise(row, 0)[np.array(text.words) == planted.word].sum()
+        for text, row in zip(tokens, values, strict=True)
     ]  # normalised, a text's relevances sum to 1
     return np.array(shares, np.float32)
 

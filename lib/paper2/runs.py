@@ -13,7 +13,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from lib.attribution import LRP
-from lib.corpus import Corpus
+from lib.corpus import Corpus, WithoutFineTuning
 from lib.ensembles import fine_tune_together
 from lib.explanations import EXPLANATIONS, check_methods, explain
 from lib.finetuning import Training, encode, fine_tune
@@ -156,7 +156,7 @@ class FineTune(Run):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrozenHeads(Run):
+class FrozenHeads(WithoutFineTuning):
     """Embed the training texts once with the frozen encoder and train the heads of several seeds on them.
 
     Attributes
@@ -245,7 +245,7 @@ class HeadsBySeed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainFrozen(Run):
+class ExplainFrozen(WithoutFineTuning):
     """Test and explain the frozen encoder under one seed's head, plain and quantised.
 
     Attributes
@@ -291,7 +291,7 @@ class ExplainFrozen(Run):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SingleHead(Run):
+class SingleHead(WithoutFineTuning):
     """Train one head on the frozen encoder, then test and explain it.
 
     The same as `FrozenHeads` and `ExplainFrozen` for a single seed, on the given or on random labels. Models

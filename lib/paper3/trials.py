@@ -14,7 +14,7 @@ from datasets import DatasetDict
 
 from lib.paper3.chats import Chat
 from lib.qlora.recipes import KERNELS, Recipe, Sources, Task
-from lib.qlora.trial import Material, Pretrained, Trial, check_room
+from lib.qlora.trial import Material, Pretrained, Trial, check_lengths
 from lib.runs import Record
 from lib.study import Study
 
@@ -72,7 +72,7 @@ def instruction_task(
     Raises
     ------
     InputError
-        As `lib.qlora.trial.check_room`.
+        As `lib.qlora.trial.check_lengths`.
     """
     train, test = (
         [chat.answered(row["instruction"], row["output"]) for row in rows[split]]
@@ -88,7 +88,7 @@ def instruction_task(
         answer_tokens=new_tokens,
         special_tokens=False,
     )
-    check_room(task, chat.model)
+    check_lengths(task, chat.model)
     return task
 
 
@@ -107,7 +107,7 @@ def label_task(chat: Chat, corpus: DatasetDict) -> tuple[Task, list[str]]:
     Raises
     ------
     InputError
-        As `lib.qlora.trial.check_room`.
+        As `lib.qlora.trial.check_lengths`.
     """
     names = corpus["train"].features["label"].names
 
@@ -124,7 +124,7 @@ def label_task(chat: Chat, corpus: DatasetDict) -> tuple[Task, list[str]]:
         options=names,
         special_tokens=False,
     )
-    check_room(task, chat.model)
+    check_lengths(task, chat.model)
     return task, true["test"]
 
 
@@ -145,7 +145,7 @@ def summary_task(chat: Chat, documents: DatasetDict, *, new_tokens: int) -> tupl
     Raises
     ------
     InputError
-        As `lib.qlora.trial.check_room`.
+        As `lib.qlora.trial.check_lengths`.
     """
     given, questions = (
         [f"Summarise: {text}" for text in documents[split]["document"]] for split in ("train", "test")
@@ -159,7 +159,7 @@ def summary_task(chat: Chat, documents: DatasetDict, *, new_tokens: int) -> tupl
         answer_tokens=new_tokens,
         special_tokens=False,
     )
-    check_room(task, chat.model)
+    check_lengths(task, chat.model)
     return task, summaries
 
 
@@ -292,10 +292,10 @@ def sweep_parts(
     Raises
     ------
     InputError
-        As `lib.qlora.trial.check_room`, for any model and its task, before the first run.
+        As `lib.qlora.trial.check_lengths`, for any model and its task, before the first run.
     """
     runs = [run for part in plan.values() for run in part]
     for model, task in dict.fromkeys((run.model, run.task) for run in runs):
-        check_room(material.tasks[task], material.models[model])
+        check_lengths(material.tasks[task], material.models[model])
     records: Iterator[Record] = iter(study.sweep(runs, material=material, together=together))
     return {name: [next(records) for _ in part] for name, part in plan.items()}

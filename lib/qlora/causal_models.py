@@ -6,7 +6,6 @@ finds the folder of a model on the Hub.
 
 from pathlib import Path
 
-import psutil
 import torch
 from bitsandbytes.nn import Linear4bit
 from transformers import (
@@ -19,6 +18,7 @@ from transformers import (
 )
 
 from lib.errors import first_line
+from lib.memory import free_bytes
 from lib.models import ModelError, name_of, quiet_libraries, read_config
 
 # Paper 3, section VII, as printed (except <bot>, printed <both>): the tags before an instruction, between it
@@ -141,8 +141,7 @@ def check_fits(model: str | Path, *, device: torch.device, dtype: torch.dtype, m
             f"{config.max_position_embeddings} tokens"
         )
     needed = weight_bytes(config, dtype)
-    on_gpu = device.type == "cuda"
-    free = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
+    free = free_bytes(device)
     if needed > free:
         raise ModelError(
             f"model {name_of(model)!r}: its weights need {needed / 2**30:.1f} GiB in 4 bits; "

@@ -3,19 +3,16 @@
 The estimate counts the large tensors, from the shapes of the model alone. What a run took is in its record.
 """
 
-import logging
 from collections.abc import Sequence
 
 import torch
 from transformers import PreTrainedConfig
 
-from lib.memory import GIGABYTE, SHARE, free_bytes
+from lib.memory import fitting, free_bytes
 from lib.qlora.adapters import trained_parameters
 from lib.qlora.causal_models import load_config, weight_bytes
 from lib.qlora.recipes import Recipe
 from lib.qlora.side_by_side import Learner
-
-logger = logging.getLogger(__name__)
 
 # Entries per token that a layer keeps for its backward pass, counted in Llama (GPT-NeoX keeps fewer): at its
 # width the inputs of norms, queries, keys and values, and the adapters' inputs; at its inner width the gate
@@ -100,7 +97,7 @@ def trial_bytes(
 
 
 def trials_that_fit(config: PreTrainedConfig, learners: Sequence[Learner], device: torch.device) -> int:
-    """Return how many of these trials fit into one step; the log says so if not all do.
+    """Return how many of these trials fit into one step; the log says so.
 
     Parameters
     ----------
@@ -125,17 +122,7 @@ def trials_that_fit(config: PreTrainedConfig, learners: Sequence[Learner], devic
         parameters=learners[0].weights.numel(),
         recomputed=device.type == "cuda",
     )
-    free = free_bytes(device)
-    fit = min(len(learners), max(1, int(SHARE * free / one)))
-    if fit < len(learners):
-        logger.warning(
-            "%d trials side by side need about %.1f GB beside the base, %.1f GB are free: %d at a time",
-            len(learners),
-            len(learners) * one / GIGABYTE,
-            free / GIGABYTE,
-            fit,
-        )
-    return fit
+    return fitting(one, len(learners), device, "trials side by side, beside the base")
 
 
 def _bytes(recipe: Recipe) -> int:

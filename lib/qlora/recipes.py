@@ -39,8 +39,9 @@ class Recipe:
     attention : str
         Kernel, one of `KERNELS`: the same formula, summed in a different order.
     min_8bit_size : int
-        Below this many elements, an 8-bit optimizer keeps a tensor's states in 32 bits. bitsandbytes' own
-        default, 4096, would exempt every adapter of a small model.
+        An adapter's matrix with fewer elements is refused with an 8-bit optimizer. bitsandbytes keeps the
+        states of such tensors in 32 bits without a word; its default, 4096, exempts every adapter of a small
+        model.
 
     Raises
     ------

@@ -131,7 +131,7 @@ class Trial(OneOfMaterial):
         ValueError
             If an 8-bit optimizer does not keep all states in 8 bits.
         InputError
-            As `check_room`.
+            As `check_lengths`.
         """
         return self.carry_out_together([self], material=material)[0]
 
@@ -179,7 +179,6 @@ class Trial(OneOfMaterial):
             "trained_parameters": sum(matrix.numel() for matrix in adapter.values()),
             "adapter_bytes": sum(matrix.numel() * matrix.element_size() for matrix in adapter.values()),
             "vocabulary": len(tokenizer),
-            "cut_texts": sum(len(ids) == recipe.max_length for ids in encoded),
         }
 
     def _evaluated(
@@ -198,7 +197,7 @@ def _trained(
     model = material.models[first.model]
     config = load_config(model)
     for task in sorted({trial.task for trial in trials}):
-        check_room(material.tasks[task], model)  # here too, for trials that no plan has checked
+        check_lengths(material.tasks[task], model)  # here too, for trials that no plan has checked
     base = load_base(model, first.recipe, device)
     learners, known = zip(
         *(trial._learner(base, tokenizer, material.tasks[trial.task]) for trial in trials), strict=True
@@ -324,25 +323,32 @@ def _diverged_step(losses: np.ndarray, *, bound: float) -> int | None:
     return int(diverged[0]) + 1 if len(diverged) else None
 
 
-def check_room(task: Task, model: str | Path) -> None:
-    """Refuse prompts and questions that are too long for a model, before hours of training.
+def check_lengths(task: Task, model: str | Path) -> None:
+    """Refuse texts that are too short to learn from, and prompts and questions that are too long to answer.
 
     Parameters
     ----------
     task : Task
-        What the model is to be asked.
+        What the model is to learn and to be asked.
     model : str or Path
         The folder of the model; its configuration and its tokenizer are enough.
 
     Raises
     ------
     InputError
-        If a prompt or question leaves no room in the model's context for its completion or answer.
+        If a training or test text has a single token, after which nothing is left to be predicted, or if a
+        prompt or question leaves no room in the model's context for its completion or answer.
     """
     tokenizer, context = load_tokenizer(model), load_config(model).max_position_embeddings
+    for name, texts in (("training", task.train), ("test", task.test)):
+        for number, ids in enumerate(_token_ids(tokenizer, texts, task)):
+            if len(ids) < 2:
+                raise InputError(
+                    f"model {name_of(model)!r}: {name} text {number} has {len(ids)} tokens, "
+                    f"allowed: 2 or more: {texts[number]!r}"
+                )
     for texts, added in ((task.prompts, task.new_tokens), (task.questions, task.answer_tokens)):
-        encoded = tokenizer(texts, add_special_tokens=task.special_tokens)["input_ids"] if texts else []
-        longest = max(map(len, encoded), default=0)
+        longest = max(map(len, _token_ids(tokenizer, texts, task)), default=0)
         if longest + added > context:
             raise InputError(
                 f"model {name_of(model)!r}: a prompt of {longest} tokens, to be continued by {added}, "
@@ -433,3 +439,8 @@ def _warm(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task
         samples=task.samples,
         special_tokens=task.special_tokens,
     )
+
+
+def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], task: Task) -> list[list[int]]:
+    """Return a task's texts as tokens: (texts,) of (tokens,)."""
+    return tokenizer(list(texts), add_special_tokens=task.special_tokens)["input_ids"] if texts else []

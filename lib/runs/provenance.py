@@ -118,7 +118,8 @@ def code_fingerprint(module: str) -> str:
 def files_fingerprint(files: Mapping[str, Path]) -> str:
     """Fingerprint the code of files, by module name, without comments, docstrings and layout."""
     trees = {
-        name: ast.dump(_without_docstrings(ast.parse(file.read_bytes()))) for name, file in files.items()
+        name: ast.dump(_WithoutDocstrings().visit(ast.parse(file.read_bytes())))
+        for name, file in files.items()
     }
     return hashlib.sha256(json.dumps(sorted(trees.items())).encode()).hexdigest()[:16]
 
@@ -176,11 +177,9 @@ def _imported_names(tree: ast.Module, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    """Remove the docstrings from a syntax tree, in place."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                del node.body[0]
-    return tree
+class _WithoutDocstrings(ast.NodeTransformer):
+    """Removes texts that stand alone: docstrings of modules, classes, functions and constants."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        stands_alone = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if stands_alone else node

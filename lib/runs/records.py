@@ -18,6 +18,7 @@ import safetensors.numpy
 from filelock import BaseFileLock, FileLock, Timeout
 
 from lib.runs.run import Run
+from lib.whole_folder import make_private
 
 LAYOUT = 2
 """Version of the file format. A file of another layout is set aside and its run is done again."""
@@ -255,13 +256,6 @@ class Store:
         with suppress(FileNotFoundError):  # another process was faster
             self.file(key).rename(aside)
         return aside
-
-
-def make_private(folder: Path) -> None:
-    """Create a folder and its missing parents, readable by their owner only."""
-    for path in reversed((folder, *folder.parents)):
-        if not path.is_dir():
-            path.mkdir(mode=0o700, exist_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:

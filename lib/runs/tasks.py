@@ -188,12 +188,13 @@ def _threads(number: int) -> Iterator[None]:
 @contextmanager
 def _kernels(*, deterministic: bool) -> Iterator[None]:
     """Choose deterministic kernels or not: the only place that does, for every run."""
-    before = torch.are_deterministic_algorithms_enabled()
+    mode, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
     set_deterministic(deterministic)
     try:
         yield
     finally:
-        set_deterministic(before)
+        torch.set_deterministic_debug_mode(mode)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def _device_name(on_cuda: bool) -> str:

@@ -7,8 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.models import quiet_libraries
-from lib.runs.records import make_private
-from lib.whole_folder import whole_folder
+from lib.whole_folder import make_private, whole_folder
 
 REPORT = "pretraining.json"
 
