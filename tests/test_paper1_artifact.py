@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 from finished import record
 
+from lib.claims import Region
 from lib.paper1.artifact import (
     Group,
     correct_without_artifact,
+    deciding_gap,
     gap_on_halves,
     outcomes,
     reliance,
     reliance_table,
 )
 from lib.paper1.compared import FINE_TUNED, FROZEN
-from lib.paper1.joint import HALVES
+from lib.paper1.joint import HALVES, over_halves
 from lib.paper1.runs import FineTunedOnArtifact, FrozenOnArtifact
 from lib.recipes import TrainingRecipe
 
@@ -77,3 +79,28 @@ def test_a_gap_is_above_what_the_word_does_without_having_been_planted():
     assert gaps[0, 0] == pytest.approx((1 - 1 / 8) - 0.5)
     correct = correct_without_artifact(found[Group(FINE_TUNED, "authors")], [0] * 6 + [1] * 2)
     assert correct.mean(axis=1).tolist() == [0.75, 0.75]
+
+
+def gaps_around(mean, seeds=4):
+    """Return a table of gaps with a small variance of seeds and halves: (seeds, 1 + halves)."""
+    noise = 0.01 * np.random.default_rng(0).standard_normal((seeds, 1 + HALVES))
+    return mean + noise - noise[:, 0].mean()
+
+
+def test_the_rate_with_the_largest_gap_decides():
+    region = Region(below=0.05)
+    inside = deciding_gap({0.1: gaps_around(-0.1), 0.3: gaps_around(0.0)}, region, 0.95)
+    assert inside == over_halves(gaps_around(0.0)).interval(0.95)
+    outside = deciding_gap(
+        {0.1: gaps_around(-0.3), 0.3: gaps_around(0.2)}, region, 0.95
+    )  # their mean is inside
+    assert outside == over_halves(gaps_around(0.2)).interval(0.975)
+    across = deciding_gap({0.1: gaps_around(0.05), 0.3: gaps_around(-0.1)}, region, 0.95)
+    assert across.low < region.below < across.high
+
+
+def test_no_rate_decides_if_one_of_them_lacks_models_that_predict_both_classes():
+    assert (
+        deciding_gap({0.1: gaps_around(0.0), 1.0: gaps_around(0.0, seeds=1)}, Region(below=0.05), 0.95)
+        is None
+    )

@@ -162,7 +162,7 @@ def test_the_needed_number_of_texts_gives_the_power_it_promises():
         pilot = over_halves(means(crossed(rng, 5, 200, **effects)))
         row = needed_row(pilot, region, 0.95, texts=200)
         numbers.append(row["texts, with as many seeds"])
-    texts = int(np.median([int(number.replace(",", "")) for number in numbers if number != "no number"]))
+    texts = int(np.median([int(number.replace(",", "")) for number in numbers if number[0].isdigit()]))
     shown = []
     for _ in range(300):
         measured = over_halves(means(crossed(rng, 5, texts, **effects))).interval()
@@ -174,5 +174,20 @@ def test_no_number_of_texts_makes_up_for_seeds_that_differ_too_much():
     table = means(crossed(np.random.default_rng(0), 5, 400, of_seeds=1.0, of_texts=0.1, of_both=0.1))
     row = needed_row(over_halves(table), Region(below=0.1), 0.95, texts=400)
     assert row["region"] == "below 0.1"
+    assert row["contains 0"] == "yes"
     assert row["texts, with as many seeds"] == "no number"
     assert int(row["seeds, with as many texts"].replace(",", "")) > 100
+
+
+@pytest.mark.parametrize("difference", [-0.05, 0.05])
+def test_no_numbers_are_given_where_the_interval_excludes_no_difference(difference):
+    table = means(crossed(np.random.default_rng(0), 5, 400, of_seeds=0.0, of_texts=0.1, of_both=0.1))
+    table -= table[:, 0].mean()
+    equal = needed_row(over_halves(table), Region(below=0.1), 0.95, texts=400)
+    different = needed_row(over_halves(table + difference), Region(below=0.1), 0.95, texts=400)
+    numbers = ["seeds, with as many texts", "texts, with as many seeds"]
+    assert equal["contains 0"] == "yes"
+    assert all(equal[name][0].isdigit() for name in numbers)
+    assert different["contains 0"] == "no"
+    assert [different[name] for name in numbers] == ["—", "—"]
+    assert different["interval now"] == equal["interval now"]

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lib.claims import Region, decisive
+from lib.intervals import Interval
 from lib.paper1.compared import FINE_TUNED, FROZEN
-from lib.paper1.joint import Floats, Indices, on_halves
+from lib.paper1.joint import Floats, Indices, on_halves, over_halves
 from lib.paper1.runs import FineTunedOnArtifact, FrozenOnArtifact
 from lib.runs import Record, finished
 
@@ -149,3 +151,29 @@ def gap_on_halves(tuned: Outcomes, frozen: Outcomes, rate: float) -> Floats:
 
     table = on_halves(gaps, len(groups[0][seeds[0]].clean))
     return table[np.isfinite(table).all(axis=1)]
+
+
+def deciding_gap(gaps: Mapping[float, Floats], region: Region, confidence: float) -> Interval | None:
+    """Return the gap at the rate of planting that decides whether it lies in a region at every rate.
+
+    Parameters
+    ----------
+    gaps : mapping of float to array, (seeds, 1 + halves)
+        By rate, from `gap_on_halves`; at least one.
+    region : Region
+        Where the gap must lie.
+    confidence : float
+        Coverage.
+
+    Returns
+    -------
+    Interval or None
+        Over seeds and texts, from `lib.claims.decisive`. None if fewer than two seeds are left at some rate.
+    """
+    if min(len(table) for table in gaps.values()) < 2:
+        return None
+
+    def gap(rate: float, coverage: float) -> Interval:
+        return over_halves(gaps[rate]).interval(coverage)
+
+    return decisive(gap, list(gaps), region, confidence)

@@ -129,6 +129,9 @@ def needed_row(
 ) -> dict[str, str]:
     """Return how wide an interval is, and how many seeds or texts would show that a true 0 lies in a region.
 
+    The numbers assume that there is no difference. If the interval does not contain 0, none is given: more
+    seeds or texts would show the difference, not equality.
+
     Parameters
     ----------
     measured : Crossed
@@ -146,16 +149,22 @@ def needed_row(
         A row of a table for reading; numbers are for a power of 80 %.
     """
     interval = measured.interval(confidence)
-    needs = {"above": region.above, "below": region.below, "confidence": confidence}
-    seeds, more_texts = measured.seeds_needed(**needs), measured.texts_needed(**needs)
-    if texts is not None and more_texts is not None:
-        more_texts = math.ceil(more_texts * texts / HALVES)
-    return {
+    contains_0 = interval.low <= 0 <= interval.high
+    row = {
         "region": str(region),
         "interval now": f"±{(interval.high - interval.low) / 2:.2g}",
-        "seeds, with as many texts": _count(seeds),
-        "texts, with as many seeds": _count(more_texts),
+        "contains 0": "yes" if contains_0 else "no",
+        "seeds, with as many texts": "—",
+        "texts, with as many seeds": "—",
     }
+    if contains_0:
+        needs = {"above": region.above, "below": region.below, "confidence": confidence}
+        more_texts = measured.texts_needed(**needs)
+        if texts is not None and more_texts is not None:
+            more_texts = math.ceil(more_texts * texts / HALVES)
+        row["seeds, with as many texts"] = _count(measured.seeds_needed(**needs))
+        row["texts, with as many seeds"] = _count(more_texts)
+    return row
 
 
 def _count(number: int | None) -> str:
