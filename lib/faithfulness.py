@@ -11,7 +11,7 @@ from scipy import stats
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lib.attribution import evaluating, pad
+from lib.attribution import RANDOM, evaluating, pad
 
 BETTER = {
     "comprehensiveness": "higher",
@@ -143,21 +143,21 @@ def curves(
     }
 
 
-def against_random(explained: Mapping[str, Curves], null: str = "random") -> pd.DataFrame:
+def against_random(explained: Mapping[str, Curves], confidence: float = 0.95) -> pd.DataFrame:
     """Compare every explanation's scores with those of the random order, on the same texts.
 
     Parameters
     ----------
     explained : mapping of str to Curves
-        As returned by `curves`.
-    null : str
-        The name of the random order.
+        As returned by `curves`; the random order is named ``random``.
+    confidence : float
+        Coverage of the intervals.
 
     Returns
     -------
     DataFrame
         One row per explanation and score: the ``mean`` over texts, the random order's mean (``random``),
-        their ``difference`` with its 95 % interval from ``low`` to ``high`` (paired t), and which is
+        their ``difference`` with its interval from ``low`` to ``high`` (paired t), and which is
         ``better``, higher or lower.
 
     Raises
@@ -165,21 +165,21 @@ def against_random(explained: Mapping[str, Curves], null: str = "random") -> pd.
     ValueError
         If the random order is missing, or there are fewer than two texts.
     """
-    if null not in explained:
+    if RANDOM not in explained:
         raise ValueError(
-            f"no explanation named {null!r} among {', '.join(explained)}: the random order is required"
+            f"no explanation named {RANDOM!r} among {', '.join(explained)}: the random order is required"
         )
-    chance = explained[null].scores()
+    chance = explained[RANDOM].scores()
     if len(chance) < 2:
         raise ValueError(f"{len(chance)} text: an interval requires two or more")
     rows = []
     for name, found in explained.items():
-        if name == null:
+        if name == RANDOM:
             continue
         scores = found.scores()
         for score, better in BETTER.items():
             difference = scores[score] - chance[score]  # (texts,)
-            half = stats.t.ppf(0.975, len(difference) - 1) * difference.sem()
+            half = stats.t.ppf((1 + confidence) / 2, len(difference) - 1) * difference.sem()
             rows.append(
                 {
                     "explanation": name,

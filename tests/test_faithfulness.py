@@ -151,6 +151,8 @@ def test_against_random_by_hand() -> None:
     assert row[["mean", "random", "difference"]].tolist() == pytest.approx([0.6, 0.4, 0.2])
     assert row["high"] - row["difference"] == pytest.approx(12.706 * 0.2, rel=1e-4)
     assert row["difference"] - row["low"] == pytest.approx(12.706 * 0.2, rel=1e-4)
+    row = against_random({"ours": ours, "random": null}, 0.9).loc[("ours", "comprehensiveness")]
+    assert row["high"] - row["difference"] == pytest.approx(6.314 * 0.2, rel=1e-4)
 
 
 def test_equally_relevant_tokens_are_taken_in_random_order() -> None:
@@ -195,4 +197,4 @@ def test_bad_input_raises_one_clear_line() -> None:
     with pytest.raises(ValueError, match="no explanation named 'random' among ours: the random order is"):
         against_random(found)
     with pytest.raises(ValueError, match="1 text: an interval requires two or more"):
-        against_random(found, null="ours")
+        against_random({"random": found["ours"]})

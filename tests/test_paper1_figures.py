@@ -29,6 +29,13 @@ def ranked(words, roles):
     return table.assign(role=roles)
 
 
+def test_the_accuracy_of_a_single_model_has_a_mark():
+    accuracies = {key: np.array([0.9]) for key in KEYS}
+    figure, _ = draw.accuracy_marks(accuracies, accuracies, {A: 0.8, B: 0.9})
+    places = [line.get_xdata() for line in figure.axes[0].lines[:2]]
+    assert np.isfinite(np.concatenate(places)).all()
+
+
 def test_every_figure_can_be_saved_with_its_data(tmp_path):
     rng = np.random.default_rng(0)
     accuracies = {key: rng.random(3) for key in KEYS}

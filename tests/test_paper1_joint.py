@@ -179,6 +179,18 @@ def test_no_number_of_texts_makes_up_for_seeds_that_differ_too_much():
     assert int(row["seeds, with as many texts"].replace(",", "")) > 100
 
 
+def test_halves_without_a_value_need_no_other_number_of_texts():
+    table = means(crossed(np.random.default_rng(0), 5, 400, of_seeds=0.0, of_texts=0.1, of_both=0.1))
+    table -= table[:, 0].mean()
+    gaps = table.copy()
+    gaps[:, 2::2] = np.nan
+    whole, half = (
+        needed_row(over_halves(values), Region(below=0.1), 0.95, texts=400)["texts, with as many seeds"]
+        for values in (table, gaps)
+    )
+    assert int(half) == pytest.approx(int(whole), rel=0.5)  # other halves, the same variance of texts
+
+
 @pytest.mark.parametrize("difference", [-0.05, 0.05])
 def test_no_numbers_are_given_where_the_interval_excludes_no_difference(difference):
     table = means(crossed(np.random.default_rng(0), 5, 400, of_seeds=0.0, of_texts=0.1, of_both=0.1))

@@ -55,7 +55,7 @@ def accuracy_marks(
     for axes, (task, baseline) in zip(panels, bag_of_words.items(), strict=True):
         for split, fill, (colour, _, marker) in zip(("test", "train"), ("full", "none"), LINES, strict=False):
             points = data[(data["task"] == task) & (data["split"] == split)]
-            beside = 0.3 * (points["model"] / points["model"].max() - 0.5)
+            beside = 0.3 * (points["model"] / max(points["model"].max(), 1) - 0.5)
             places = points["kind"].map(kinds.index) + beside
             axes.plot(places, points["accuracy"], marker, color=colour, fillstyle=fill, label=split)
         axes.axhline(baseline, color="black", linestyle=":", linewidth=1, label="bag of words, test")

@@ -161,7 +161,8 @@ def needed_row(
         needs = {"above": region.above, "below": region.below, "confidence": confidence}
         more_texts = measured.texts_needed(**needs)
         if texts is not None and more_texts is not None:
-            more_texts = math.ceil(more_texts * texts / HALVES)
+            # (texts of the table,): halves without a value are left out of it
+            more_texts = math.ceil(more_texts * texts / measured.texts[0].count)
         row["seeds, with as many texts"] = _count(measured.seeds_needed(**needs))
         row["texts, with as many seeds"] = _count(more_texts)
     return row
