@@ -45,11 +45,12 @@ def one_by_one(embeddings: Tensor, labels: Tensor, seeds: range, *, fused: bool 
         torch.manual_seed(seed)
         config = CamembertConfig(hidden_size=dim, hidden_dropout_prob=0.0, num_attention_heads=1)
         head = CamembertClassificationHead(config).to(device)
-        optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=0.0, fused=fused)
+        optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, fused=fused)
         for batch in torch.randperm(len(labels), device=device).split(BATCH):
             loss = torch.nn.functional.cross_entropy(head(embeddings[batch, None]), labels[batch])
             optimizer.zero_grad()
             loss.backward()
+            torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
             optimizer.step()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
@@ -280,9 +280,9 @@ def role_agreement(
     Returns
     -------
     DataFrame
-        One row per text: ``average_precision``, ``roc_auc`` and ``share``, the share of words with such a
-        role, which is about the average precision expected by chance (0.5 for ROC-AUC). NaN if no word or
-        every word has such a role: ``mean()`` skips these texts.
+        One row per text: ``average_precision`` and ``share``, the share of words with such a role, which is
+        about the average precision expected by chance. NaN if no word or every word has such a role:
+        ``mean()`` skips these texts.
     """
     rows = []
     for values, text_roles in zip(relevance, roles, strict=True):
@@ -291,7 +291,6 @@ def role_agreement(
         rows.append(
             {
                 "average_precision": average_precision_score(truth, values) if decided else np.nan,
-                "roc_auc": roc_auc_score(truth, values) if decided else np.nan,
                 "share": truth.mean() if decided else np.nan,
             }
         )

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from datasets import Dataset
 from joblib import Parallel, delayed
 from tokenizers import ByteLevelBPETokenizer, SentencePieceBPETokenizer
@@ -32,12 +31,16 @@ from transformers import (
 from lib.checkpoints import config_folder
 from lib.models import ModelError, quiet_libraries
 from lib.qlora.causal_models import check_fits, dialogue, load_tokenizer, prompt
+from lib.runs.provenance import files_fingerprint, versions
 from lib.seeding import fingerprint, seed_everything
 from lib.texts.generated.mini_english import small_talk, stories
 from lib.tiny.keeping import is_kept, keep
 from lib.trainer import run_trainer
 
 logger = logging.getLogger(__name__)
+
+LIB = Path(__file__).parents[1]
+CODE = ("tiny/causal.py", "trainer.py")  # that decides weights, besides the grammars
 
 # Each tiny model's family, and the model that its training continues from.
 TINY: dict[str, tuple[str, str | None]] = {
@@ -160,13 +163,14 @@ def _check_name(name: str) -> None:
 
 
 def _folder(name: str, seed: int, steps: int, cache_dir: Path) -> Path:
-    """Name a tiny model's folder by everything that determines its weights."""
+    """Name a tiny model's folder by what determines its weights."""
     key = fingerprint(
         {
             "grammars": [*stories(seed, 100), *map(str, small_talk(seed, 100))],
             "training": [name, seed, steps, BLOCK, BATCH_SIZE, CHAT_BATCH_SIZE, CHAT_STEPS, LEARNING_RATE],
             "shape": [HIDDEN_SIZE, LAYERS, HEADS, CONTEXT, VOCABULARY],
-            "versions": [torch.__version__, transformers.__version__],
+            "code": files_fingerprint({file: LIB / file for file in CODE}),
+            "versions": versions(),
         }
     )
     return cache_dir / f"{name}-{key}"

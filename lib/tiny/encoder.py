@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from datasets import Dataset
 from transformers import (
     CamembertConfig,
@@ -26,6 +25,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from lib.checkpoints import config_folder, model_folder
 from lib.models import encoder_config
+from lib.runs.provenance import files_fingerprint, versions
 from lib.seeding import derive, fingerprint, generator, seed_everything
 from lib.tiny.cooccurrence import piece_vectors
 from lib.tiny.keeping import is_kept, keep
@@ -45,6 +45,9 @@ MASKED_SHARE = 0.4  # of the pieces, in training: each step teaches more (Wettig
 HELD_OUT_MASKED_SHARE = 0.15  # in the measurement, as in CamemBERT's own training
 INITIALIZER_RANGE = 0.035  # standard deviation; larger than usual, so training leaves its plateau sooner
 HELD_OUT_TEXTS = 200
+
+LIB = Path(__file__).parents[1]
+CODE = ("tiny/encoder.py", "tiny/cooccurrence.py", "tiny/vocabulary.py", "trainer.py")  # that decides weights
 
 
 def pretrain_tiny_camembert(
@@ -97,7 +100,9 @@ def pretrain_tiny_camembert(
             "training": [seed, steps, batch_size, learning_rate, device.type],
             "shape": [HIDDEN_SIZE, INTERMEDIATE_SIZE, LAYERS, HEADS, VOCABULARY, MAX_LENGTH],
             "drawn": [MASKED_SHARE, INITIALIZER_RANGE],
-            "versions": [torch.__version__, transformers.__version__],
+            "threads": torch.get_num_threads(),  # they change the order of summation
+            "code": files_fingerprint({file: LIB / file for file in CODE}),
+            "versions": versions(),
         }
     )
     folder = cache_dir / f"tiny-camembert-{key}"
