@@ -11,6 +11,7 @@ from small import save_model
 
 from lib.claims import load_claims, published
 from lib.errors import InputError
+from lib.intervals import proportion_interval
 from lib.paper3.chats import Chat
 from lib.paper3.own_numbers import (
     ARCHITECTURES,
@@ -37,6 +38,7 @@ from lib.paper3.tables import (
     published_excess,
     reached,
     repeats,
+    repetitions_alike,
     signature,
     single_source,
 )
@@ -381,6 +383,15 @@ def test_distinct_results_are_counted_by_group_model_and_optimizer():
     counts = repeats(groups, ["adapter"])
     assert counts.loc[("same seeds", "m", "32-bit")].to_list() == [2, 1]
     assert counts.loc[("different seeds", "m", "32-bit")].to_list() == [2, 2]  # the failed run is left out
+
+
+def test_repetitions_are_compared_with_the_first_of_their_setting():
+    runs = [trial(seed, repetition) for seed in (0, 1) for repetition in (1, 2, 3)]
+    adapters = ["a", "a", "b", "c", "c", "c"]
+    records = [record(run, **result(adapter=own)) for run, own in zip(runs, adapters, strict=True)]
+    share = repetitions_alike([*records, record(trial(1, 4))], "adapter", 0.95)  # the last one failed
+    assert share == proportion_interval(3, 4)
+    assert repetitions_alike([records[0], records[3]], "adapter", 0.95) is None
 
 
 def test_values_by_text_have_the_difference_of_the_log_perplexities_as_their_mean():

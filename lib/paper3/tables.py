@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lib.crossed import crossed_mean
-from lib.intervals import Interval, sd_factors
+from lib.intervals import Interval, proportion_interval, sd_factors
 from lib.qlora.recipes import Recipe
 from lib.qlora.trial import Trial
 from lib.repeatability import bitwise, coarsest_grid, compare, with_holm
@@ -502,6 +503,34 @@ def repeats(groups: Mapping[str, Sequence[Record]], names: Sequence[str]) -> pd.
         for kind, results in kinds.items():
             rows[group, *kind] = {"runs": len(results), **bitwise(results, names)}
     return pd.DataFrame(rows).T.rename_axis(["trials", "model", "bits"])
+
+
+def repetitions_alike(records: Sequence[Record], name: str, confidence: float) -> Interval | None:
+    """Return the share of repetitions with the result of the first, to the bit, with its exact interval.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        Trials, several of which differ in their number alone; failed ones are left out.
+    name : str
+        Which result to compare, such as the fingerprint ``adapter``.
+    confidence : float
+        Coverage, over repetitions: those after the first of each setting, each equal to it or not.
+
+    Returns
+    -------
+    Interval or None
+        None if no trial was repeated.
+    """
+    firsts: dict[Trial, Any] = {}
+    alike = []
+    for record in finished(records):
+        setting = replace(_trial(record), repetition=0)
+        if setting in firsts:
+            alike.append(record[name] == firsts[setting])
+        else:
+            firsts[setting] = record[name]
+    return proportion_interval(sum(alike), len(alike), confidence) if alike else None
 
 
 def _mean_of_last_tenth(losses: np.ndarray | float) -> float:
