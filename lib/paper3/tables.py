@@ -116,19 +116,17 @@ def explosion_table(
         trial's log-perplexity minus the pre-trained model's; infinite if its outputs are not finite, NaN if
         the run failed),
         ``of_guess`` (the same as a share of a uniform guess's distance from the pre-trained model) and
-        ``training`` (nats per token over the last tenth of the training steps, minus the pre-trained
-        model's).
+        ``training`` (the training loss in nats per token, mean over the last tenth of the steps).
     """
     table = frame(records)
     above = table["nats"] - pretrained_nats
     guess = np.log(table["vocabulary"].astype(float)) - pretrained_nats
-    last = [_mean_of_last_tenth(losses) for losses in table["losses"]]
     return table.assign(
         changed=np.repeat(list(candidates), len(records) // len(candidates)),
         states=table["state_dtypes"].str.join(", "),
         above=above,
         of_guess=above / guess,
-        training=np.array(last) - pretrained_nats,
+        training=[_mean_of_last_tenth(losses) for losses in table["losses"]],
     )
 
 
