@@ -82,6 +82,8 @@ class Claim(BaseModel):
     confidence : float or None
         Coverage of the interval that the claim is judged by, above 0 and below 1: 0.9 for two one-sided tests
         at 5 %, as of an equality. None: that of the study's other intervals.
+    by_construction : str or None
+        Why the claim could hardly fail, if so. It is part of the reason of a verdict "reproduced".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -95,6 +97,7 @@ class Claim(BaseModel):
     why: str
     requires: tuple[str, ...] = ()
     confidence: float | None = Field(default=None, gt=0, lt=1)
+    by_construction: str | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,8 @@ def _read(paper: int) -> dict[str, Any]:
 def judge(claim: Claim, measured: Interval | None, reason: str = "") -> Verdict:
     """Compare a measured interval with the claim's region.
 
+    The reason of a reproduced claim also says why it could hardly fail, if so (`Claim.by_construction`).
+
     Parameters
     ----------
     claim : Claim
@@ -217,6 +222,8 @@ def judge(claim: Claim, measured: Interval | None, reason: str = "") -> Verdict:
         verdict, why = NOT_TESTABLE, "the interval has no width: nothing varied in this sample"
     elif region.above < measured.low and measured.high < region.below:
         verdict, why = REPRODUCED, f"the interval lies {region}"
+        if claim.by_construction:
+            why += f"; could hardly fail: {claim.by_construction}"
     elif measured.high <= region.above or measured.low >= region.below:
         verdict, why = NOT_REPRODUCED, f"no part of the interval lies {region}"
     else:
@@ -275,9 +282,14 @@ def verdict_csv_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
 
 
 def count_verdicts(verdicts: Sequence[Verdict]) -> str:
-    """Return the number of verdicts of each kind, in one line."""
+    """Return the number of verdicts of each kind, and of those that could hardly fail, in one line."""
     counts = Counter(verdict.verdict for verdict in verdicts)
-    return ", ".join(f"{counts[kind]} {kind}" for kind in (REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE))
+    easy = sum(
+        verdict.verdict == REPRODUCED and verdict.claim.by_construction is not None for verdict in verdicts
+    )
+    reproduced = f"{counts[REPRODUCED]} {REPRODUCED}" + f" ({easy} of them could hardly fail)" * (easy > 0)
+    others = (f"{counts[kind]} {kind}" for kind in (NOT_REPRODUCED, NOT_TESTABLE))
+    return ", ".join([reproduced, *others])
 
 
 def decisive(

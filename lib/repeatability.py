@@ -81,6 +81,21 @@ def sign_flip_p(differences: ArrayLike) -> float:
     return float(result.pvalue)
 
 
+def smallest_corrected_p(rearrangements: int, tests: int) -> float:
+    """Return the smallest two-sided p-value of an exact test that Holm's correction leaves.
+
+    A rearrangement and its mirror image are equally extreme, so at least two of them count.
+
+    Parameters
+    ----------
+    rearrangements : int
+        Splits of the pooled values (`permutation_p`), or choices of signs (`sign_flip_p`).
+    tests : int
+        P-values that are corrected together.
+    """
+    return min(1.0, tests * 2 / rearrangements)
+
+
 def brown_forsythe_p(first: ArrayLike, second: ArrayLike) -> float:
     """Return the p-value of Brown and Forsythe's test of equal spreads (Levene's test around medians).
 

@@ -158,6 +158,16 @@ def test_the_closing_table_and_its_counts():
     assert claims.count_verdicts(verdicts) == "1 reproduced, 0 not reproduced, 1 not testable at this scale"
 
 
+def test_a_reproduced_claim_says_why_it_could_hardly_fail():
+    easy = CLAIM.model_copy(update={"by_construction": "it is defined so"})
+    held, failed = judge(easy, Interval(0.0, -0.01, 0.01)), judge(easy, Interval(0.5, 0.4, 0.6))
+    assert held.reason.endswith("; could hardly fail: it is defined so")
+    assert "hardly" not in failed.reason
+    counts = claims.count_verdicts([held, failed, judge(CLAIM, Interval(0.0, -0.01, 0.01))])
+    expected = "2 reproduced (1 of them could hardly fail), 1 not reproduced, 0 not testable at this scale"
+    assert counts == expected
+
+
 def test_the_csv_table_keeps_every_digit(tmp_path):
     third = 1 / 3
     verdicts = [judge(CLAIM, Interval(third, -third, 0.5)), judge(CLAIM, None, "too small")]

@@ -1,5 +1,7 @@
 """Paper 3's plan of trials, and the tables that are made of their records."""
 
+import math
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +9,12 @@ import pandas as pd
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from scipy import stats
 from small import save_model
 
 from lib.claims import load_claims, published
 from lib.errors import InputError
+from lib.intervals import proportion_interval
 from lib.paper3.chats import Chat
 from lib.paper3.own_numbers import (
     ARCHITECTURES,
@@ -37,6 +41,7 @@ from lib.paper3.tables import (
     published_excess,
     reached,
     repeats,
+    repetitions_alike,
     signature,
     single_source,
 )
@@ -350,7 +355,7 @@ def test_candidates_are_named_and_measured_from_the_pre_trained_model():
     assert table["changed"].to_list() == ["none", "none", "faster", "faster"]
     assert table["above"].to_list()[:3] == [0.75] * 3
     assert table["of_guess"][0] == pytest.approx(0.75 / (np.log(100) - 0.25))
-    assert table["training"].to_list()[:3] == [2.0] * 3
+    assert table["training"].to_list()[:3] == [2.25] * 3  # of other texts: nothing is subtracted
     assert table["states"][0] == "uint8"
     assert table.loc[3, ["above", "training"]].isna().all()  # the failed one
 
@@ -384,6 +389,15 @@ def test_distinct_results_are_counted_by_group_model_and_optimizer():
     counts = repeats(groups, ["adapter"])
     assert counts.loc[("same seeds", "m", "32-bit")].to_list() == [2, 1]
     assert counts.loc[("different seeds", "m", "32-bit")].to_list() == [2, 2]  # the failed run is left out
+
+
+def test_repetitions_are_compared_with_the_first_of_their_setting():
+    runs = [trial(seed, repetition) for seed in (0, 1) for repetition in (1, 2, 3)]
+    adapters = ["a", "a", "b", "c", "c", "c"]
+    records = [record(run, **result(adapter=own)) for run, own in zip(runs, adapters, strict=True)]
+    share = repetitions_alike([*records, record(trial(1, 4))], "adapter", 0.95)  # the last one failed
+    assert share == proportion_interval(3, 4)
+    assert repetitions_alike([records[0], records[3]], "adapter", 0.95) is None
 
 
 def test_values_by_text_have_the_difference_of_the_log_perplexities_as_their_mean():
@@ -452,9 +466,37 @@ def test_memory_is_that_of_model_adapters_and_states():
 
 def test_the_papers_times_are_not_what_it_says_of_them():
     ratios = time_ratios(published(3), 0.95)
-    assert ratios.loc["Llama2-7B", "training"] == pytest.approx(0.9991, abs=5e-5)
-    assert ratios.loc["GPT-NeoX-20B", "training"] == pytest.approx(1.77, abs=5e-3)
-    assert (ratios["testing"] < 1).sum() == 3
+    assert ratios.loc["Llama2-7B", "training"].estimate == pytest.approx(0.9991, abs=5e-5)
+    assert ratios.loc["GPT-NeoX-20B", "training"].estimate == pytest.approx(1.77, abs=5e-3)
+    assert sum(ratio.estimate < 1 for ratio in ratios["testing"]) == 3
+    assert (ratios["p training"] < 0.05).to_list() == [True, False, True, True]
+    assert (ratios["p testing"] > 0.05).all()
+
+
+def test_published_times_are_compared_by_welch_and_corrected_by_holm():
+    seconds = {"8-bit": [1.0, 1.0, math.e, math.e], "32-bit": [1.0, math.e, math.e**2, math.e]}
+    same = {"8-bit": [1.0, 2.0, 3.0, 4.0], "32-bit": [1.0, 2.0, 3.0, 4.0]}
+    values = {"m": seconds, "same": same}
+    ratios = time_ratios({"models": values, "train_seconds": values, "test_seconds": values}, 0.95)
+    # logarithms of means 1/2 and 1, variances 1/3 and 2/3: Welch's degrees of freedom are 27/5
+    half = stats.t.ppf(0.975, 27 / 5) * 0.5
+    assert ratios.loc["m", "training"] == ratios.loc["m", "testing"]
+    assert ratios.loc["m", "training"].estimate == pytest.approx(math.exp(0.5))
+    assert ratios.loc["m", "training"].low == pytest.approx(math.exp(0.5 - half))
+    assert ratios.loc["m", "p training"] == pytest.approx(2 * 2 * stats.t.sf(1, 27 / 5))
+    assert ratios.loc["same", "p testing"] == 1
+
+
+def test_the_order_of_published_trials_decides_nothing():
+    values, claims = deepcopy(published(3)), load_claims(3)
+    before = own_measurements(claims, values, 0.95)
+    for table in ("perplexity", "train_seconds", "test_seconds"):
+        for columns in values[table].values():
+            columns["8-bit"] = columns["8-bit"][::-1]
+    after = own_measurements(claims, values, 0.95)
+    for name in ("eight_bit_worse", "slower_32_bit", "slower_testing_32_bit"):
+        ends = [(interval.low, interval.high) for interval in (before[name], after[name])]
+        assert ends[0] == pytest.approx(ends[1]), name
 
 
 def test_the_papers_own_numbers_are_judged_by_its_own_claims():

@@ -27,6 +27,7 @@ from lib.paper3.text_tables import (
     sounder,
     surprise,
     training_beyond_sampling,
+    training_share,
     trials_that_repeat,
     two_trials_differ,
 )
@@ -37,6 +38,7 @@ from lib.paper3.texts import (
     lexicon_of,
     pairs_of_trials,
     pseudo_values,
+    share_beyond_sampling,
     share_interval,
     shared_words,
     sound_words,
@@ -298,8 +300,37 @@ def test_trials_with_words_of_their_own_differ_beyond_sampling():
     assert two_trials_differ(table, "completions", 0.95).low > 0.5
 
 
+def test_the_share_of_training_is_that_of_the_difference_between_trials():
+    table = base_trials(lambda seed, prompt, sample: f"{WORDS[seed]} {WORDS[4 + sample]} x")
+    one = table[table["model"] == "a"]
+    # two trials share one word of three, two samples of one trial two
+    assert training_share(one, 0.95).estimate == pytest.approx(0.5)
+    alike = base_trials(lambda seed, prompt, sample: f"{WORDS[prompt]} {WORDS[3 + sample]}")
+    assert training_share(alike[alike["model"] == "a"], 0.95).estimate == 0
+    same = base_trials(lambda seed, prompt, sample: "x")
+    assert training_share(same[same["model"] == "a"], 0.95) is None
+
+
+def test_the_share_beyond_sampling_covers_the_truth_at_its_rate():
+    rng = np.random.default_rng(0)
+    trials, prompts, covered = 7, 10, 0
+    for _ in range(400):
+        length = rng.gamma(4, 1 / 4, prompts)  # a prompt on which all differ more counts more
+        effects = rng.gamma(4, 1 / 4, (trials, prompts)) * rng.gamma(4, 1 / 4, (trials, 1))
+        within_one = length * rng.uniform(0.5, 1.5, (trials, prompts))
+        between = (within_one[:, None] + within_one[None] + effects[:, None] + effects[None]) / 2
+        values = share_beyond_sampling(between, within_one)
+        covered += within_interval(crossed_mean(pseudo_values(values)).interval(0.95), 0.5)
+    assert covered / 400 == pytest.approx(0.95, abs=0.03)
+
+
+def within_interval(interval, truth):
+    return interval.low < truth < interval.high
+
+
 def test_with_two_trials_no_pair_has_an_interval():
     table = base_trials(lambda seed, prompt, sample: str(sample), trials=2)
+    assert training_share(table[table["model"] == "a"], 0.95) is None
     assert training_beyond_sampling(table, 0.95) is None
     assert two_trials_differ(table, "completions", 0.95) is None
 

@@ -1,5 +1,6 @@
 """What repeats among trials, exact tests against enumeration, and variance shares of known designs."""
 
+import math
 from itertools import combinations, product
 
 import numpy as np
@@ -45,6 +46,18 @@ def test_sign_flip_p_is_the_share_of_signs_as_far_from_zero():
 
 def test_seven_pairs_of_one_sign_give_two_in_128():
     assert repeatability.sign_flip_p([1, 2, 3, 4, 5, 6, 7]) == pytest.approx(2 / 128)
+
+
+@pytest.mark.parametrize("trials", [3, 5, 7])
+def test_the_smallest_corrected_p_is_that_of_data_as_extreme_as_can_be(trials):
+    first, second = np.arange(trials) + 1.0, np.arange(trials) - 100.0
+    smallest = {
+        2**trials: repeatability.sign_flip_p(first),
+        math.comb(2 * trials, trials): repeatability.permutation_p(first, second),
+    }
+    for choices, p in smallest.items():
+        corrected = repeatability.holm({"extreme": p, "b": 1.0, "c": 1.0, "d": 1.0})["extreme"]
+        assert repeatability.smallest_corrected_p(choices, tests=4) == pytest.approx(corrected)
 
 
 def test_two_values_give_no_test_of_spread():

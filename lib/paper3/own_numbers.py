@@ -4,13 +4,24 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from lib import claims
 from lib.claims import Claim, decisive
-from lib.intervals import Interval, mean_and_range, mean_interval, sd_interval, sd_ratio_interval
+from lib.intervals import (
+    Floats,
+    Interval,
+    exponential,
+    mean_and_range,
+    mean_interval,
+    sd_interval,
+    sd_ratio_interval,
+)
 from lib.paper3.tables import PRINTED_DECIMALS
 from lib.paper3.texts import differ, pairs_of_trials, share_interval
+from lib.repeatability import with_holm
 
 # Layers, and inputs and outputs of the matrices that peft adapts by default (query_key_value of GPT-NeoX,
 # q_proj and v_proj of Llama), from the models' public configurations; then the sizes of their vocabularies.
@@ -70,8 +81,8 @@ def own_measurements(
 ) -> dict[str, Interval]:
     """Return the quantity of each claim, by name, as the published trials give it.
 
-    The published trials of the two optimizers share no seeds, so a difference of two trials is that of two
-    independent ones, and spreads are compared by the F distribution.
+    The published trials of the two optimizers share no seeds, so they are two independent samples: means are
+    compared by Welch's interval (those of times as logarithms), and spreads by the F distribution.
     """
     models = published["models"]
     nats = {
@@ -88,8 +99,7 @@ def own_measurements(
         return mean_interval([value - before for value in nats[model]["32-bit"]], coverage)
 
     def difference(model: str, coverage: float) -> Interval:
-        pairs = zip(nats[model]["8-bit"], nats[model]["32-bit"], strict=True)
-        return mean_interval([eight - thirty_two for eight, thirty_two in pairs], coverage)
+        return _welch(nats[model]["8-bit"], nats[model]["32-bit"], coverage)
 
     def spread(model: str, coverage: float) -> Interval:
         return sd_ratio_interval(nats[model]["8-bit"], nats[model]["32-bit"], coverage)
@@ -138,8 +148,9 @@ def time_ratios(published: Mapping[str, Any], confidence: float) -> pd.DataFrame
     Returns
     -------
     DataFrame
-        One row per model. Columns: the ratio of the mean ``training`` times and of the mean ``testing``
-        times, and the intervals of the mean ratio of two trials.
+        One row per model. Columns: the ratios of the geometric means of the times of ``training`` and
+        ``testing`` with Welch's intervals, since trials of the same number are no pairs; ``p training`` and
+        ``p testing``, the p-values of a ratio of 1, corrected over the models by Holm's method.
     """
     rows = {}
     for model in published["models"]:
@@ -148,10 +159,11 @@ def time_ratios(published: Mapping[str, Any], confidence: float) -> pd.DataFrame
             ("training", published["train_seconds"]),
             ("testing", published["test_seconds"]),
         ):
-            row[what] = sum(seconds[model]["32-bit"]) / sum(seconds[model]["8-bit"])
-            row[f"{what}, interval"] = str(_time_ratio(seconds[model], confidence))
+            row[what] = _time_ratio(seconds[model], confidence)
+            logs = np.log(seconds[model]["32-bit"]), np.log(seconds[model]["8-bit"])
+            row[f"p {what}"] = float(stats.ttest_ind(*logs, equal_var=False).pvalue)
         rows[model] = row
-    return pd.DataFrame.from_dict(rows, orient="index")
+    return with_holm(pd.DataFrame.from_dict(rows, orient="index"))
 
 
 def lora_parameters(model: str, rank: int) -> int:
@@ -191,9 +203,15 @@ def expected_memory(published: Mapping[str, Any], *, rank: int, gpu_bytes: float
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def _welch(first: Sequence[float] | Floats, second: Sequence[float] | Floats, confidence: float) -> Interval:
+    """Return the difference of the means of two samples, (trials,) each, with Welch's interval."""
+    bounds = stats.ttest_ind(first, second, equal_var=False).confidence_interval(confidence)
+    return Interval(float(np.mean(first) - np.mean(second)), float(bounds.low), float(bounds.high))
+
+
 def _time_ratio(seconds: Mapping[str, Sequence[float]], confidence: float) -> Interval:
-    pairs = zip(seconds["32-bit"], seconds["8-bit"], strict=True)
-    return mean_interval([slow / fast for slow, fast in pairs], confidence)
+    """Return the ratio of the geometric means of two independent samples of times, 32-bit to 8-bit."""
+    return exponential(_welch(np.log(seconds["32-bit"]), np.log(seconds["8-bit"]), confidence))
 
 
 def _pairs_that_differ(columns: Sequence[Sequence[str]], confidence: float) -> Interval:

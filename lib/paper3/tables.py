@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lib.crossed import crossed_mean
-from lib.intervals import Interval, sd_factors
+from lib.intervals import Interval, proportion_interval, sd_factors
 from lib.qlora.recipes import Recipe
 from lib.qlora.trial import Trial
 from lib.repeatability import bitwise, coarsest_grid, compare, with_holm
@@ -115,19 +116,17 @@ def explosion_table(
         trial's log-perplexity minus the pre-trained model's; infinite if its outputs are not finite, NaN if
         the run failed),
         ``of_guess`` (the same as a share of a uniform guess's distance from the pre-trained model) and
-        ``training`` (nats per token over the last tenth of the training steps, minus the pre-trained
-        model's).
+        ``training`` (the training loss in nats per token, mean over the last tenth of the steps).
     """
     table = frame(records)
     above = table["nats"] - pretrained_nats
     guess = np.log(table["vocabulary"].astype(float)) - pretrained_nats
-    last = [_mean_of_last_tenth(losses) for losses in table["losses"]]
     return table.assign(
         changed=np.repeat(list(candidates), len(records) // len(candidates)),
         states=table["state_dtypes"].str.join(", "),
         above=above,
         of_guess=above / guess,
-        training=np.array(last) - pretrained_nats,
+        training=[_mean_of_last_tenth(losses) for losses in table["losses"]],
     )
 
 
@@ -502,6 +501,34 @@ def repeats(groups: Mapping[str, Sequence[Record]], names: Sequence[str]) -> pd.
         for kind, results in kinds.items():
             rows[group, *kind] = {"runs": len(results), **bitwise(results, names)}
     return pd.DataFrame(rows).T.rename_axis(["trials", "model", "bits"])
+
+
+def repetitions_alike(records: Sequence[Record], name: str, confidence: float) -> Interval | None:
+    """Return the share of repetitions with the result of the first, to the bit, with its exact interval.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        Trials, several of which differ in their number alone; failed ones are left out.
+    name : str
+        Which result to compare, such as the fingerprint ``adapter``.
+    confidence : float
+        Coverage, over repetitions: those after the first of each setting, each equal to it or not.
+
+    Returns
+    -------
+    Interval or None
+        None if no trial was repeated.
+    """
+    firsts: dict[Trial, Any] = {}
+    alike = []
+    for record in finished(records):
+        setting = replace(_trial(record), repetition=0)
+        if setting in firsts:
+            alike.append(record[name] == firsts[setting])
+        else:
+            firsts[setting] = record[name]
+    return proportion_interval(sum(alike), len(alike), confidence) if alike else None
 
 
 def _mean_of_last_tenth(losses: np.ndarray | float) -> float:

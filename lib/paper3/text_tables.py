@@ -16,6 +16,7 @@ from lib.paper3.texts import (
     differ,
     pairs_of_trials,
     pseudo_values,
+    share_beyond_sampling,
     share_interval,
     shared_words,
     soundness,
@@ -301,6 +302,29 @@ def training_beyond_sampling(table: pd.DataFrame, confidence: float) -> Interval
             return None
         parts.append(beyond_sampling(between_trials(samples, unlike), within_trials(samples, unlike)))
     pairs = _side_by_side(parts)
+    return None if pairs is None else crossed_mean(pseudo_values(pairs)).interval(confidence)
+
+
+def training_share(table: pd.DataFrame, confidence: float) -> Interval | None:
+    """Return which share of the difference between two trials' texts is beyond sampling.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `lib.paper3.tables.frame`: one base model, trained with one optimizer.
+    confidence : float
+        Coverage, over trials and prompts.
+
+    Returns
+    -------
+    Interval or None
+        Of `lib.paper3.texts.share_beyond_sampling` by words that are not shared: 0 if all of the difference
+        is sampling, 1 if all of it is training. None with fewer than three trials, or if no two differ.
+    """
+    samples = _samples(table)
+    if len(samples) < 3:
+        return None
+    pairs = share_beyond_sampling(between_trials(samples, unlike), within_trials(samples, unlike))
     return None if pairs is None else crossed_mean(pseudo_values(pairs)).interval(confidence)
 
 

@@ -126,6 +126,31 @@ def beyond_sampling(between: np.ndarray, within: np.ndarray) -> np.ndarray:
     return between - (within[:, None] + within[None, :]) / 2
 
 
+def share_beyond_sampling(between: np.ndarray, within: np.ndarray) -> np.ndarray | None:
+    """Return which share of the difference between two trials is beyond sampling: (trials, trials, prompts).
+
+    The share is a ratio of means, `beyond_sampling` over ``between``. The values are its linearisation (the
+    delta method): their mean over pairs and prompts is the ratio, and their variance that of the ratio.
+
+    Parameters
+    ----------
+    between : ndarray, (trials, trials, prompts)
+        Of `between_trials`.
+    within : ndarray, (trials, prompts)
+        Of `within_trials`.
+
+    Returns
+    -------
+    ndarray or None
+        NaN on the diagonal. None if no two trials differ: there is nothing of which to take a share.
+    """
+    beyond, whole = beyond_sampling(between, within), np.nanmean(between)
+    if not whole > 0:
+        return None
+    share = np.nanmean(beyond) / whole
+    return share + (beyond - share * between) / whole
+
+
 def pseudo_values(pairs: np.ndarray) -> np.ndarray:
     """Turn a quantity of pairs of trials into one value per trial, for intervals over trials and prompts.
 
