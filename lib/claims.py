@@ -295,7 +295,14 @@ def count_verdicts(verdicts: Sequence[Verdict]) -> str:
 def decisive(
     measure: Callable[[Part, float], Interval], parts: Sequence[Part], region: Region, confidence: float
 ) -> Interval:
-    """Return the interval of the part that decides a claim about all parts, such as models or rates.
+    """Return the interval of the part that decides a claim about all parts: see `decisive_part`."""
+    return decisive_part(measure, parts, region, confidence)[1]
+
+
+def decisive_part(
+    measure: Callable[[Part, float], Interval], parts: Sequence[Part], region: Region, confidence: float
+) -> tuple[Part, Interval]:
+    """Return the part that decides a claim about all parts, such as models or rates, and its interval.
 
     The claim holds if it holds of each part, and fails if it fails for one. For the first, each part's
     interval has the nominal coverage (an intersection-union test needs no correction); for the second,
@@ -314,9 +321,11 @@ def decisive(
 
     Returns
     -------
+    part
+        The one that contradicts the claim most: the first of those outside the region, or else across its
+        border, or else inside; among equals, the one whose estimate has the smallest distance inward.
     Interval
-        Of the part that contradicts the claim most: the first of those outside the region, or else across
-        its border, or else inside; among equals, the one whose estimate has the smallest distance inward.
+        Of that part.
     """
     corrected = 1 - (1 - confidence) / len(parts)
     ranked = []
@@ -327,8 +336,8 @@ def decisive(
         outside = interval.high <= region.above or interval.low >= region.below
         inside = region.above < interval.low and interval.high < region.below
         distance = min(interval.estimate - region.above, region.below - interval.estimate)
-        ranked.append((1 - outside + inside, distance, interval))
-    return min(ranked, key=lambda entry: entry[:2])[2]
+        ranked.append((1 - outside + inside, distance, part, interval))
+    return min(ranked, key=lambda entry: entry[:2])[2:]
 
 
 def false_verdicts(verdicts: Sequence[Verdict], confidence: float) -> dict[str, float]:

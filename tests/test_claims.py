@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from lib import claims
-from lib.claims import Claim, Region, decisive, judge
+from lib.claims import Claim, Region, decisive, decisive_part, judge
 from lib.intervals import Interval, exactly, mean_interval
 
 CLAIM = Claim(
@@ -221,7 +221,9 @@ def test_claims_judged_at_90_percent_pass_twice_as_often_by_chance():
 )
 def test_the_most_contrary_model_decides(intervals, region, chosen):
     models = dict(zip("ab", intervals, strict=True))
-    assert decisive(lambda model, _: models[model], list(models), region, 0.95) == intervals[chosen]
+    asked = lambda model, _: models[model], list(models), region, 0.95
+    assert decisive_part(*asked) == ("ab"[chosen], intervals[chosen])
+    assert decisive(*asked) == intervals[chosen]
 
 
 def test_a_model_that_speaks_against_a_claim_needs_the_corrected_interval():

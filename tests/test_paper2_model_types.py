@@ -16,6 +16,7 @@ from lib.paper2.model_types import (
     accuracy_loss,
     equally_accurate,
     equivalent_share,
+    expected_share,
     measure,
     model_type,
     mostly_correct,
@@ -24,6 +25,7 @@ from lib.paper2.model_types import (
     type_name,
     unit_scale,
 )
+from lib.stability import equivalent_subset
 
 LENGTHS = [8, 12, 20, 9, 15, 11, 14, 10]
 
@@ -154,6 +156,20 @@ def test_the_share_of_equivalent_models_depends_on_the_texts_in_z() -> None:
     assert equivalent_share(near, 100, **drawn).estimate == 1
     assert equivalent_share(near, 1000, **drawn).estimate == 0.5
     assert equivalent_share(np.ones((5, 100), bool), 100, **drawn) == Interval(1, 1, 1)
+
+
+def test_the_share_that_is_equivalent_to_the_best_falls_with_the_number_of_models() -> None:
+    rng = np.random.default_rng(0)
+    observed = rng.normal(0.9, 0.01, 200)
+    how = {"n": 1000, "seed": 0, "resamples": 2000}
+    few, many = (expected_share(observed, models=models, **how) for models in (16, 200))
+    assert many < few - 0.1
+    # drawn from the truth itself, 200 models at a time
+    truth = rng.normal(0.9, 0.01, (500, 200))
+    kept = [len(equivalent_subset(accuracies, 1000)) / 200 for accuracies in truth]
+    assert many == pytest.approx(np.mean(kept), abs=0.05)
+    assert expected_share(np.full(5, 0.9), models=200, **how) == 1
+    assert expected_share(np.array([0.1, 0.5, 0.9]), models=200, **how) <= 0.5  # no accuracy is above 1
 
 
 def test_a_type_and_its_quantised_version_are_compared_model_by_model() -> None:

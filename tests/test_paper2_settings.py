@@ -78,6 +78,6 @@ def test_every_claim_is_judged_and_every_condition_checked() -> None:
     )
     claims = load_claims(2)
     for name, claim in claims.items():
-        assert re.search(rf'study\.judge\(\s*"{name}"', code), name
+        assert re.search(rf'(study\.judge|judge_all)\(\s*"{name}"', code), name
         for condition in claim.requires:
             assert re.search(rf'study\.require\(\s*"{condition}"', code), condition

@@ -12,7 +12,7 @@ from lib import figures
 from lib.attribution import LRP
 from lib.claims import false_verdicts, judge, load_claims, published
 from lib.crossed import Crossed, Part
-from lib.intervals import Interval
+from lib.intervals import Interval, exponential
 from lib.paper2 import figures as draw
 from lib.paper2 import tables
 from lib.paper2.model_types import ModelType, measure, shares, unit_scale
@@ -181,23 +181,48 @@ def test_claims_side_by_side_are_judged_without_their_conditions():
 def test_what_a_claim_of_equality_needs():
     claims = load_claims(2)
     exact = Crossed(0.0, (Part(0.01**2, 0.0, 20),), (Part(0.05**2, 0.0, 40),))
-    equality = tables.Equality(exact, 0.9, logarithm=True)
-    table = tables.power_table({"signal_same_quantised": equality}, claims)
-    by_the_claim = tables.Equality(exact, logarithm=True)  # which has a confidence of its own
-    assert tables.power_table({"signal_same_quantised": by_the_claim}, claims).equals(table)
+    table = tables.power_table({"signal_same_quantised": tables.Equality([exact], logarithm=True)}, claims)
     row = table.iloc[0]
     assert row["measured"].startswith("1 [0.9")
+    assert row["no difference possible"] == "yes"
     assert (row["seeds here"], row["texts here"]) == ("20", "40")
-    needed = exact.texts_needed(above=-np.log(1.25), below=np.log(1.25), confidence=0.9)
+    needed = exact.texts_needed(above=-np.log(1.25), below=np.log(1.25), confidence=0.9)  # the claim's own
     assert row["texts needed"] == f"{needed}"
     assert needed < 40
-    seeds_alone = Crossed(0.1, (Part(0.03**2, 0.0, 20),), (Part(0.001**2, 0.0, 40),))
-    wide = {"accuracy_survives_freezing": tables.Equality(seeds_alone), "nf4_like_fp4": tables.Equality(None)}
+    seeds_alone = Crossed(0.05, (Part(0.03**2, 0.0, 20),), (Part(0.001**2, 0.0, 40),))
+    wide = {
+        "accuracy_survives_freezing": tables.Equality([seeds_alone]),
+        "nf4_like_fp4": tables.Equality([seeds_alone, None], logarithm=True),
+    }
     table = tables.power_table(wide, claims)
     assert table["texts needed"].tolist() == ["more than any", "—"]
+    assert table["no difference possible"].tolist() == ["yes", "—"]
     assert int(table["seeds needed"].iloc[0]) > 20
-    share = tables.Equality(Crossed(0.9, (Part(1e-4, 0.0, 20),), (Part(1e-4, 0.0, 40),)), equal=1)
-    assert tables.power_table({"top_words_survive_quantising": share}, claims)["measured"].item()
+
+
+def test_a_difference_that_is_shown_needs_no_data_to_show_equality():
+    claims = load_claims(2)
+    parts = (Part(1e-4, 0.0, 20),), (Part(1e-4, 0.0, 40),)
+    for estimate, contained in ((0.9, "no"), (0.99, "yes")):
+        share = tables.Equality([Crossed(estimate, *parts)], equal=1)
+        row = tables.power_table({"top_words_survive_quantising": share}, claims).iloc[0]
+        assert row["measured"].startswith(f"{estimate} [")
+        assert row["no difference possible"] == contained
+        assert (row["seeds needed"] == "—") == (row["texts needed"] == "—") == (contained == "no")
+    factor = tables.Equality([Crossed(np.log(1.1), *parts)], logarithm=True)
+    row = tables.power_table({"nf4_like_fp4": factor}, claims).iloc[0]
+    assert row["no difference possible"] == "no"  # 1.1, and not its logarithm, is compared with 1
+
+
+def test_of_several_parts_the_row_is_that_of_the_decisive_one():
+    claims = load_claims(2)
+    near = Crossed(0.01, (Part(1e-4, 0.0, 7),), (Part(1e-4, 0.0, 40),))
+    far = Crossed(-0.5, (Part(1e-4, 0.0, 9),), (Part(1e-4, 0.0, 40),))
+    equality = tables.Equality([near, far], logarithm=True)
+    row = tables.power_table({"nf4_like_fp4": equality}, claims).iloc[0]
+    assert row["seeds here"] == "9"
+    corrected = exponential(far.interval(0.95))  # two parts at 90 %
+    assert row["measured"] == str(corrected)
 
 
 def test_what_would_pass_by_chance():

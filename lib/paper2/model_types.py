@@ -292,3 +292,27 @@ def equivalent_share(correct: NDArray[np.bool_], n: int, *, seed: int, resamples
     shares_kept = (z_statistic(best, drawn, n) <= SIGNIFICANT).mean(axis=1)
     estimate = len(equivalent_subset(correct.mean(axis=1), n)) / seeds
     return bootstrap_interval(estimate, shares_kept, 0.95, n=min(seeds, texts))
+
+
+def expected_share(accuracies: Floats, n: int, *, models: int, seed: int, resamples: int) -> float:
+    """Return the share that would be equivalent to the best among so many models, by the authors' z.
+
+    The best of many models is better than the best of few, so the share falls as models are added. Accuracies
+    are drawn from a normal distribution with the mean and the standard deviation of those observed.
+
+    Parameters
+    ----------
+    accuracies : ndarray, (seeds,)
+        At least two. They hold the texts' error, so it is not added.
+    n : int
+        Number of texts in z.
+    models : int
+        Number of models among which the best one is.
+    seed : int
+        Of the draws.
+    resamples : int
+        Number of draws, (models,) each.
+    """
+    normal = np.random.default_rng(seed).normal
+    drawn = normal(accuracies.mean(), accuracies.std(ddof=1), (resamples, models)).clip(0, 1)
+    return float((z_statistic(drawn.max(axis=1, keepdims=True), drawn, n) <= SIGNIFICANT).mean())

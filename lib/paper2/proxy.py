@@ -41,6 +41,11 @@ def sum_of_logs(terms: Terms) -> Crossed | None:
     return crossed_sum(*by_training.values())
 
 
+def log_ratio(one: Measured, other: Measured) -> list[tuple[float, Measured]]:
+    """Return the logarithm of the ratio of two noises, as the terms of `sum_of_logs`."""
+    return [(1.0, one), (-1.0, other)]
+
+
 def elasticity(measured: Mapping[str, Measured], types: Sequence[ModelType]) -> list[tuple[float, Measured]]:
     """Return d log noise / d log bits, by least squares over model types, as the terms of `sum_of_logs`.
 
@@ -83,20 +88,3 @@ def factor_apart(one: Measured, other: Measured) -> Interval | None:
         return None
     nearest = 0.0 if logs.low <= 0 <= logs.high else min(abs(logs.low), abs(logs.high))
     return exponential(Interval(abs(logs.estimate), nearest, max(abs(logs.low), abs(logs.high))))
-
-
-def farthest_from_0(found: Sequence[Crossed | None], confidence: float) -> Crossed | None:
-    """Return the measurement whose interval reaches farthest from 0; None if any is None.
-
-    A claim about several quantities holds if all of them lie in its region, so it is judged by this one: no
-    correction for their number is needed (intersection-union test).
-    """
-    known = [one for one in found if one is not None]
-    if len(known) < len(found):
-        return None
-
-    def reach(one: Crossed) -> float:
-        interval = one.interval(confidence)
-        return max(abs(interval.low), abs(interval.high))
-
-    return max(known, key=reach)

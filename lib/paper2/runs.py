@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from lib.runs import Record, Run, check_first_seed
 from lib.seeding import derive, fingerprint
 
 HEADS_PER_RUN = 50  # a sweep that is killed loses at most this many heads
+
+Labels = Literal["true", "random", "shared random"]
+"""On which labels a head is trained: the given ones, or these in a random order."""
 
 _TRAINED = re.compile(r"all|head|biases|above:[0-9]+|lora:[1-9][0-9]*")
 
@@ -294,18 +297,20 @@ class ExplainFrozen(WithoutFineTuning):
 class SingleHead(WithoutFineTuning):
     """Train one head on the frozen encoder, then test and explain it.
 
-    The same as `FrozenHeads` and `ExplainFrozen` for a single seed, on the given or on random labels. Models
+    The same as `FrozenHeads` and `ExplainFrozen` for a single seed, on the true or on random labels. Models
     that were taught random labels have learned nothing about the classes: whatever their explanations have in
-    common is not due to the task.
+    common is not due to the task. Models that were taught the same random labels have a target in common, as
+    those that were taught the true ones have; models that were taught other ones do not.
 
     Attributes
     ----------
     seed : int
-        Of the head and of the random labels.
+        Of the head, and of ``random`` labels.
     head : TrainingRecipe
         How the head is trained.
-    random_labels : bool
-        Whether the training labels are permuted, in another order for each seed.
+    labels : {"true", "random", "shared random"}
+        The training labels as they are; in another random order for each seed; or in a random order that is
+        the same for all seeds.
     methods
         As in `FineTune`.
 
@@ -316,10 +321,12 @@ class SingleHead(WithoutFineTuning):
     """
 
     head: TrainingRecipe
-    random_labels: bool
+    labels: Labels
     methods: Mapping[str, int]
 
     def __post_init__(self) -> None:
+        if self.labels not in get_args(Labels):
+            raise ValueError(f"labels = {self.labels!r}: allowed are {', '.join(get_args(Labels))}")
         _check_explanations((PLAIN,), self.methods)
 
     def carry_out(self, *, corpus: Corpus) -> dict[str, Any]:
@@ -335,13 +342,17 @@ class SingleHead(WithoutFineTuning):
         dict
             The result of `lib.explanations.explain`, and the head's ``loss`` in its last epoch.
         """
-        labels = np.array(corpus.train_labels)
-        if self.random_labels:
-            labels = np.random.default_rng(derive(self.seed, "random labels")).permutation(labels)
         model = load_classifier(corpus.model, seed=self.seed, device=corpus.device)
-        head = _train_heads(model, corpus, labels.tolist(), (self.seed,), self.head)
+        head = _train_heads(model, corpus, self._labels(corpus), (self.seed,), self.head)
         head.install(0, model)
         return {**explain(model, (PLAIN,), self.methods, corpus), "loss": float(head.loss)}
+
+    def _labels(self, corpus: Corpus) -> list[int]:
+        if self.labels == "true":
+            return corpus.train_labels
+        seed = self.seed if self.labels == "random" else 0
+        order = np.random.default_rng(derive(seed, f"{self.labels} labels"))
+        return order.permutation(corpus.train_labels).tolist()
 
 
 def _train_heads(

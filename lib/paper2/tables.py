@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from transformers import PreTrainedConfig
 
 from lib import claims, stability
-from lib.claims import Claim
+from lib.claims import Claim, decisive_part
 from lib.crossed import Crossed
 from lib.intervals import Interval, exponential
 from lib.paper2.model_types import (
@@ -50,7 +50,7 @@ DEPARTURES = {
     "precision": "time on a GPU",
     "schedule": "changed by a parameter",
     "head_epochs": "changed by a parameter",
-    "head_learning_rate": "changed by a parameter",
+    "head_learning_rate": "chosen for accuracy on another sample of texts",
     "head_batch_size": "changed by a parameter",
 }
 """Why a parameter of the demo differs from the authors' value."""
@@ -318,23 +318,30 @@ def agreement_table(
     return pd.DataFrame(rows).T
 
 
+_POWER_COLUMNS = (
+    "measured",
+    "no difference possible",
+    "seeds here",
+    "seeds needed",
+    "texts here",
+    "texts needed",
+)
+
+
 class Equality(NamedTuple):
-    """The measurement behind a claim of equality.
+    """The measurements behind a claim of equality.
 
     Attributes
     ----------
-    found : Crossed or None
-        None if nothing could be measured.
-    confidence : float
-        Coverage of the interval, unless the claim has its own (`lib.claims.Claim.confidence`).
+    parts : sequence of Crossed
+        All that the claim is about, at least one; None where nothing could be measured.
     logarithm : bool
-        Whether it is that of a factor, in which the claim's region is given.
+        Whether they are those of a factor, in which the claim's region is given.
     equal : float
         The value if there is no difference.
     """
 
-    found: Crossed | None
-    confidence: float = 0.95
+    parts: Sequence[Crossed | None]
     logarithm: bool = False
     equal: float = 0.0
 
@@ -343,7 +350,9 @@ def power_table(measured: Mapping[str, Equality], claims_by_name: Mapping[str, C
     """Return how many seeds, or how many texts, a claim of equality needs, one row per claim.
 
     With so many seeds (and the texts of this run), or so many texts (and its seeds), the interval lies inside
-    the region with a probability of 80 % if there is no difference at all.
+    the region with a probability of 80 % if there is no difference at all. Where the interval excludes that,
+    no number is given: more of either would show the difference. Of several parts, the row is that of the
+    decisive one (`lib.claims.decisive_part`).
 
     Parameters
     ----------
@@ -353,25 +362,38 @@ def power_table(measured: Mapping[str, Equality], claims_by_name: Mapping[str, C
     """
     rows = {}
     for name, equality in measured.items():
-        claim, found = claims_by_name[name], equality.found
-        row = dict.fromkeys(("measured", "seeds here", "seeds needed", "texts here", "texts needed"), "—")
-        if found is not None:
-            confidence = claim.confidence or equality.confidence
-            interval = found.interval(confidence)
-            bounds = {"above": claim.region.above, "below": claim.region.below}
-            if equality.logarithm:
-                interval = exponential(interval)
-                bounds = {side: math.log(bound) if bound > 0 else -math.inf for side, bound in bounds.items()}
-            needed = {**bounds, "truth": equality.equal, "confidence": confidence}
-            row = {
-                "measured": str(interval),
-                "seeds here": ", ".join(str(part.count) for part in found.seeds),
-                "seeds needed": _number(found.seeds_needed(**needed)),
-                "texts here": ", ".join(str(part.count) for part in found.texts),
-                "texts needed": _number(found.texts_needed(**needed)),
-            }
-        rows[claim.statement] = {"region": str(claim.region), **row}
+        claim = claims_by_name[name]
+        rows[claim.statement] = {"region": str(claim.region), **_needed(equality, claim)}
     return pd.DataFrame(rows).T
+
+
+def _needed(equality: Equality, claim: Claim) -> dict[str, str]:
+    """Return the columns of `power_table` for one claim, apart from its region."""
+    parts = [part for part in equality.parts if part is not None]
+    if len(parts) < len(equality.parts):
+        return dict.fromkeys(_POWER_COLUMNS, "—")
+    measure = _factor if equality.logarithm else Crossed.interval
+    confidence = claim.confidence or 0.95
+    part, interval = decisive_part(measure, parts, claim.region, confidence)
+    bounds = {"above": claim.region.above, "below": claim.region.below}
+    equal = equality.equal
+    if equality.logarithm:
+        bounds = {side: math.log(bound) if bound > 0 else -math.inf for side, bound in bounds.items()}
+        equal = math.exp(equal)
+    needed = {**bounds, "truth": equality.equal, "confidence": confidence}
+    contained = interval.low <= equal <= interval.high
+    return {
+        "measured": str(interval),
+        "no difference possible": "yes" if contained else "no",
+        "seeds here": ", ".join(str(sample.count) for sample in part.seeds),
+        "seeds needed": _number(part.seeds_needed(**needed)) if contained else "—",
+        "texts here": ", ".join(str(sample.count) for sample in part.texts),
+        "texts needed": _number(part.texts_needed(**needed)) if contained else "—",
+    }
+
+
+def _factor(logarithm: Crossed, confidence: float) -> Interval:
+    return exponential(logarithm.interval(confidence))
 
 
 def _number(needed: int | None) -> str:
