@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from lib.models import load_tokenizer
 from lib.paper2.encoders import pretrain_encoders
 from lib.seeding import fingerprint
@@ -16,4 +18,9 @@ def test_encoders_of_other_seeds_are_pretrained_in_processes_as_alone(tmp_path: 
     assert len(set(folders)) == 2
     vocabularies = {fingerprint(load_tokenizer(str(folder)).get_vocab()) for folder in folders}
     assert len(vocabularies) == 1
-    assert pretrain_tiny_camembert(texts, seed=2, cache_dir=tmp_path, **training) == folders[1]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the processes
+    try:
+        assert pretrain_tiny_camembert(texts, seed=2, cache_dir=tmp_path, **training) == folders[1]
+    finally:
+        torch.set_num_threads(threads)

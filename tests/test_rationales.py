@@ -43,7 +43,7 @@ def written(folder, rows):
 
 
 def save_encoder(kind, folder):
-    classifier(kind).save_pretrained(folder)
+    classifier(kind).base_model.save_pretrained(folder)
     TOKENIZERS[kind]().save_pretrained(folder)
 
 
