@@ -335,6 +335,12 @@ def test_with_two_trials_no_pair_has_an_interval():
     assert two_trials_differ(table, "completions", 0.95) is None
 
 
+def test_with_one_sample_sampling_cannot_be_told_from_training():
+    table = base_trials(lambda seed, prompt, sample: str(seed), samples=1)
+    assert training_share(table[table["model"] == "a"], 0.95) is None
+    assert training_beyond_sampling(table, 0.95) is None
+
+
 def test_a_model_reads_its_trials_texts_and_its_own():
     table = base_trials(
         lambda seed, prompt, sample: f"{seed} {prompt} {sample}", trials=3, prompts=1, samples=2

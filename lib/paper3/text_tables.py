@@ -297,10 +297,10 @@ def training_beyond_sampling(table: pd.DataFrame, confidence: float) -> Interval
     """
     parts = []
     for _, rows in table.groupby("model", sort=False):
-        samples = _samples(rows)
-        if len(samples) < 3 or len(samples[0][0]) < 2:
+        compared = _between_and_within(rows)
+        if compared is None:
             return None
-        parts.append(beyond_sampling(between_trials(samples, unlike), within_trials(samples, unlike)))
+        parts.append(beyond_sampling(*compared))
     pairs = _side_by_side(parts)
     return None if pairs is None else crossed_mean(pseudo_values(pairs)).interval(confidence)
 
@@ -319,13 +319,26 @@ def training_share(table: pd.DataFrame, confidence: float) -> Interval | None:
     -------
     Interval or None
         Of `lib.paper3.texts.share_beyond_sampling` by words that are not shared: 0 if all of the difference
-        is sampling, 1 if all of it is training. None with fewer than three trials, or if no two differ.
+        is sampling, 1 if all of it is training. None with fewer than three trials or two samples, or if no
+        two differ.
+    """
+    compared = _between_and_within(table)
+    pairs = None if compared is None else share_beyond_sampling(*compared)
+    return None if pairs is None else crossed_mean(pseudo_values(pairs)).interval(confidence)
+
+
+def _between_and_within(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray] | None:
+    """Compare one model's trials by words that are not shared, and the samples of each trial.
+
+    Returns
+    -------
+    tuple of ndarray, (trials, trials, prompts) and (trials, prompts)
+        None with fewer than three trials or two samples.
     """
     samples = _samples(table)
-    if len(samples) < 3:
+    if len(samples) < 3 or len(samples[0][0]) < 2:
         return None
-    pairs = share_beyond_sampling(between_trials(samples, unlike), within_trials(samples, unlike))
-    return None if pairs is None else crossed_mean(pseudo_values(pairs)).interval(confidence)
+    return between_trials(samples, unlike), within_trials(samples, unlike)
 
 
 def same_twice(table: pd.DataFrame) -> pd.Series:
