@@ -44,11 +44,14 @@ def set_deterministic(on: bool) -> None:
 
     On a CPU, the kernels used here are deterministic anyway for a fixed number of threads. On CUDA, this
     costs speed, and an operation without a deterministic kernel raises an error instead of differing
-    silently. (The environment variable that cuBLAS needs is set when this package is imported.)
+    silently. (The environment variable that cuBLAS needs is set when this package is imported.) New tensors
+    are not filled first, as PyTorch would do by default: nothing here reads one before it is written, and on
+    CUDA each filling is another kernel.
     """
     # the same flag as torch.use_deterministic_algorithms, which imports torch's compiler to set it there too
     torch.set_deterministic_debug_mode("error" if on else "default")
     torch.backends.cudnn.benchmark = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def fingerprint(thing: Any) -> str:

@@ -74,5 +74,7 @@ def test_determinism_is_switched_on_and_off():
         for on in (True, False):
             set_deterministic(on)
             assert torch.are_deterministic_algorithms_enabled() == on
+            assert not torch.utils.deterministic.fill_uninitialized_memory
     finally:
         set_deterministic(before)
+        torch.utils.deterministic.fill_uninitialized_memory = True

@@ -228,6 +228,7 @@ def test_a_run_leaves_the_callers_kernels_as_they_were(tmp_path, monkeypatch):
     try:
         sweep([Logged(1, str(tmp_path / "log"))], name="s", cache_dir=tmp_path)
         assert torch.get_deterministic_debug_mode() == 1  # "warn"
+        assert torch.utils.deterministic.fill_uninitialized_memory
         assert torch.backends.cudnn.benchmark
     finally:
         torch.set_deterministic_debug_mode(mode)

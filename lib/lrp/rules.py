@@ -6,11 +6,15 @@ takes an operation's inputs, its output and the output's relevance, and returns 
 The first dimension is the batch; a text's relevance does not depend on the other texts.
 
 Softmax, layer norm, activations, dropout and scaling pass relevance on unchanged (rule 8).
+
+What a rule does between two products is a `fused` function.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from lib.lrp.fusion import fused
 
 EPSILON = 1e-9  # as in the published code: added whatever the denominator's sign
 ROUNDING = 64  # error bound of a sum of products, in machine epsilons
@@ -18,8 +22,7 @@ ROUNDING = 64  # error bound of a sum of products, in machine epsilons
 
 def divide(a: Tensor, b: Tensor, epsilon: float = EPSILON) -> Tensor:
     """Rule 1: a / (b + 1e-9), and 0 where b is 0. A narrower `a` is broadcast to b's shape."""
-    quotient = b + epsilon
-    return torch.div(a, quotient, out=quotient).masked_fill_(b == 0, 0.0)
+    return (a / (b + epsilon)).masked_fill_(b == 0, 0.0)
 
 
 def linear(x: Tensor, output: Tensor, weight: Tensor, bias: Tensor | None, relevance: Tensor) -> Tensor:
@@ -49,13 +52,26 @@ def linear(x: Tensor, output: Tensor, weight: Tensor, bias: Tensor | None, relev
     """
     size, magnitude = x.abs(), weight.abs()
     pushed = F.linear(size, magnitude)
-    denominator = pushed + (output if bias is None else output - bias)  # 2 Z
+    s = _per_contribution(relevance, output, bias, pushed)  # S / 2
+    return _sum_of_products(x, s @ weight, size, s @ magnitude)
+
+
+@fused
+def _per_contribution(relevance: Tensor, output: Tensor, bias: Tensor | None, pushed: Tensor) -> Tensor:
+    """Relevance divided by 2 Z, where 2 Z = x W + |x| |W|: all but the bias (batch, ..., out)."""
+    denominator = pushed + (output if bias is None else output - bias)
     # Z is 0 where no contribution is positive; rounding would leave a tiny value, by which S then divides.
-    denominator.masked_fill_(denominator <= ROUNDING * torch.finfo(x.dtype).eps * pushed, 0.0)
-    s = divide(relevance, denominator, 2 * EPSILON)  # S / 2
-    return (s @ weight).mul_(x).addcmul_(s @ magnitude, size)
+    denominator.masked_fill_(denominator <= ROUNDING * torch.finfo(pushed.dtype).eps * pushed, 0.0)
+    return divide(relevance, denominator, 2 * EPSILON)
 
 
+@fused
+def _sum_of_products(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """Return a * b + c * d, written over b."""
+    return b.mul_(a).addcmul_(d, c)
+
+
+@fused
 def addition(a: Tensor, b: Tensor, total: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
     """Rule 3: total = a + b, in proportion; then a's share is scaled to |sum a| / (|sum a| + |sum b|) of R.
 
@@ -71,6 +87,7 @@ def addition(a: Tensor, b: Tensor, total: Tensor, relevance: Tensor) -> tuple[Te
     return share_a, share_b
 
 
+@fused
 def reuse(x: Tensor, *relevances: Tensor) -> Tensor:
     """Rule 4: a tensor used several times: x * sum_i R_i / (x + 1e-9)."""
     return divide(sum(relevances, start=x.new_zeros(())), x).mul_(x)
@@ -78,8 +95,14 @@ def reuse(x: Tensor, *relevances: Tensor) -> Tensor:
 
 def matmul(a: Tensor, b: Tensor, product: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
     """Rules 5 and 7: a @ b, in proportion to the contributions to the product, half to each factor."""
-    s = divide(relevance, product).div_(2)
+    s = _half(relevance, product)
     return (s @ b.mT).mul_(a), (a.mT @ s).mul_(b)
+
+
+@fused
+def _half(relevance: Tensor, product: Tensor) -> Tensor:
+    """Relevance divided by twice the product that it belongs to."""
+    return divide(relevance, product).div_(2)
 
 
 def masking(scores: Tensor, relevance: Tensor) -> Tensor:

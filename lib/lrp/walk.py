@@ -27,6 +27,7 @@ from transformers import PreTrainedModel
 
 from lib import architectures
 from lib.lrp import checks, encoder, rules
+from lib.lrp.fusion import can_fuse, fused, fusing
 from lib.precision import RelevancePrecision, check_precision, float32_products
 
 
@@ -67,10 +68,11 @@ def token_relevance(
         al.), or at every position, padding included, as in the fork of their code used in "Fine-Tuning is not
         (Always) Overfitting Artifacts"; relevance then depends on how far a text is padded (there to 512).
     precision : {"float32", "tf32"}
-        Of the products of relevance and gradient; the forward pass is always in float32. Against float64,
-        TF32 is off by at most 1e-3 of a row's largest value, which is the first token's own. As a share of
-        the largest of the other tokens that is up to 1e-3 in a fine-tuned tiny encoder (float32: 8e-5) and
-        1e-2 in random ones. (Emulated on a CPU, see ``tests/test_lrp.py``; not measured on a GPU.)
+        Of the products of relevance and gradient; those of the forward pass are in float32, or as exact as
+        three products in TF32 (`lib.lrp.encoder.compensated_linear`). Against float64, TF32 is off by at most
+        1e-3 of a row's largest value, which is the first token's own. As a share of the largest of the other
+        tokens that is up to 1e-3 in a fine-tuned tiny encoder (float32: 8e-5) and 1e-2 in random ones.
+        (Emulated on a CPU, see ``tests/test_lrp.py``; not measured on a GPU.)
 
     Returns
     -------
@@ -159,7 +161,7 @@ def relevance_by_layer(
         x = encoder.embed(model, batch.input_ids, encoder.precision(model))
         traces = []
         for index, layer in enumerate(layers):
-            x, trace = encoder.apply_layer(layer, x, batch.seen)
+            x, trace = encoder.apply_layer(layer, x, batch.seen, precision)
             if index >= start_layer:
                 traces.append(trace)
         flow = _through_head(model, x, batch.target, head)
@@ -211,11 +213,17 @@ def _through_layer(
         with float32_products("float32"):  # as in the forward pass
             heads = encoder.attention(layer, trace.query, trace.key, trace.value, seen)
         probabilities, value = _through_mixing(layer, trace, heads, context)
-        layer_map = (probabilities.gradient * probabilities.relevance).clamp_(min=0).mean(1)  # rule 11
+        layer_map = _layer_map(*probabilities)
     yield LayerRelevance(index, above, layer_map)
     with _computing(above, precision):
         query, key = _through_scores(heads, probabilities)
         return _to_input(layer, trace, query, key, value, residual)
+
+
+@fused
+def _layer_map(relevance: Tensor, gradient: Tensor) -> Tensor:
+    """Rule 11: (batch, heads, tokens, tokens) -> (batch, tokens, tokens)."""
+    return (gradient * relevance).clamp_(min=0).mean(1)
 
 
 def _through_feed_forward(layer: encoder.Layer, trace: encoder.Trace, flow: _Flow) -> _Flow:
@@ -249,8 +257,14 @@ def _through_scores(heads: encoder.Attention, flow: _Flow) -> tuple[_Flow, _Flow
     p, q, k = heads.probabilities, heads.query, heads.key
     relevance = rules.masking(heads.scores, flow.relevance)
     relevance_q, relevance_k = rules.matmul(q, k.mT, heads.products, relevance)  # rule 7
-    gradient = p * (flow.gradient - (p * flow.gradient).sum(-1, keepdim=True)) * heads.scale
+    gradient = _through_softmax(p, flow.gradient) * heads.scale
     return _Flow(relevance_q, gradient @ k), _Flow(relevance_k.mT, gradient.mT @ q)
+
+
+@fused
+def _through_softmax(probabilities: Tensor, gradient: Tensor) -> Tensor:
+    """From the gradient of the probabilities to that of the scores."""
+    return probabilities * (gradient - (probabilities * gradient).sum(-1, keepdim=True))
 
 
 def _to_input(
@@ -284,14 +298,24 @@ def _through_residual(norm: nn.LayerNorm, a: Tensor, b: Tensor, flow: _Flow) -> 
 
 def _join(x: Tensor, *uses: _Flow) -> _Flow:
     """From the uses of x to x."""
-    gradient = sum((use.gradient for use in uses), start=x.new_zeros(()))
+    gradient = _total(*(use.gradient for use in uses))
     return _Flow(rules.reuse(x, *(use.relevance for use in uses)), gradient)
+
+
+@fused
+def _total(*gradients: Tensor) -> Tensor:
+    return sum(gradients[1:], start=gradients[0])
 
 
 @contextmanager
 def _computing(tensor: Tensor, precision: RelevancePrecision = "float32") -> Iterator[None]:
-    """Compute on the tensor's device in 32 bits, with products of a precision, whatever the caller set."""
-    with torch.autocast(tensor.device.type, enabled=False), float32_products(precision):
+    """Compute on the tensor's device in 32 bits, with products of a precision, whatever the caller set.
+
+    In TF32 what is between the products is fused, too.
+    """
+    # Shapes with a one would need kernels of their own: not worth it for a single text.
+    fast = precision == "tf32" and len(tensor) > 1 and can_fuse(tensor.device)
+    with torch.autocast(tensor.device.type, enabled=False), float32_products(precision), fusing(fast):
         yield
 
 

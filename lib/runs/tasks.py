@@ -189,12 +189,14 @@ def _threads(number: int) -> Iterator[None]:
 def _kernels(*, deterministic: bool) -> Iterator[None]:
     """Choose deterministic kernels or not: the only place that does, for every run."""
     mode, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     set_deterministic(deterministic)
     try:
         yield
     finally:
         torch.set_deterministic_debug_mode(mode)
         torch.backends.cudnn.benchmark = benchmark
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
 
 def _device_name(on_cuda: bool) -> str:
