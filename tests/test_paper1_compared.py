@@ -16,6 +16,7 @@ from lib.paper1.compared import (
     chain_table,
     collect,
     fine_tuned_models,
+    texts_learned_from,
 )
 from lib.paper1.runs import Chain, FineTuned, Frozen
 from lib.paper1.word_lists import cue_shares, rank_words
@@ -46,6 +47,17 @@ def fine_tuned(seed, task="a", other_task="b", **more):
         methods={LRP: 3, RANDOM: 2},
     )
     return done(run, result | more)
+
+
+def test_by_the_authors_schedule_half_of_the_texts_are_learned_from():
+    recipe = TrainingRecipe(epochs=1, learning_rate=1e-3, batch_size=2, schedule="authors")
+    texts = {"train_predicted": np.zeros(8, np.uint8)}
+    trained = [done(FineTuned(seed, task="a", training=recipe), texts) for seed in (1, 2)]
+    other = done(FineTuned(3, task="b", training=recipe), texts)
+    learned = texts_learned_from([*trained, other], "a")
+    assert learned.shape == (2, 8)
+    for row, seed in zip(learned, (1, 2), strict=True):
+        assert set(np.flatnonzero(row)) == set(recipe.order(8, seed)[:4].tolist())
 
 
 def frozen(task, result):

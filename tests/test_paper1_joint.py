@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 
 from lib.claims import Region
-from lib.crossed import crossed_gap
 from lib.paper1.joint import (
     HALVES,
     difference_table,
     half_samples,
-    mean_gap,
-    mean_table,
     needed_row,
     on_halves,
     over_halves,
@@ -53,7 +50,6 @@ def test_a_single_row_counts_for_all_seeds_and_failed_seeds_are_left_out_of_a_pa
     tuned, frozen = means(rng.random((3, 40))), means(rng.random((1, 40)))
     np.testing.assert_array_equal(difference_table(tuned, frozen), tuned - frozen)
     np.testing.assert_array_equal(difference_table(tuned, tuned[:2] / 2), tuned[:2] / 2)
-    np.testing.assert_array_equal(mean_table(tuned, tuned[:2]), tuned[:2])
 
 
 @pytest.mark.parametrize(
@@ -140,17 +136,6 @@ def test_a_statistic_without_a_value_is_named(missing):
     table[:, missing] = np.nan
     with pytest.raises(ValueError, match="halves of the texts have a value: at least 2 are required"):
         over_halves(table)
-
-
-def test_a_mean_gap_is_the_mean_over_tasks_for_the_seeds_of_all():
-    rng = np.random.default_rng(0)
-    train = [rng.random((seeds, 200)) < 0.9 for seeds in (3, 2)]
-    test = [rng.random((seeds, 100)) < 0.8 for seeds in (3, 2)]
-    measured = mean_gap(train, test)
-    gaps = [crossed_gap(train[0][:2], test[0][:2]), crossed_gap(train[1], test[1])]
-    assert measured.estimate == pytest.approx(np.mean([gap.estimate for gap in gaps]))
-    assert [part.count for part in measured.texts] == [200, 100, 200, 100]
-    assert [part.count for part in measured.seeds] == [2]
 
 
 def test_the_needed_number_of_texts_gives_the_power_it_promises():

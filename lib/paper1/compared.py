@@ -158,6 +158,25 @@ def fine_tuned_models(records: Sequence[Record], task: str) -> Models:
     return Models.fine_tuned(done)
 
 
+def texts_learned_from(records: Sequence[Record], task: str) -> NDArray[np.bool_]:
+    """Return which training texts each model has learned from, (seeds, training texts).
+
+    Parameters
+    ----------
+    records : sequence of Record
+        Of `lib.paper1.runs.FineTuned`; failed ones and those of other tasks are left out.
+    task : str
+        The task trained on.
+    """
+    learned = []
+    for record, run in done_runs(records, FineTuned):
+        if run.task == task:
+            texts = len(record["train_predicted"])
+            seen = run.training.order(texts, run.seed)[: run.training.texts_seen(texts)]
+            learned.append(np.isin(np.arange(texts), seen))
+    return np.stack(learned)
+
+
 def curves_of(record: Record) -> dict[str, Curves]:
     """Return a record's deletion and insertion curves by method, with texts in the corpus's order."""
     names = [name for name in METHODS if f"{name}/deletion" in record.result]

@@ -2,8 +2,8 @@
 
 `lib.crossed` gives intervals of means. Paper 1 also has lists of ten words, and components of a set of
 embeddings. Such a statistic is computed on all texts and on random halves of them, which gives a table
-(seeds, 1 + halves). Tables of differences and of means over tasks are differences and means of tables, and
-`over_halves` makes crossed values of any of them.
+(seeds, 1 + halves). A table of differences is the difference of two tables, and `over_halves` makes a crossed
+value of either.
 
 A statistic varies between random halves of the texts as much as between samples of as many texts
 (half-sampling; Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982, chapter 8). The usual
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lib.claims import Region
-from lib.crossed import Crossed, Part, crossed_contrast
+from lib.crossed import Crossed, Part
 
 Floats = NDArray[np.floating]
 Indices = NDArray[np.intp]
@@ -54,11 +54,6 @@ def on_halves(statistic: Callable[[Indices], ArrayLike], texts: int) -> Floats:
         Number of texts.
     """
     return np.stack([np.asarray(statistic(chosen), float) for chosen in half_samples(texts)], axis=1)
-
-
-def mean_table(*tables: Floats) -> Floats:
-    """Return the mean of several tables, such as one per task, over the seeds that all of them have."""
-    return np.mean(_common(tables), axis=0)
 
 
 def difference_table(first: Floats, second: Floats) -> Floats:
@@ -106,22 +101,6 @@ def over_halves(table: Floats) -> Crossed:
         (Part(float(whole.var(ddof=1)) / seeds, residual, seeds),),
         (Part(float(by_half.var(ddof=1)), residual, columns),),
     )
-
-
-def mean_gap(train: Sequence[NDArray], test: Sequence[NDArray]) -> Crossed:
-    """Return training minus test accuracy, mean over tasks, for the seeds that all tasks have.
-
-    Parameters
-    ----------
-    train, test : sequence of array, (tasks,) of (seeds, texts)
-        Whether each model classifies each training text, and each test text, correctly. The difference of
-        two such arrays on the same texts gives the difference of two gaps.
-    """
-    seeds = min(len(matrix) for matrix in (*train, *test))
-    terms = []
-    for on_training, on_test in zip(train, test, strict=True):
-        terms += [(1 / len(train), on_training[:seeds]), (-1 / len(train), on_test[:seeds])]
-    return crossed_contrast(*terms)
 
 
 def needed_row(
