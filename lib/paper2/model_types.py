@@ -1,7 +1,7 @@
 """The model types of paper 2, fine-tuned or frozen, plain or quantised, and how they compare.
 
 All types explain the same texts, and a type and its quantised versions have the same seeds. Comparisons are
-therefore paired: all types share the resampled texts, and the types of one training the resampled seeds.
+therefore paired: all types share the texts, and the types of one training the seeds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
