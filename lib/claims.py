@@ -360,8 +360,8 @@ def false_verdicts(verdicts: Sequence[Verdict], confidence: float) -> dict[str, 
     -------
     dict
         ``claims``, ``judged`` (those with a measurement), ``intervals`` (of these, those that estimate from a
-        sample), ``at_90`` (of these, those at 90 %), ``expected`` (falsely passing, if every one of them lay on its
-        border) and ``at_least_one`` (the probability of any, if they were independent).
+        sample), ``at_90`` (of these, those at 90 %), ``expected`` (falsely passing, if every one of them lay
+        on its border) and ``at_least_one`` (the probability of any, if they were independent).
     """
     judged = [verdict for verdict in verdicts if verdict.estimate is not None]
     intervals = [verdict for verdict in judged if verdict.low != verdict.high and not verdict.counted]

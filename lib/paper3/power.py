@@ -151,7 +151,7 @@ def trials_for_equal_spreads(correlation: float, factor: float, *, confidence: f
 
 
 def trials_for_equal_spreads_unpaired(factor: float, *, confidence: float) -> int | None:
-    """Return how many trials of each kind put the F interval of a ratio of spreads within a factor, if it is 1.
+    """Return how many unpaired trials put the F interval of a ratio of spreads within a factor, if it is 1.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def trials_for_equal_spreads_unpaired(factor: float, *, confidence: float) -> in
     Returns
     -------
     int or None
-        The smallest number with which it lies there with `POWER`; None if more than
+        The smallest number of each kind with which it lies there with `POWER`; None if more than
         `lib.crossed.MOST_NEEDED` would be needed.
     """
 
@@ -242,8 +242,8 @@ def needed(nats: pd.DataFrame, *, margin: float, factor: float, confidence: floa
     DataFrame
         Index: the models. Columns: ``sd`` of the 32-bit trials and ``difference_sd`` within pairs (nats), the
         ``correlation`` within pairs, and the pairs needed for equal means (``means``, by
-        `trials_for_equal_means`) and equal spreads (``spreads``), and the trials of each kind needed for equal
-        spreads if they were not paired (``spreads_unpaired``, by `trials_for_equal_spreads_unpaired`).
+        `trials_for_equal_means`) and equal spreads (``spreads``), and the trials of each kind needed for
+        equal spreads if they were not paired (``spreads_unpaired``, by `trials_for_equal_spreads_unpaired`).
     """
     rows = {}
     for model in nats.columns.unique("model"):

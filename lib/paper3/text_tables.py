@@ -28,7 +28,6 @@ from lib.qlora.trial import Reading
 from lib.repeatability import agreement
 from lib.runs import Record
 
-
 Samples = Sequence[Sequence[Sequence[str]]]
 """Completions at temperature 1: (trials, prompts, samples)."""
 
@@ -198,7 +197,7 @@ def answers_differ(
 ) -> Interval | None:
     """Return the share of questions that two trials answer differently, over all models of the table.
 
-    A pair of trials is compared on the questions that both answer. The share is then a ratio of two means over
+    A pair of trials is compared on the questions that both answer. So the share is a ratio of two means over
     pairs and questions, those that differ over those that are compared, and its interval is that of its
     linearisation (the delta method).
 
@@ -388,8 +387,8 @@ def training_beyond_sampling(table: pd.DataFrame, confidence: float) -> Interval
 def largest_within(table: pd.DataFrame) -> float:
     """Return which share of their words two samples of one trial do not share, the largest over models.
 
-    Two trials differ by at most 1, so the share of their difference that is beyond sampling (`training_share`)
-    is at most 1 minus this.
+    Two trials differ by at most 1, so the share of their difference that is beyond sampling
+    (`training_share`) is at most 1 minus this.
 
     Parameters
     ----------
