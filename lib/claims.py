@@ -116,6 +116,8 @@ class Verdict:
         Why.
     estimate, low, high : float or None
         The measured interval; None without a measurement.
+    counted : bool
+        Whether the measurement has no sampling error (`lib.intervals.Interval.counted`).
     """
 
     claim: Claim
@@ -125,6 +127,7 @@ class Verdict:
     estimate: float | None = None
     low: float | None = None
     high: float | None = None
+    counted: bool = False
 
 
 def published(paper: int) -> dict[str, Any]:
@@ -203,8 +206,8 @@ def judge(claim: Claim, measured: Interval | None, reason: str = "") -> Verdict:
         The claim to judge.
     measured : Interval or None
         The measurement; None if the quantity cannot be measured at this scale. An interval of no width
-        settles nothing, unless it is a count (`lib.intervals.exactly`): all values of a sample were equal,
-        and their spread is unknown.
+        settles nothing, unless all there is was counted (`lib.intervals.exactly`): all values of a sample
+        were equal, and their spread is unknown.
     reason : str
         Why there is no measurement; required without one, ignored otherwise.
 
@@ -228,7 +231,8 @@ def judge(claim: Claim, measured: Interval | None, reason: str = "") -> Verdict:
         verdict, why = NOT_REPRODUCED, f"no part of the interval lies {region}"
     else:
         verdict, why = NOT_TESTABLE, f"only part of the interval lies {region}"
-    return Verdict(claim, str(measured), verdict, why, measured.estimate, measured.low, measured.high)
+    bounds = measured.estimate, measured.low, measured.high
+    return Verdict(claim, str(measured), verdict, why, *bounds, counted=measured.counted)
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
@@ -343,7 +347,8 @@ def decisive_part(
 def false_verdicts(verdicts: Sequence[Verdict], confidence: float) -> dict[str, float]:
     """Return how many claims were judged, and how many of them chance alone would be expected to pass.
 
-    A count has no interval and cannot pass by chance; see `lib.proportions.expected_false_passes`.
+    A count, or a range over all there is, has no sampling error and cannot pass by chance; see
+    `lib.proportions.expected_false_passes`.
 
     Parameters
     ----------
@@ -354,12 +359,12 @@ def false_verdicts(verdicts: Sequence[Verdict], confidence: float) -> dict[str, 
     Returns
     -------
     dict
-        ``claims``, ``judged`` (those with a measurement), ``intervals`` (of these, those that are no count),
-        ``at_90`` (of these, those at 90 %), ``expected`` (falsely passing, if every one of them lay on its
-        border) and ``at_least_one`` (the probability of any, if they were independent).
+        ``claims``, ``judged`` (those with a measurement), ``intervals`` (of these, those that estimate from a
+        sample), ``at_90`` (of these, those at 90 %), ``expected`` (falsely passing, if every one of them lay
+        on its border) and ``at_least_one`` (the probability of any, if they were independent).
     """
     judged = [verdict for verdict in verdicts if verdict.estimate is not None]
-    intervals = [verdict for verdict in judged if verdict.low != verdict.high]
+    intervals = [verdict for verdict in judged if verdict.low != verdict.high and not verdict.counted]
     coverages = Counter(verdict.claim.confidence or confidence for verdict in intervals)
     none = math.prod(
         (1 - expected_false_passes(1, coverage)) ** number for coverage, number in coverages.items()

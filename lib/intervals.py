@@ -23,7 +23,8 @@ class Interval:
     ----------
     estimate, low, high : float
     counted : bool
-        Whether the value is a count of all there is, which needs no width (`exactly`).
+        Whether all there is was counted, so nothing is estimated from a sample and no width is needed
+        (`exactly`, `mean_and_range`).
 
     Raises
     ------
@@ -68,7 +69,7 @@ def exponential(interval: Interval) -> Interval:
 
 def mean_and_range(values: Sequence[float] | NDArray[np.float64]) -> Interval:
     """Return a mean with the smallest and the largest value, for a few cases that are not a sample."""
-    return Interval(float(np.mean(values)), float(np.min(values)), float(np.max(values)))
+    return Interval(float(np.mean(values)), float(np.min(values)), float(np.max(values)), counted=True)
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:

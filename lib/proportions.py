@@ -72,8 +72,9 @@ def expected_false_passes(claims: int, confidence: float = 0.95) -> float:
     Parameters
     ----------
     claims : int
-        Number of claims judged by intervals of this confidence. Counts (`lib.intervals.exactly`) and claims
-        without a measurement cannot pass by chance and are not included.
+        Number of claims judged by intervals of this confidence. Counts (`lib.intervals.exactly`), ranges over
+        all there is (`lib.intervals.mean_and_range`) and claims without a measurement cannot pass by chance
+        and are not included.
     confidence : float
         Coverage of the intervals; for claims judged by two one-sided tests at 5 %, 0.9. Add the results for
         claims of different confidence.

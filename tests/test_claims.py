@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from lib import claims
 from lib.claims import Claim, Region, decisive, decisive_part, judge
-from lib.intervals import Interval, exactly, mean_interval
+from lib.intervals import Interval, exactly, mean_and_range, mean_interval
 
 CLAIM = Claim(
     name="n",
@@ -193,10 +193,10 @@ def test_the_csv_table_keeps_every_digit(tmp_path):
 
 
 def test_false_verdicts_are_expected_of_intervals_only():
-    measured = [Interval(1, 0, 2), exactly(2), None, Interval(3, 1, 5)]
+    measured = [Interval(1, 0, 2), exactly(2), None, Interval(3, 1, 5), mean_and_range([1, 3])]
     verdicts = [judge(CLAIM, interval, "too small") for interval in measured]
     chance = claims.false_verdicts(verdicts, 0.95)
-    assert (chance["claims"], chance["judged"], chance["intervals"], chance["at_90"]) == (4, 3, 2, 0)
+    assert (chance["claims"], chance["judged"], chance["intervals"], chance["at_90"]) == (5, 4, 2, 0)
     assert chance["expected"] == pytest.approx(0.05)
     assert chance["at_least_one"] == pytest.approx(1 - 0.975**2)
 

@@ -31,7 +31,7 @@ def test_an_interval_must_contain_its_estimate():
 
 def test_counts_and_ranges_by_hand():
     assert exactly(3) == Interval(3.0, 3.0, 3.0, counted=True)
-    assert mean_and_range([1, 2, 6]) == Interval(3.0, 1.0, 6.0)
+    assert mean_and_range([1, 2, 6]) == Interval(3.0, 1.0, 6.0, counted=True)
 
 
 def test_only_bounds_that_differ_by_more_than_rounding_are_a_width():

@@ -5,15 +5,17 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib.intervals import mean_interval, paired_sd_ratio_interval
+from lib.intervals import mean_interval, paired_sd_ratio_interval, sd_ratio_interval
 from lib.paper3.power import (
     by_trials,
     detectable_difference,
     detectable_ratio,
+    detectable_ratio_unpaired,
     needed,
     rarest,
     trials_for_equal_means,
     trials_for_equal_spreads,
+    trials_for_equal_spreads_unpaired,
 )
 
 
@@ -31,6 +33,26 @@ def test_a_detectable_ratio_shows_in_four_of_five_simulations(trials, correlatio
         paired_sd_ratio_interval(*paired(rng, trials, ratio, correlation), 0.95).low > 1 for _ in range(500)
     ]
     assert np.mean(shown) == pytest.approx(0.8, abs=0.06)
+
+
+@pytest.mark.parametrize("trials", [4, 7, 50])
+def test_a_detectable_ratio_of_unpaired_trials_shows_in_four_of_five_simulations(trials):
+    rng = np.random.default_rng(0)
+    ratio = detectable_ratio_unpaired(trials, confidence=0.95)
+    shown = [
+        sd_ratio_interval(rng.normal(0, ratio, trials), rng.normal(size=trials), 0.95).low > 1
+        for _ in range(1_000)
+    ]
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.04)
+    with pytest.raises(ValueError, match="trials = 1: at least 2 of each kind are required"):
+        detectable_ratio_unpaired(1, confidence=0.95)
+
+
+def test_few_pairs_show_a_detectable_ratio_at_least_as_often_as_promised():
+    rng = np.random.default_rng(0)
+    ratio = detectable_ratio(7, 0.9, confidence=0.95)
+    shown = [paired_sd_ratio_interval(*paired(rng, 7, ratio, 0.9), 0.95).low > 1 for _ in range(1_000)]
+    assert np.mean(shown) > 0.8
 
 
 def test_pairing_and_more_trials_make_smaller_ratios_detectable():
@@ -89,6 +111,14 @@ def test_equal_spreads_are_shown_by_the_number_of_trials_in_four_of_five_simulat
     intervals = [paired_sd_ratio_interval(*paired(rng, trials, 1.0, correlation), 0.95) for _ in range(500)]
     shown = np.mean([interval.low > 0.8 and interval.high < 1.25 for interval in intervals])
     assert shown == pytest.approx(0.8, abs=0.07)
+
+
+def test_equal_spreads_of_unpaired_trials_are_shown_in_four_of_five_simulations():
+    rng = np.random.default_rng(0)
+    trials = trials_for_equal_spreads_unpaired(1.25, confidence=0.95)
+    intervals = [sd_ratio_interval(*rng.normal(size=(2, trials)), 0.95) for _ in range(1_000)]
+    shown = np.mean([interval.low > 0.8 and interval.high < 1.25 for interval in intervals])
+    assert shown == pytest.approx(0.8, abs=0.04)
 
 
 def test_the_rarest_event_that_shows():

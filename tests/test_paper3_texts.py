@@ -10,10 +10,14 @@ from lib.crossed import crossed_mean
 from lib.intervals import Interval
 from lib.paper3.text_tables import (
     agreement_intervals,
+    all_alike,
     answers,
+    answers_apart,
     answers_differ,
     checked_answers,
     completions,
+    first_draws,
+    largest_within,
     letter,
     letters,
     own_draws,
@@ -189,7 +193,7 @@ def texts():
 
 
 def test_completions_stand_beside_the_published_ones_trial_by_trial(texts):
-    shown = side_by_side(texts, "m", 1, {"8-bit": ["x", "y", "z"], "32-bit": ["u", "v", ""]})
+    shown = side_by_side(texts, "m", 1, {"8-bit": ["x", "y", "z"], "32-bit": ["u", "v", ""]}, own_draws)
     assert shown["here", "32-bit"].to_list()[:2] == ["first", "second"]
     assert shown["here", "32-bit"].isna().to_list() == [False, False, True]
     assert shown["paper", "32-bit"].to_list() == ["u", "v", ""]
@@ -212,9 +216,17 @@ def test_each_model_is_shown_with_the_texts_that_the_paper_prints_of_it(texts):
     assert letters(answered)["here", "32-bit"].to_list() == ["—", "—"]
 
 
-def test_trials_show_samples_of_different_numbers(texts):
-    samples = [[["a0", "a1"]], [["b0", "b1"]], [["c0", "c1"]]]
-    assert own_draws(samples) == [["a0"], ["b1"], ["c0"]]
+def test_trials_show_samples_of_different_numbers():
+    samples = [[["a0", "a1", "a2"]], [["b0", "b1", "b2"]], [["c0", "c1", "c2"]]]
+    assert own_draws(samples) == [["a0"], ["b1"], ["c2"]]
+    assert own_draws(samples[:2]) == [["a0"], ["b1"]]
+    assert own_draws([]) == []
+    assert first_draws(samples) == [["a0"], ["b0"], ["c0"]]
+
+
+def test_trials_do_not_share_their_draws():
+    with pytest.raises(ValueError, match="samples = 2: 3 trials need as many, one each"):
+        own_draws([[["a0", "a1"]], [["b0", "b1"]], [["c0", "c1"]]])
 
 
 def test_answers_are_checked_where_there_is_a_reference(texts):
@@ -223,11 +235,19 @@ def test_answers_are_checked_where_there_is_a_reference(texts):
 
     trials = texts[texts["model"] == "m"]
     scores = checked_answers(trials, ["4", None], parse)
-    shares = {"no answer": 0.25, "all trials": 0.5, "two trials": 0.5, "same text": 0.5}
+    shares = {"no answer": 0.25, "all trials": 1, "two trials": 1, "same text": 0.5}
     assert scores.loc[("m", "32-bit")].to_dict() == {"right": 1, "right, numbers": 1} | shares
     (words,) = checked_answers(trials, ["four", None], parse)["right, numbers"].unique()
     assert np.isnan(words)
     assert checked_answers(trials, [None, None], parse)["right"].isna().all()
+    silent = checked_answers(trials, ["4", None], lambda text: None)
+    assert silent[["all trials", "two trials"]].isna().all(axis=None)
+
+
+def test_no_answer_is_like_no_other():
+    assert (answers_apart("4", "4"), answers_apart("4", "5")) == (0, 1)
+    assert np.isnan([answers_apart("", "4"), answers_apart("", ""), all_alike(["4", ""])]).all()
+    assert (all_alike(["4", "4"]), all_alike(["4", "5"])) == (1, 0)
 
 
 def test_answers_in_other_words_are_the_same_answer():
@@ -236,6 +256,35 @@ def test_answers_in_other_words_are_the_same_answer():
     interval = answers_differ(table, lambda text: next((mark for mark in text if mark.isdigit()), None), 0.95)
     assert interval.estimate == pytest.approx(1 / 3)
     assert answers_differ(table.head(2), str, 0.95) is None
+
+
+def test_trials_are_compared_on_the_questions_that_both_answer():
+    answered = [["1", "a", "x", ""], ["1", "", "x", ""], ["2", "", "y", ""], ["2", "b", "", "z"]]
+    table = pd.DataFrame({"model": "m", "seed": range(4), "answers": answered})
+    interval = answers_differ(table, str, 0.95)
+    # 6 pairs on the first question, 1 on the second, 3 on the third and none on the fourth
+    assert interval.estimate == pytest.approx((4 + 1 + 2) / 10)
+    assert 0 < interval.low < interval.high < 1
+    alike = table.assign(answers=[["1", ""], ["1", ""], ["1", "x"], ["1", "x"]])
+    assert answers_differ(alike, str, 0.95).estimate == 0
+    assert answers_differ(alike, str, 0.95).high == pytest.approx(0.842, abs=1e-3)  # two questions
+    assert answers_differ(table, lambda text: None, 0.95) is None
+
+
+def test_the_share_of_different_answers_covers_the_truth_at_its_rate():
+    """7 trials and 20 questions, of which 30 % of the answers are missing."""
+    rng = np.random.default_rng(0)
+    truth = 1 - 2 * 3 / (
+        4 * 5
+    )  # a trial gives a question's commonest answer with a probability of Beta(2, 2)
+    covered = 0
+    for _ in range(400):
+        commonest = rng.random((7, 20)) < rng.beta(2, 2, 20)
+        other = rng.integers(10**6, size=(7, 20)).astype(str)
+        given = np.where(rng.random((7, 20)) < 0.3, "", np.where(commonest, "x", other))
+        table = pd.DataFrame({"model": "m", "seed": range(7), "answers": given.tolist()})
+        covered += within_interval(answers_differ(table, str, 0.95), truth)
+    assert 0.92 <= covered / 400 <= 0.98
 
 
 def test_trials_that_complete_every_prompt_twice_alike_are_counted(texts):
@@ -261,7 +310,7 @@ def test_the_letter_of_an_answer(text, expected):
     assert letter(text) == expected
 
 
-def base_trials(write, *, trials=4, prompts=3, samples=3):
+def base_trials(write, *, trials=4, prompts=3, samples=4):
     """Return trials of two models and one optimizer; ``write(trial, prompt, sample)`` is a text."""
     rows = [
         {
@@ -309,6 +358,18 @@ def test_the_share_of_training_is_that_of_the_difference_between_trials():
     assert training_share(alike[alike["model"] == "a"], 0.95).estimate == 0
     same = base_trials(lambda seed, prompt, sample: "x")
     assert training_share(same[same["model"] == "a"], 0.95) is None
+
+
+def test_the_share_of_training_is_at_most_what_sampling_leaves():
+    table = base_trials(lambda seed, prompt, sample: f"{WORDS[seed]} {WORDS[4 + sample]} x")
+    assert largest_within(table) == pytest.approx(1 / 3)
+    apart = table["model"] == "b"
+    table.loc[apart, "completions"] = table.loc[apart, "completions"].map(
+        lambda texts: [[text.removesuffix(" x") for text in samples] for samples in texts]
+    )
+    assert largest_within(table) == pytest.approx(1 / 2)
+    assert training_share(table[apart], 0.95).estimate <= 1 - largest_within(table)
+    assert math.isnan(largest_within(table.head(0)))
 
 
 def test_the_share_beyond_sampling_covers_the_truth_at_its_rate():
@@ -395,3 +456,11 @@ def test_agreement_has_intervals_from_three_trials_on():
     assert measures["two trials agree"].estimate == pytest.approx((3 + 1) / 6)
     assert measures["all trials agree"] == 0.5
     assert agreement_intervals([["a", "b"], ["a", "c"]], 0.95)["two trials agree"] == 0.5
+
+
+def test_trials_share_no_more_than_all_words():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        texts = [["x y" if rng.random() < 0.95 else "x z" for _ in range(4)] for _ in range(3)]
+        shared = agreement_intervals(texts, 0.95)["shared words"]
+        assert 0 <= shared.low <= shared.high <= 1

@@ -20,7 +20,8 @@ def detectable_ratio(trials: int, correlation: float, *, confidence: float) -> f
 
     Pitman's and Morgan's test is that of the correlation between sums and differences, which is
     (F - 1) / sqrt((F + 1)^2 - 4 r^2 F) for a ratio of variances F; its Fisher transform has a standard error
-    of 1 / sqrt(n - 3).
+    of 1 / sqrt(n - 3). That is approximate, and cautious below about ten pairs, where a smaller ratio
+    suffices. For trials that are not paired, see `detectable_ratio_unpaired`.
 
     Parameters
     ----------
@@ -45,6 +46,30 @@ def detectable_ratio(trials: int, correlation: float, *, confidence: float) -> f
     half = 1 + square * (1 - 2 * correlation**2)
     variances = (half + math.sqrt(half**2 - (1 - square) ** 2)) / (1 - square)
     return math.sqrt(variances)
+
+
+def detectable_ratio_unpaired(trials: int, *, confidence: float) -> float:
+    """Return the smallest ratio of two standard deviations that unpaired trials tell from 1, with `POWER`.
+
+    The interval is that of the F distribution (`lib.intervals.sd_ratio_interval`), so this is exact for
+    normal data.
+
+    Parameters
+    ----------
+    trials : int
+        Of each kind, at least 2.
+    confidence : float
+        Of the interval that has to exclude 1.
+
+    Raises
+    ------
+    ValueError
+        With fewer than two trials.
+    """
+    if trials < 2:
+        raise ValueError(f"trials = {trials}: at least 2 of each kind are required")
+    freedom = trials - 1, trials - 1
+    return math.sqrt(stats.f.ppf((1 + confidence) / 2, *freedom) / stats.f.ppf(1 - POWER, *freedom))
 
 
 def detectable_difference(trials: int, sd: float, *, confidence: float) -> float:
@@ -125,6 +150,31 @@ def trials_for_equal_spreads(correlation: float, factor: float, *, confidence: f
     return math.ceil((quantile / math.atanh(border)) ** 2) + 3
 
 
+def trials_for_equal_spreads_unpaired(factor: float, *, confidence: float) -> int | None:
+    """Return how many unpaired trials put the F interval of a ratio of spreads within a factor, if it is 1.
+
+    Parameters
+    ----------
+    factor : float
+        Above 1: ratios from 1 / factor to factor count as equal.
+    confidence : float
+        Of the interval.
+
+    Returns
+    -------
+    int or None
+        The smallest number of each kind with which it lies there with `POWER`; None if more than
+        `lib.crossed.MOST_NEEDED` would be needed.
+    """
+
+    def enough(trials: int) -> bool:
+        freedom = trials - 1, trials - 1
+        allowed = factor**2 / stats.f.ppf((1 + confidence) / 2, *freedom)
+        return 2 * stats.f.cdf(allowed, *freedom) - 1 >= POWER
+
+    return smallest_number(enough)
+
+
 def rarest(trials: int, *, confidence: float = 0.95) -> float:
     """Return the probability of an event that shows at least once in so many trials, with that confidence."""
     return 1 - (1 - confidence) ** (1 / trials)
@@ -153,9 +203,9 @@ def by_trials(
     DataFrame
         Index: the number. Columns: the bounds of a standard deviation as multiples of its estimate
         (``sd_low``, ``sd_high``), the half width of a mean's interval in nats (``mean``), the
-        `detectable_difference` in nats (``difference``), the `detectable_ratio` of spreads, paired
-        (``ratio``) and if the trials were not paired (``ratio_unpaired``), and the `rarest` event
-        (``event``).
+        `detectable_difference` in nats (``difference``), the `detectable_ratio` of spreads (``ratio``),
+        that of unpaired trials (``ratio_unpaired``, by `detectable_ratio_unpaired`), and the `rarest` event
+        (``event``). The mean is that on the texts at hand: its interval is over trials alone.
     """
     rows = {}
     for trials in numbers:
@@ -167,7 +217,7 @@ def by_trials(
             "mean": stats.t.ppf((1 + confidence) / 2, freedom) * sd / math.sqrt(trials),
             "difference": detectable_difference(trials, difference_sd, confidence=confidence),
             "ratio": detectable_ratio(trials, correlation, confidence=confidence),
-            "ratio_unpaired": detectable_ratio(trials, 0.0, confidence=confidence),
+            "ratio_unpaired": detectable_ratio_unpaired(trials, confidence=confidence),
             "event": rarest(trials, confidence=confidence),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("trials")
@@ -192,8 +242,8 @@ def needed(nats: pd.DataFrame, *, margin: float, factor: float, confidence: floa
     DataFrame
         Index: the models. Columns: ``sd`` of the 32-bit trials and ``difference_sd`` within pairs (nats), the
         ``correlation`` within pairs, and the pairs needed for equal means (``means``, by
-        `trials_for_equal_means`), equal spreads (``spreads``), and equal spreads if trials were not paired
-        (``spreads_unpaired``).
+        `trials_for_equal_means`) and equal spreads (``spreads``), and the trials of each kind needed for
+        equal spreads if they were not paired (``spreads_unpaired``, by `trials_for_equal_spreads_unpaired`).
     """
     rows = {}
     for model in nats.columns.unique("model"):
@@ -205,6 +255,6 @@ def needed(nats: pd.DataFrame, *, margin: float, factor: float, confidence: floa
             "correlation": correlation,
             "means": trials_for_equal_means(sd, margin, confidence=confidence),
             "spreads": trials_for_equal_spreads(correlation, factor, confidence=confidence),
-            "spreads_unpaired": trials_for_equal_spreads(0.0, factor, confidence=confidence),
+            "spreads_unpaired": trials_for_equal_spreads_unpaired(factor, confidence=confidence),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")

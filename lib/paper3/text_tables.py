@@ -28,9 +28,16 @@ from lib.qlora.trial import Reading
 from lib.repeatability import agreement
 from lib.runs import Record
 
+Samples = Sequence[Sequence[Sequence[str]]]
+"""Completions at temperature 1: (trials, prompts, samples)."""
+
 
 def side_by_side(
-    table: pd.DataFrame, model: str, number: int, printed: Mapping[str, Sequence[str]]
+    table: pd.DataFrame,
+    model: str,
+    number: int,
+    printed: Mapping[str, Sequence[str]],
+    draw: Callable[[Samples], list[list[str]]],
 ) -> pd.DataFrame:
     """Put each trial's completion of a prompt beside the published ones: (trials, 4).
 
@@ -44,6 +51,8 @@ def side_by_side(
         Index of the prompt.
     printed : mapping of str to sequence of str
         The published completions of the trials, by bits.
+    draw : callable
+        Which sample of each trial is shown: `own_draws` or `first_draws`.
 
     Returns
     -------
@@ -55,7 +64,7 @@ def side_by_side(
     texts = {}
     for bits in printed:
         samples = _samples(own[own["bits"] == bits])
-        texts["here", bits] = pd.Series([prompts[number] for prompts in own_draws(samples)], dtype=object)
+        texts["here", bits] = pd.Series([prompts[number] for prompts in draw(samples)], dtype=object)
     texts |= {("paper", bits): pd.Series(column, dtype=object) for bits, column in printed.items()}
     shown = pd.DataFrame(texts)
     return shown.set_axis(range(1, len(shown) + 1)).rename_axis("trial")
@@ -65,6 +74,8 @@ def completions(
     table: pd.DataFrame, published: Mapping[str, Any], paper_names: Mapping[str, str]
 ) -> pd.DataFrame:
     """Return `side_by_side` for the base models and the paper's prompts (paper 3, Tables 4 to 7).
+
+    Each trial shows a sample of its own number (`own_draws`).
 
     Parameters
     ----------
@@ -79,7 +90,7 @@ def completions(
     for model in _printed_models(published["completions"], paper_names):
         printed = published["completions"][paper_names[model]]
         for number, prompt in enumerate(published["prompts"]):
-            parts[model, prompt] = side_by_side(table, model, number, printed[prompt])
+            parts[model, prompt] = side_by_side(table, model, number, printed[prompt], own_draws)
     return pd.concat(parts)
 
 
@@ -88,6 +99,7 @@ def answers(
 ) -> pd.DataFrame:
     """Return `side_by_side` for the chat models and the paper's instructions (paper 3, Tables 8 and 9).
 
+    A chat model's trials answer each instruction once, all with the same random numbers (`first_draws`).
     Parameters are those of `completions`.
     """
     parts = {}
@@ -95,7 +107,8 @@ def answers(
         printed = published["answers"][paper_names[model]]
         for number in range(len(published["instructions"])):
             of_trials = {bits: texts[number] for bits, texts in printed.items()}
-            parts[model, f"instruction {number + 1}"] = side_by_side(table, model, number, of_trials)
+            shown = side_by_side(table, model, number, of_trials, first_draws)
+            parts[model, f"instruction {number + 1}"] = shown
     return pd.concat(parts)
 
 
@@ -131,8 +144,9 @@ def checked_answers(
     DataFrame
         Index: model and bits. Columns, as means over trials: the shares of questions answered ``right``
         (among those that can be checked; NaN if there are none), of these ``right, numbers`` (among those
-        of which the answer is a number), and ``no answer``; then the shares on which ``all trials`` and
-        ``two trials`` give the same answer, and the share on which two trials give the ``same text``.
+        of which the answer is a number), and ``no answer``. Then, among the questions that they answer, the
+        shares on which ``all trials`` and ``two trials`` give the same answer (NaN if there are none), and,
+        among all questions, the share on which two trials give the ``same text``.
     """
     checkable = [number for number, reference in enumerate(references) if reference is not None]
     numeric = [number for number in checkable if str(references[number]).lstrip("-").isdigit()]
@@ -144,16 +158,33 @@ def checked_answers(
     rows = {}
     for kind, texts in table.groupby(["model", "bits"], sort=False)["answers"]:
         given = parsed(texts.to_list(), parse)
-        unanimous, pairwise = agreement(given)
+        alike = 1 - pairs_of_trials(given, answers_apart)
+        together = np.array([all_alike(of_trials) for of_trials in zip(*given, strict=True)])
         rows[kind] = {
             "right": right(given, checkable),
             "right, numbers": right(given, numeric),
             "no answer": np.mean([answer == "" for of_trial in given for answer in of_trial]),
-            "all trials": unanimous,
-            "two trials": pairwise,
+            "all trials": _known_mean(together),
+            "two trials": _known_mean(alike),
             "same text": agreement(texts.to_list())[1],
         }
     return pd.DataFrame(rows).T.rename_axis(["model", "bits"])
+
+
+def all_alike(answers: Sequence[str]) -> float:
+    """Return 1 if all trials give the same answer, 0 if not, and NaN if any gives none: "" is no answer."""
+    return float(len(set(answers)) == 1) if all(answers) else math.nan
+
+
+def answers_apart(first: str, second: str) -> float:
+    """Return 1 if two answers differ, 0 if not, and NaN if either is "": no answer is like no other."""
+    return differ(first, second) if first and second else math.nan
+
+
+def _known_mean(values: np.ndarray) -> float:
+    """Return the mean of the values that are not NaN; NaN if there are none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
 
 
 def parsed(texts: Sequence[Sequence[str]], parse: Callable[[str], str | None]) -> list[list[str]]:
@@ -165,6 +196,10 @@ def answers_differ(
     table: pd.DataFrame, parse: Callable[[str], str | None], confidence: float
 ) -> Interval | None:
     """Return the share of questions that two trials answer differently, over all models of the table.
+
+    A pair of trials is compared on the questions that both answer. So the share is a ratio of two means over
+    pairs and questions, those that differ over those that are compared, and its interval is that of its
+    linearisation (the delta method).
 
     Parameters
     ----------
@@ -178,27 +213,71 @@ def answers_differ(
     Returns
     -------
     Interval or None
-        None with fewer than three trials of each model.
+        None with fewer than three trials of each model, or if no two of them answer the same question.
     """
     pairs = _side_by_side(
         [
-            pairs_of_trials(parsed(_column(rows, "answers"), parse), differ)
+            pairs_of_trials(parsed(_column(rows, "answers"), parse), answers_apart)
             for _, rows in table.groupby("model")
         ]
     )
-    return None if pairs is None else share_interval(pairs, confidence)
+    shares = None if pairs is None else _linearised_share(pairs)
+    return None if shares is None else share_interval(shares, confidence)
 
 
-def own_draws(samples: Sequence[Sequence[Sequence[str]]]) -> list[list[str]]:
+def _linearised_share(pairs: np.ndarray) -> np.ndarray | None:
+    """Linearise a share among the values that are known: (trials, trials, questions), NaN where unknown.
+
+    Returns
+    -------
+    ndarray or None, (trials, trials, questions of which anything is known)
+        Their mean over pairs and questions is the share, and their variance that of the share. NaN on the
+        diagonal. None if nothing is known.
+    """
+    known = ~np.isnan(pairs)
+    asked = known.any(axis=(0, 1))
+    if not asked.any():
+        return None
+    pairs, known = pairs[:, :, asked], known[:, :, asked]
+    apart = ~np.eye(len(pairs), dtype=bool)
+    share, part = pairs[known].mean(), known[apart].mean()
+    shares = np.where(known, share + (pairs - share) / part, share)
+    shares[~apart] = np.nan
+    return shares
+
+
+def own_draws(samples: Samples) -> list[list[str]]:
     """Take another sample of each trial, so their draws are independent of each other: (trials, prompts).
 
     Parameters
     ----------
     samples : nested sequences of str, (trials, prompts, samples)
-        Sample k of every trial was drawn with the same random numbers. With fewer samples than trials, some
-        trials share their draws.
+        Sample k of every trial was drawn with the same random numbers.
+
+    Raises
+    ------
+    ValueError
+        With fewer samples than trials: some trials would share their draws.
     """
-    return [[texts[number % len(texts)] for texts in trial] for number, trial in enumerate(samples)]
+    fewest = min((len(texts) for trial in samples for texts in trial), default=len(samples))
+    if fewest < len(samples):
+        raise ValueError(f"samples = {fewest}: {len(samples)} trials need as many, one each")
+    return [[texts[number] for texts in trial] for number, trial in enumerate(samples)]
+
+
+def first_draws(samples: Samples) -> list[list[str]]:
+    """Take the first sample of each trial, all of which were drawn with the same random numbers.
+
+    Parameters
+    ----------
+    samples : nested sequences of str, (trials, prompts, samples)
+        At least one sample.
+
+    Returns
+    -------
+    list of lists of str, (trials, prompts)
+    """
+    return [[texts[0] for texts in trial] for trial in samples]
 
 
 def sampling_against_training(table: pd.DataFrame, confidence: float) -> pd.DataFrame:
@@ -234,7 +313,6 @@ def sampling_against_training(table: pd.DataFrame, confidence: float) -> pd.Data
 def _compared(rows: pd.DataFrame, compare: Callable[[str, str], float], confidence: float) -> pd.Series:
     samples = _samples(rows)
     inside, between = within_trials(samples, compare), between_trials(samples, compare)
-    first = [[texts[0] for texts in trial] for trial in samples]
     cold, again = _column(rows, "cold_completions"), _column(rows, "cold_completions_again")
     twice = np.array(
         [
@@ -244,7 +322,7 @@ def _compared(rows: pd.DataFrame, compare: Callable[[str, str], float], confiden
     )
     values = {
         "one trial, sampled again": inside,
-        "two trials, drawn alike": pseudo_values(pairs_of_trials(first, compare)),
+        "two trials, drawn alike": pseudo_values(pairs_of_trials(first_draws(samples), compare)),
         "two trials": pseudo_values(between),
         "beyond sampling": pseudo_values(beyond_sampling(between, inside)),
         "one trial at 0.1, sampled again": twice,
@@ -263,7 +341,8 @@ def two_trials_differ(table: pd.DataFrame, column: str, confidence: float) -> In
     table : DataFrame
         Of `lib.paper3.tables.frame`: base models, trained with one optimizer.
     column : str
-        ``completions`` (each trial's own draw) or ``cold_completions``.
+        ``completions`` (each trial's own draw, so at least as many samples as trials are required) or
+        ``cold_completions``.
     confidence : float
         Coverage, over trials and prompts.
 
@@ -303,6 +382,26 @@ def training_beyond_sampling(table: pd.DataFrame, confidence: float) -> Interval
         parts.append(beyond_sampling(*compared))
     pairs = _side_by_side(parts)
     return None if pairs is None else crossed_mean(pseudo_values(pairs)).interval(confidence)
+
+
+def largest_within(table: pd.DataFrame) -> float:
+    """Return which share of their words two samples of one trial do not share, the largest over models.
+
+    Two trials differ by at most 1, so the share of their difference that is beyond sampling
+    (`training_share`) is at most 1 minus this.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `lib.paper3.tables.frame`: base models, trained with one optimizer.
+
+    Returns
+    -------
+    float
+        Mean over the trials and prompts of that model; NaN without a trial.
+    """
+    means = [within_trials(_samples(rows), unlike).mean() for _, rows in table.groupby("model", sort=False)]
+    return float(max(means, default=math.nan))
 
 
 def training_share(table: pd.DataFrame, confidence: float) -> Interval | None:
@@ -553,7 +652,7 @@ def agreement_intervals(texts: Sequence[Sequence[str]], confidence: float) -> di
     return {
         "two trials agree": share_interval(alike, confidence) if enough else pairwise,
         "all trials agree": unanimous,
-        "shared words": crossed_mean(pseudo_values(close)).interval(confidence)
+        "shared words": within(crossed_mean(pseudo_values(close)).interval(confidence), 0.0)
         if enough
         else float(np.nanmean(close)),
     }
