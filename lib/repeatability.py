@@ -172,17 +172,19 @@ def compare(first: ArrayLike, second: ArrayLike, *, paired: bool, confidence: fl
         of the two standard deviations, with their intervals, as text; and the p-values of a permutation test
         of the means, a sign-flip test of the pairs (None if unpaired) and a test of the spreads. Spreads of
         pairs are compared by Pitman and Morgan's interval and test, those of independent trials by the F
-        interval and Brown and Forsythe's test.
+        interval and Brown and Forsythe's test; None if all trials of a group are equal.
     """
     first, second = np.asarray(first, float), np.asarray(second, float)
-    ratio = (paired_sd_ratio_interval if paired else sd_ratio_interval)(first, second, confidence)
+    ratio_interval = paired_sd_ratio_interval if paired else sd_ratio_interval
+    spread_p = pitman_morgan_p if paired else brown_forsythe_p
+    both_vary = np.ptp(first) > 0 and np.ptp(second) > 0
     return {
         "difference": first.mean() - second.mean(),
         "sd of the second": str(sd_interval(second, confidence)),
-        "ratio of sds": str(ratio),
+        "ratio of sds": str(ratio_interval(first, second, confidence)) if both_vary else None,
         "p permutation": permutation_p(first, second),
         "p sign flip": sign_flip_p(first - second) if paired else None,
-        "p spread": (pitman_morgan_p if paired else brown_forsythe_p)(first, second),
+        "p spread": spread_p(first, second) if both_vary else None,
     }
 
 

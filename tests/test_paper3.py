@@ -533,8 +533,8 @@ def test_measured_and_published_values_have_one_form():
 
 def test_optimizers_are_compared_on_the_trials_that_both_have():
     columns = pd.MultiIndex.from_product([["m"], ["8-bit", "32-bit"]], names=["model", "bits"])
-    values = pd.DataFrame(np.exp([[1.0, 0.5], [2.0, 1.0], [3.0, 2.5], [9.0, np.nan]]), columns=columns)
-    compared = comparisons(values, paired=True, confidence=0.95)
+    nats = pd.DataFrame([[1.0, 0.5], [2.0, 1.0], [3.0, 2.5], [9.0, np.nan]], columns=columns)
+    compared = comparisons(nats, paired=True, confidence=0.95)
     assert compared.loc["m", "difference"] == pytest.approx(2 / 3)
 
 

@@ -120,6 +120,14 @@ def test_two_groups_are_compared_first_minus_second():
     assert independent["p spread"] == repeatability.brown_forsythe_p(first, second)
 
 
+@pytest.mark.parametrize("paired", [True, False])
+def test_the_spreads_of_trials_that_all_end_alike_are_not_compared(paired):
+    exploded = repeatability.compare([8.0] * 3, [1.0, 3.0, 2.0], paired=paired, confidence=0.95)
+    assert exploded["ratio of sds"] is None
+    assert exploded["p spread"] is None
+    assert exploded["difference"] == 6
+
+
 def _crossed(rng, levels, sds):
     """A full design of three random factors; standard deviations of A, B, C, AB, AC, BC, ABC."""
     cube = np.zeros((levels,) * 3)

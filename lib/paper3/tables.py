@@ -256,13 +256,13 @@ def as_printed(
     return wide.set_axis(range(1, len(wide) + 1)).rename_axis("trial")
 
 
-def comparisons(perplexities: pd.DataFrame, *, paired: bool, confidence: float) -> pd.DataFrame:
+def comparisons(nats: pd.DataFrame, *, paired: bool, confidence: float) -> pd.DataFrame:
     """Compare the 8-bit with the 32-bit trials of each model by `lib.repeatability.compare`.
 
     Parameters
     ----------
-    perplexities : DataFrame, (trials, models x bits)
-        Of `by_trial` or `as_printed`; compared as logarithms.
+    nats : DataFrame, (trials, models x bits)
+        Finite log-perplexities, as of `by_trial`.
     paired : bool
         Whether trials of the same number share their seeds.
     confidence : float
@@ -274,9 +274,9 @@ def comparisons(perplexities: pd.DataFrame, *, paired: bool, confidence: float) 
         One row per model; each column of p-values is corrected by Holm's method.
     """
     rows = {}
-    for model in perplexities.columns.unique("model"):
-        nats = np.log(perplexities[model].dropna())
-        rows[model] = compare(nats["8-bit"], nats["32-bit"], paired=paired, confidence=confidence)
+    for model in nats.columns.unique("model"):
+        trials = nats[model].dropna()
+        rows[model] = compare(trials["8-bit"], trials["32-bit"], paired=paired, confidence=confidence)
     return with_holm(pd.DataFrame(rows).T)
 
 
