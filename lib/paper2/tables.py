@@ -289,6 +289,8 @@ def agreement_table(
 ) -> pd.DataFrame:
     """Return how far two seeds agree, and in what share of the texts Friedman's test finds any agreement.
 
+    That test needs three words: texts with fewer are left out of its share, which is NaN if none is left.
+
     Parameters
     ----------
     types : mapping of str to ModelType
@@ -310,7 +312,8 @@ def agreement_table(
     rows = {}
     for name, kind in types.items():
         texts = stability.split_texts(kind.relevance[method], lengths)
-        rows[name] = {"not uniform": np.mean([stability.concordance(text).p < 0.05 for text in texts])}
+        found = [stability.concordance(text).p < 0.05 for text in texts if text.shape[1] >= 3]
+        rows[name] = {"not uniform": np.mean(found) if found else math.nan}
         for label, measure in measures.items():
             nulls = [stability.permuted_null(measure, text, permutations, rng) for text in texts]
             rows[name][label] = np.nanmean([measure(text) for text in texts])
