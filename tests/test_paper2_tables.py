@@ -232,6 +232,18 @@ def test_a_difference_that_is_shown_needs_no_data_to_show_equality():
     assert row["no difference possible"] == "no"  # 1.1, and not its logarithm, is compared with 1
 
 
+def test_a_measurement_in_which_nothing_varied_says_nothing_about_the_data_needed():
+    nothing = (Part(0.0, 0.0, 20),), (Part(0.0, 0.0, 40),)
+    for name, equality in {
+        "top_words_survive_quantising": tables.Equality([Crossed(1.0, *nothing)], equal=1),
+        "nf4_like_fp4": tables.Equality([Crossed(0.0, *nothing)], logarithm=True),
+    }.items():
+        row = tables.power_table({name: equality}, load_claims(2)).iloc[0]
+        assert row["measured"] == "1 [1, 1]"
+        assert row["no difference possible"] == "yes"
+        assert row["seeds needed"] == row["texts needed"] == "—"
+
+
 def test_of_several_parts_the_row_is_that_of_the_decisive_one():
     claims = load_claims(2)
     near = Crossed(0.01, (Part(1e-4, 0.0, 7),), (Part(1e-4, 0.0, 40),))
