@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 
 from lib.lrp import checks, token_relevance
 from lib.memory import in_groups
+from lib.padding import pad, token_mask
 
 Method = Callable[..., Tensor]
 
@@ -268,7 +269,8 @@ def explain(
     relevance: dict[int, NDArray] = {}
 
     def explain_batch(chosen: Sequence[int]) -> list[NDArray]:
-        ids, mask = pad([input_ids[text] for text in chosen], model.config.pad_token_id or 0, pad_to)
+        rows = [input_ids[text] for text in chosen]
+        ids, mask = pad(rows, model.config.pad_token_id or 0, pad_to), token_mask(rows, pad_to)
         target = None if targets is None else torch.tensor([int(targets[text]) for text in chosen])
         return list(method(model, ids, mask, target).cpu().numpy())
 
@@ -279,16 +281,6 @@ def explain(
             relevance.update((text, row[: lengths[text]]) for text, row in zip(chosen, found, strict=True))
             bar.update(len(found))
     return [relevance[text] for text in range(len(lengths))]
-
-
-def pad(rows: Sequence[Sequence[int]], padding: int, length: int | None = None) -> tuple[Tensor, Tensor]:
-    """Pad texts on the right, to the longest or to ``length``: input ids and mask, both (texts, tokens)."""
-    lengths = torch.tensor([len(row) for row in rows])
-    width = length or int(lengths.max())
-    mask = torch.arange(width) < lengths[:, None]
-    ids = torch.full(mask.shape, padding)
-    ids[mask] = torch.tensor([token for row in rows for token in row])
-    return ids, mask.long()
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from scipy import stats
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lib.attribution import RANDOM, evaluating, pad
+from lib.attribution import RANDOM, evaluating
+from lib.padding import pad, token_mask
 
 BETTER = {
     "comprehensiveness": "higher",
@@ -216,7 +217,8 @@ def _hidden(
 
 def _probabilities(model: PreTrainedModel, rows: Sequence[Sequence[int]], batch_size: int) -> NDArray:
     """Classify texts, (rows,) of (tokens,): (rows, classes)."""
-    ids, mask = (part.to(model.device) for part in pad(rows, model.config.pad_token_id or 0))
+    ids = pad(rows, model.config.pad_token_id or 0).to(model.device)
+    mask = token_mask(rows).to(model.device)
     batches = zip(ids.split(batch_size), mask.split(batch_size), strict=True)
     logits = torch.cat([model(input_ids=part, attention_mask=seen).logits for part, seen in batches])
     return logits.double().softmax(-1).cpu().numpy()

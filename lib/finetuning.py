@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lib.architectures import head_layers, head_logits, position_ids, readable_pieces
 from lib.capture import Steps, graphs_for, static_lengths
 from lib.memory import fitting, training_bytes
+from lib.padding import pad
 from lib.precision import Precision, check_precision, default_precision, float32_products, mixed
 from lib.recipes import MAX_GRADIENT_NORM, Schedule, TrainingRecipe
 from lib.seeding import derive, fingerprint
@@ -142,7 +143,7 @@ def fine_tune(
         if graphs is not None or model.device.type == "cuda":
             lengths = static_lengths(lengths, readable_pieces(model))
         batches = [
-            padded(
+            batch_of(
                 [pieces[row] for row in rows],
                 [labels[row] for row in rows],
                 length,
@@ -181,13 +182,13 @@ class Batch(NamedTuple):
     labels: Tensor  # (texts,)
 
 
-def padded(
+def batch_of(
     pieces: Sequence[Sequence[int]], labels: Sequence[int], length: int, padding: int, device: torch.device
 ) -> Batch:
     """Pad texts, (texts,) of (tokens,), to a length, and put them on a device."""
-    ids = [[*text, *[padding] * (length - len(text))] for text in pieces]
-    parts = ids, [len(text) for text in pieces], list(labels)
-    return Batch(*(torch.tensor(part, device=device) for part in parts))
+    lengths = torch.tensor([len(text) for text in pieces])
+    parts = pad(pieces, padding, length), lengths, torch.tensor(list(labels))
+    return Batch(*(part.to(device) for part in parts))
 
 
 def _step(

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from lib import attribution
 from lib.attribution import AUTHORS_LRP, LRP, METHODS, RANDOM, AttnLRPRules
 from lib.lrp import token_relevance
+from lib.padding import pad, token_mask
 from lib.quantization import quantize
 
 KINDS = ("camembert", "roberta", "bert")
@@ -30,7 +31,7 @@ any_kind = pytest.mark.parametrize("kind", KINDS)
 def batch(lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> tuple[Tensor, Tensor]:
     stream = torch.Generator().manual_seed(seed)
     rows = [torch.randint(5, 60, (length,), generator=stream).tolist() for length in lengths]
-    return attribution.pad(rows, PADDING)
+    return pad(rows, PADDING), token_mask(rows)
 
 
 def state(model: PreTrainedModel) -> tuple:
@@ -374,7 +375,7 @@ def test_explain_pads_to_a_given_length() -> None:
     rows = [[5, 9, 30, 22, 6], [5, 8, 6]]
     fork = functools.partial(token_relevance, head="all_tokens")
     found = attribution.explain(fork, model, rows, pad_to=20)
-    ids, mask = attribution.pad(rows, PADDING, 20)
+    ids, mask = pad(rows, PADDING, 20), token_mask(rows, 20)
     for row, values, padded in zip(rows, found, fork(model, ids, mask), strict=True):
         np.testing.assert_allclose(values, padded[: len(row)].numpy(), rtol=1e-9)
         assert not np.allclose(values, fork(model, torch.tensor([row]))[0].numpy(), rtol=1e-3)

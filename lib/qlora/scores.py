@@ -9,9 +9,11 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lib.padding import pad, token_mask
 from lib.seeding import derive, seed_everything
 
 IGNORED = -100  # the label of a position that does not count in any loss
+FILLER = 0  # the token that pads a text: any would do, since padding is never seen
 
 
 def perplexity(
@@ -164,13 +166,12 @@ def collate(rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
     dict of Tensor, (batch, tokens)
         ``input_ids``, ``attention_mask`` and ``labels``.
     """
-    tokens = [torch.tensor(row["input_ids"]) for row in rows]
-    labels = [torch.tensor(row.get("labels", row["input_ids"])) for row in rows]
-    pad = torch.nn.utils.rnn.pad_sequence
+    tokens = [row["input_ids"] for row in rows]
+    labels = [row.get("labels", row["input_ids"]) for row in rows]
     return {
-        "input_ids": pad(tokens, batch_first=True),
-        "attention_mask": pad([torch.ones_like(ids) for ids in tokens], batch_first=True),
-        "labels": pad(labels, batch_first=True, padding_value=IGNORED),
+        "input_ids": pad(tokens, FILLER),
+        "attention_mask": token_mask(tokens),
+        "labels": pad(labels, IGNORED),
     }
 
 

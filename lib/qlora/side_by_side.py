@@ -26,9 +26,10 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel, get_scheduler
 
 from lib.capture import Steps, graphs_for, static_lengths
+from lib.padding import pad
 from lib.qlora.adapters import BLOCK, PREFIX, has_dropout, optimizer_states
 from lib.qlora.recipes import Recipe
-from lib.qlora.scores import IGNORED, collate
+from lib.qlora.scores import FILLER, IGNORED
 from lib.seeding import derive, seed_everything
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ Adapter = Mapping[str, Tensor]
 """Matrices by peft's names: ``<layer>.lora_A.weight`` (rank, in), ``<layer>.lora_B.weight`` (out, rank)."""
 
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
-FILLING = {"input_ids": [0], "labels": [IGNORED]}  # a row for a trial whose last batch is short
+FILLING = {"input_ids": [FILLER], "labels": [IGNORED]}  # a row for a trial whose last batch is short
 
 
 class Learner:
@@ -294,11 +295,10 @@ class _Adapted:
         """Return what `gradients` takes, of a group's next step."""
         most = max(len(learner.texts) for learner in group)
         rows = [row for learner in group for row in learner.texts + [FILLING] * (most - len(learner.texts))]
-        batch = collate(rows)
-        tokens = max(length, batch["input_ids"].shape[1])
+        tokens = max(length, *(len(row["input_ids"]) for row in rows))
         padded = [
-            F.pad(batch[name], (0, tokens - batch[name].shape[1]), value=filling).to(self.base.device)
-            for name, filling in (("input_ids", 0), ("labels", IGNORED))
+            pad([row[name] for row in rows], padding, tokens).to(self.base.device)
+            for name, padding in (("input_ids", FILLER), ("labels", IGNORED))
         ]
         dropped = [self._kept(group, most, tokens)] if any(one.recipe.dropout for one in group) else []
         one = torch.ones((), device=self.base.device)
