@@ -67,11 +67,12 @@ def perplexity(
         special_tokens=special_tokens,
         max_length=max_length,
     )
-    return exponentiated(losses.sum() / counts.sum())
+    return perplexity_of(losses, counts)
 
 
-def exponentiated(mean_loss: float) -> float:
-    """Return the perplexity for a mean loss in nats per token; infinite if the loss is not finite."""
+def perplexity_of(losses: np.ndarray, counts: np.ndarray) -> float:
+    """Return the `perplexity` of texts whose `text_losses` are known: (texts,), (texts,) -> a number."""
+    mean_loss = losses.sum() / counts.sum()  # nats per token
     return math.exp(mean_loss) if math.isfinite(mean_loss) and mean_loss < 700 else math.inf
 
 
