@@ -19,7 +19,7 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.architectures import head_layers, head_logits, position_ids, readable_pieces
-from lib.capture import Steps, graphs_for, static_lengths
+from lib.capture import Steps, graphs_for, has_static_lengths, static_lengths
 from lib.memory import fitting, training_bytes
 from lib.padding import pad
 from lib.precision import Precision, check_precision, default_precision, float32_products, mixed
@@ -140,7 +140,7 @@ def fine_tune(
     with float32_products(precision), _dropout_of(seed, model.device):
         epoch = [rows.tolist() for rows in order.split(batch_size)]
         lengths = [max(len(pieces[row]) for row in rows) for rows in epoch]
-        if graphs is not None or model.device.type == "cuda":
+        if has_static_lengths(model.device):
             lengths = static_lengths(lengths, readable_pieces(model))
         batches = [
             batch_of(

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel, get_scheduler
 
-from lib.capture import Steps, graphs_for, static_lengths
+from lib.capture import Steps, graphs_for, has_static_lengths, static_lengths
 from lib.padding import pad
 from lib.qlora.adapters import BLOCK, PREFIX, has_dropout, optimizer_states
 from lib.qlora.recipes import Recipe
@@ -192,8 +192,8 @@ def train_side_by_side(
     """
     seed_everything(learners[0].seed)  # dropout of the base itself would be drawn from this
     graphs = graphs_for(base.device, capture and not has_dropout(base.config))
-    static = graphs is not None or base.device.type == "cuda"  # captured or not, a result is the same
-    lengths = _lengths(learners, base.config.max_position_embeddings, static=static)
+    most = base.config.max_position_embeddings
+    lengths = _lengths(learners, most, static=has_static_lengths(base.device))
     base.train()
     while any(learner.learning for learner in learners):
         with _Adapted(base, learners[0]) as adapted:
