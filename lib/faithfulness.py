@@ -22,6 +22,12 @@ BETTER = {
 }
 """The scores, and whether a faithful explanation has a higher or a lower one."""
 
+STEPS = 10
+"""Shares of a text's tokens are 0, 1 / STEPS, ..., 1."""
+
+BATCH_SIZE = 256
+"""Versions of texts, with different tokens hidden, per batch; it affects the speed only."""
+
 
 @dataclass(frozen=True)
 class Curves:
@@ -67,8 +73,6 @@ def curves(
     input_ids: Sequence[Sequence[int]],
     relevance: Mapping[str, Sequence[ArrayLike]],
     *,
-    steps: int = 10,
-    batch_size: int = 256,
     seed: int = 0,
 ) -> dict[str, Curves]:
     """Hide tokens in the order of each explanation and record the predicted class's probability.
@@ -76,7 +80,8 @@ def curves(
     A hidden token is replaced by the mask token, so the text keeps its length and the other tokens their
     positions. The encoder knows masks from its pre-training, but has never seen a text with tokens removed or
     padding inside; the fall in probability would then measure that as well. Special tokens are never hidden,
-    since the head reads the first of them.
+    since the head reads the first of them. Each text is classified
+    2 (STEPS - 1) times per explanation, and twice more.
 
     Parameters
     ----------
@@ -89,11 +94,6 @@ def curves(
     relevance : mapping of str to sequence of arrays, (texts,) of (tokens,)
         Explanations by name, as returned by `lib.attribution.explain`. ``random_scores`` gives the random
         order to compare with.
-    steps : int
-        Shares are 0, 1 / steps, ..., 1. Each text is classified 2 (steps - 1) times per explanation, and
-        twice more.
-    batch_size : int
-        Versions of texts, with different tokens hidden, per batch.
     seed : int
         Determines the order of equally relevant tokens, which is random.
 
@@ -105,18 +105,16 @@ def curves(
     Raises
     ------
     ValueError
-        If the tokenizer has no mask token, ``steps`` is below 2, or relevance is missing or not finite.
+        If the tokenizer has no mask token, or relevance is missing or not finite.
     """
     if tokenizer.mask_token_id is None:
         raise ValueError("tokenizer has no mask token, which is required to replace hidden tokens")
-    if steps < 2:
-        raise ValueError(f"steps = {steps}: allowed are 2 or more")
     _check(input_ids, relevance)
     specials = _special_ids(tokenizer)
-    inner = np.arange(1, steps) / steps
+    inner = np.arange(1, STEPS) / STEPS
     versions = 2 + len(relevance) * 2 * len(inner)
     by_length = np.argsort([len(ids) for ids in input_ids], kind="stable")
-    at_a_time = max(1, batch_size // versions)
+    at_a_time = max(1, BATCH_SIZE // versions)
     probability = np.empty((len(input_ids), versions))
     with evaluating(model), torch.no_grad():
         for begin in tqdm(range(0, len(by_length), at_a_time), desc="faithfulness", leave=False):
@@ -129,7 +127,7 @@ def curves(
                 )
                 hidden = _hidden(np.isin(ids, specials), values, inner, np.random.default_rng((seed, text)))
                 rows += np.where(hidden, tokenizer.mask_token_id, ids).tolist()
-            outputs = _probabilities(model, rows, batch_size).reshape(len(group), versions, -1)
+            outputs = _probabilities(model, rows).reshape(len(group), versions, -1)
             predicted = outputs[:, :1].argmax(-1, keepdims=True)  # (group, 1, 1): for the whole text
             probability[group] = np.take_along_axis(outputs, predicted, axis=-1).squeeze(-1)
     whole, nothing = probability[:, :1], probability[:, 1:2]
@@ -215,11 +213,11 @@ def _hidden(
     return np.concatenate(versions)
 
 
-def _probabilities(model: PreTrainedModel, rows: Sequence[Sequence[int]], batch_size: int) -> NDArray:
+def _probabilities(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> NDArray:
     """Classify texts, (rows,) of (tokens,): (rows, classes)."""
     ids = pad(rows, model.config.pad_token_id or 0).to(model.device)
     mask = token_mask(rows).to(model.device)
-    batches = zip(ids.split(batch_size), mask.split(batch_size), strict=True)
+    batches = zip(ids.split(BATCH_SIZE), mask.split(BATCH_SIZE), strict=True)
     logits = torch.cat([model(input_ids=part, attention_mask=seen).logits for part, seen in batches])
     return logits.double().softmax(-1).cpu().numpy()
 
