@@ -26,6 +26,8 @@ from lib.precision import Precision, check_precision, default_precision, float32
 from lib.recipes import MAX_GRADIENT_NORM, Schedule, TrainingRecipe
 from lib.seeding import derive, fingerprint
 
+ENCODED_TOGETHER = 64  # texts per batch of `encode`; affects the speed only
+
 
 @dataclass(frozen=True)
 class Training:
@@ -246,7 +248,6 @@ def encode(
     texts: Sequence[str],
     *,
     max_length: int,
-    batch_size: int = 64,
 ) -> Encoded:
     """Return the first token's embedding and the logits of every text, in the given order.
 
@@ -260,16 +261,14 @@ def encode(
         Any texts.
     max_length : int
         Texts are truncated to this many word pieces.
-    batch_size : int
-        Texts per batch; affects the speed only.
     """
     pieces = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     by_length = sorted(range(len(pieces)), key=lambda index: len(pieces[index]))  # saves padding
     embeddings = np.empty((len(pieces), model.config.hidden_size), np.float32)  # (texts, dim)
     labels = head_layers(model)[1].out_features
     logits = np.empty((len(pieces), labels), np.float32)  # (texts, classes)
-    for start in range(0, len(pieces), batch_size):
-        chosen = by_length[start : start + batch_size]
+    for start in range(0, len(pieces), ENCODED_TOGETHER):
+        chosen = by_length[start : start + ENCODED_TOGETHER]
         batch = tokenizer.pad({"input_ids": [pieces[index] for index in chosen]}, return_tensors="pt")
         hidden = model.base_model(**batch.to(model.device)).last_hidden_state  # (batch, tokens, dim)
         embeddings[chosen] = hidden[:, 0].float().cpu().numpy()

@@ -305,10 +305,11 @@ def test_a_diverged_run_names_the_step(tiny_folder, corpus):
         fine_tune(model, tokenizer, list(few["text"]), list(few["label"]), seed=0, epochs=1, **TRAINING)
 
 
-def test_encoding_matches_the_models_own_forward_pass_for_any_batch_size(tiny_folder, corpus):
+def test_encoding_matches_the_models_own_forward_pass_for_any_batch_size(tiny_folder, corpus, monkeypatch):
+    monkeypatch.setattr("lib.finetuning.ENCODED_TOGETHER", 3)
     model, tokenizer = load_classifier(tiny_folder, seed=0).double(), load_tokenizer(tiny_folder)
     texts = list(corpus["test"]["text"][:7])
-    batched = encode(model, tokenizer, texts, max_length=64, batch_size=3)
+    batched = encode(model, tokenizer, texts, max_length=64)
     for i, text in enumerate(texts):
         batch = tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
         with torch.no_grad():

@@ -159,13 +159,13 @@ class Learner:
         }
 
 
-def train_side_by_side(
-    base: PreTrainedModel, learners: Sequence[Learner], *, at_a_time: int, capture: bool = True
-) -> int:
+def train_side_by_side(base: PreTrainedModel, learners: Sequence[Learner], *, at_a_time: int) -> int:
     """Train adapters until every trial has taken its steps or has diverged.
 
     Trials may differ in everything but the base, the shapes of their matrices, and the types in which they
-    are stored and multiplied. One with fewer steps leaves the batch when it has taken them.
+    are stored and multiplied. One with fewer steps leaves the batch when it has taken them. On CUDA steps are
+    captured and replayed, which does not change the result, unless the base has dropout of its own, which the
+    paper's models do not have.
 
     Parameters
     ----------
@@ -176,9 +176,6 @@ def train_side_by_side(
     at_a_time : int
         Trials in one step; more are taken in several. If memory runs out, half as many are, from that step
         on, and the log says so.
-    capture : bool
-        Whether steps are captured and replayed on CUDA. It does not change the result. A base with dropout of
-        its own, which the paper's models do not have, is not captured.
 
     Returns
     -------
@@ -191,7 +188,7 @@ def train_side_by_side(
         If there is no room for a single trial.
     """
     seed_everything(learners[0].seed)  # dropout of the base itself would be drawn from this
-    graphs = graphs_for(base.device, capture and not has_dropout(base.config))
+    graphs = graphs_for(base.device, capture=not has_dropout(base.config))
     most = base.config.max_position_embeddings
     lengths = _lengths(learners, most, static=has_static_lengths(base.device))
     base.train()
