@@ -56,7 +56,6 @@ def cue_shares(
     frozen: Sequence[Floats],
     roles: pd.Series,
     min_count: int,
-    first: int = LIST,
 ) -> pd.DataFrame:
     """Return the share of true cues among each model's ten words, for pairs of models with the same seed.
 
@@ -66,8 +65,6 @@ def cue_shares(
         As in `rank_words`.
     roles : Series
         From `lib.words.majority_roles`.
-    first : int
-        Number of words at either end of the ranking.
 
     Returns
     -------
@@ -79,7 +76,7 @@ def cue_shares(
         ranked = rank_words(
             words, [text[[pair]] for text in fine_tuned], [text[[pair]] for text in frozen], min_count
         )
-        top, bottom = ranked.index[:first], ranked.index[-first:]
+        top, bottom = ranked.index[:LIST], ranked.index[-LIST:]
         rows.append({FINE_TUNED: np.mean(roles[top] == "cue"), FROZEN: np.mean(roles[bottom] == "cue")})
     return pd.DataFrame(rows, columns=list(KINDS))
 
