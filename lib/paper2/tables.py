@@ -32,6 +32,7 @@ from lib.stability import (
     over_texts,
     signal_noise,
 )
+from lib.trained_parts import ABOVE, LORA
 from lib.words import role_agreement
 
 QUANTITIES = {"signal": "signal", "noise": "noise", "snr": "SNR"}
@@ -547,4 +548,4 @@ def _family(kind: ModelType) -> str:
         return kind.training
     if kind.training.endswith(" texts"):
         return "fewer texts"
-    return {"above": "upper layers", "lora": "LoRA"}.get(kind.training.split(":")[0], kind.training)
+    return {ABOVE: "upper layers", LORA: "LoRA"}.get(kind.training.split(":")[0], kind.training)
