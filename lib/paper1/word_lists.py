@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from lib.paper1.compared import FINE_TUNED, FROZEN, KINDS, Floats, Words
 from lib.paper1.joint import Indices, half_samples
 from lib.texts.cleaning import NUMBER, URL
-from lib.words import discriminant_words, mean_relevance
+from lib.word_tables import discriminant_words, mean_relevance
 
 LIST = 10  # words in a list, as in the paper
 PLACEHOLDERS = frozenset({URL.lower(), NUMBER.lower()})  # what cleaning puts in a word's place
@@ -26,7 +26,7 @@ def rank_words(
     min_count: int,
     roles: pd.Series | None = None,
 ) -> pd.DataFrame:
-    """Rank words by their mean relevance over seeds, as `lib.words.discriminant_words` does.
+    """Rank words by their mean relevance over seeds, as `lib.word_tables.discriminant_words` does.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ from lib.stability import (
     signal_noise,
 )
 from lib.trained_parts import ABOVE, LORA
-from lib.words import role_agreement
+from lib.word_tables import role_agreement
 
 QUANTITIES = {"signal": "signal", "noise": "noise", "snr": "SNR"}
 SUBSETS = 50  # random subsets of the seeds, for each size
@@ -517,7 +517,7 @@ def cue_table(
     method : str
         Which relevance.
     roles : sequence of sequences of str, (texts,) of (words,)
-        See `lib.words.role_agreement`.
+        See `lib.word_tables.role_agreement`.
     """
 
     def precision(score: ArrayLike) -> Floats:
