@@ -8,8 +8,9 @@ from small import CORPUS, bert_tokenizer, classifier
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lib import attribution, faithfulness
-from lib.faithfulness import Curves, against_random, curves
+from lib import attribution, hiding
+from lib.faithfulness import BETTER, against_random
+from lib.hiding import Curves, curves
 
 TOKENIZER = bert_tokenizer()
 MASK, CLS, SEP, PAD, UNKNOWN = (
@@ -42,7 +43,7 @@ def sigmoid(x: float) -> float:
 
 
 def test_curves_and_scores_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faithfulness, "STEPS", 4)
+    monkeypatch.setattr(hiding, "STEPS", 4)
     # Four words of weights 3, 1, -1, 0; the order of relevance is 3, 1, 0, -1.
     model = Additive({101: 3.0, 102: 1.0, 103: -1.0, 104: 0.0})
     text = [CLS, 103, 101, 104, 102, SEP]
@@ -63,7 +64,7 @@ def test_curves_and_scores_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_curves_follow_the_class_predicted_for_the_whole_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faithfulness, "STEPS", 2)
+    monkeypatch.setattr(hiding, "STEPS", 2)
     model = Additive({101: -3.0})
     found = curves(model, TOKENIZER, [[CLS, 101, 102, SEP]], {"oracle": [[0.0, 1.0, 0.0, 0.0]]})
     np.testing.assert_allclose(found["oracle"].deletion, [[sigmoid(3), sigmoid(0), sigmoid(0)]])
@@ -72,7 +73,7 @@ def test_curves_follow_the_class_predicted_for_the_whole_text(monkeypatch: pytes
 def test_hidden_tokens_become_masks_and_special_tokens_are_never_hidden(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(faithfulness, "STEPS", 4)
+    monkeypatch.setattr(hiding, "STEPS", 4)
     model = Additive({})
     texts = [[CLS, 101, UNKNOWN, 102, 103, SEP], [CLS, 104, SEP], [CLS, SEP]]
     relevance = {"ours": [np.arange(len(text))[::-1] for text in texts]}  # the special tokens at both ends
@@ -106,18 +107,18 @@ def one_at_a_time(
 def test_curves_match_their_definition_on_a_real_model_for_any_batch_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(faithfulness, "STEPS", 5)
+    monkeypatch.setattr(hiding, "STEPS", 5)
     model = classifier("bert", vocab_size=len(TOKENIZER), pad_token_id=PAD, spread=0.6)
     texts = TOKENIZER([text[:40] for text in CORPUS])["input_ids"]
     rng = np.random.default_rng(0)
     relevance = {name: [rng.normal(size=len(text)) for text in texts] for name in ("ours", "theirs")}
     model.train()
-    monkeypatch.setattr(faithfulness, "BATCH_SIZE", 7)
+    monkeypatch.setattr(hiding, "BATCH_SIZE", 7)
     found = curves(model, TOKENIZER, texts, relevance)
     assert model.training
     for name, explained in found.items():
         for batch_size in (1, 1000):
-            monkeypatch.setattr(faithfulness, "BATCH_SIZE", batch_size)
+            monkeypatch.setattr(hiding, "BATCH_SIZE", batch_size)
             again = curves(model, TOKENIZER, texts, relevance)[name]
             np.testing.assert_allclose(again.deletion, explained.deletion, rtol=1e-9)
             np.testing.assert_allclose(again.insertion, explained.insertion, rtol=1e-9)
@@ -133,7 +134,7 @@ def test_curves_match_their_definition_on_a_real_model_for_any_batch_size(
 def test_an_oracle_beats_the_random_order_on_every_score_and_its_opposite_loses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(faithfulness, "STEPS", 5)
+    monkeypatch.setattr(hiding, "STEPS", 5)
     rng = np.random.default_rng(0)
     weights = {token: rng.normal() for token in range(100, 300)}
     model = Additive(weights)
@@ -169,7 +170,7 @@ def test_against_random_by_hand() -> None:
 
 
 def test_equally_relevant_tokens_are_taken_in_random_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faithfulness, "STEPS", 2)
+    monkeypatch.setattr(hiding, "STEPS", 2)
     # If ties were broken by position, the first half of every text would be hidden first.
     model = Additive({101: 1.0})
     texts = [[CLS, 101, *range(200, 209), SEP] for _ in range(200)]
@@ -184,14 +185,14 @@ def test_equally_relevant_tokens_are_taken_in_random_order(monkeypatch: pytest.M
 
 
 def test_every_method_can_be_scored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faithfulness, "STEPS", 3)
+    monkeypatch.setattr(hiding, "STEPS", 3)
     model = classifier("camembert", vocab_size=len(TOKENIZER), pad_token_id=PAD)
     texts = TOKENIZER([text[:30] for text in CORPUS])["input_ids"]
     explained = {
         name: attribution.explain(method, model, texts) for name, method in attribution.METHODS.items()
     }
     table = against_random(curves(model, TOKENIZER, texts, explained))
-    assert len(table) == (len(attribution.METHODS) - 1) * len(faithfulness.BETTER)
+    assert len(table) == (len(attribution.METHODS) - 1) * len(BETTER)
     assert np.isfinite(table[["mean", "random", "difference", "low", "high"]]).all(axis=None)
     assert isinstance(table, pd.DataFrame)
 
