@@ -53,9 +53,20 @@ class Region(BaseModel):
         return self
 
     def __str__(self) -> str:
-        bounds = [f"above {self.above:.4g}"] * math.isfinite(self.above)
-        bounds += [f"below {self.below:.4g}"] * math.isfinite(self.below)
+        bounds = []
+        if math.isfinite(self.above):
+            bounds.append(f"above {self.above:.4g}")
+        if math.isfinite(self.below):
+            bounds.append(f"below {self.below:.4g}")
         return " and ".join(bounds)
+
+    def contains(self, interval: Interval) -> bool:
+        """Whether the whole interval lies inside; a border is outside."""
+        return self.above < interval.low and interval.high < self.below
+
+    def excludes(self, interval: Interval) -> bool:
+        """Whether no part of the interval lies inside."""
+        return interval.high <= self.above or interval.low >= self.below
 
 
 class Claim(BaseModel):
@@ -223,11 +234,11 @@ def judge(claim: Claim, measured: Interval | None, reason: str = "") -> Verdict:
     region = claim.region
     if not (measured.counted or measured.has_width):
         verdict, why = NOT_TESTABLE, "the interval has no width: nothing varied in this sample"
-    elif region.above < measured.low and measured.high < region.below:
+    elif region.contains(measured):
         verdict, why = REPRODUCED, f"the interval lies {region}"
         if claim.by_construction:
             why += f"; could hardly fail: {claim.by_construction}"
-    elif measured.high <= region.above or measured.low >= region.below:
+    elif region.excludes(measured):
         verdict, why = NOT_REPRODUCED, f"no part of the interval lies {region}"
     else:
         verdict, why = NOT_TESTABLE, f"only part of the interval lies {region}"
@@ -291,7 +302,9 @@ def count_verdicts(verdicts: Sequence[Verdict]) -> str:
     easy = sum(
         verdict.verdict == REPRODUCED and verdict.claim.by_construction is not None for verdict in verdicts
     )
-    reproduced = f"{counts[REPRODUCED]} {REPRODUCED}" + f" ({easy} of them could hardly fail)" * (easy > 0)
+    reproduced = f"{counts[REPRODUCED]} {REPRODUCED}"
+    if easy > 0:
+        reproduced += f" ({easy} of them could hardly fail)"
     others = (f"{counts[kind]} {kind}" for kind in (NOT_REPRODUCED, NOT_TESTABLE))
     return ", ".join([reproduced, *others])
 
@@ -335,12 +348,16 @@ def decisive_part(
     ranked = []
     for part in parts:
         interval = measure(part, confidence)
-        if not region.above < interval.low <= interval.high < region.below:
+        if not region.contains(interval):
             interval = measure(part, corrected)
-        outside = interval.high <= region.above or interval.low >= region.below
-        inside = region.above < interval.low and interval.high < region.below
+        if region.excludes(interval):
+            rank = 0
+        elif region.contains(interval):
+            rank = 2
+        else:
+            rank = 1
         distance = min(interval.estimate - region.above, region.below - interval.estimate)
-        ranked.append((1 - outside + inside, distance, part, interval))
+        ranked.append((rank, distance, part, interval))
     return min(ranked, key=lambda entry: entry[:2])[2:]
 
 

@@ -185,22 +185,6 @@ class Crossed:
         return float(np.maximum(inside, 0).mean())
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """Accuracies of which only each seed's mean over its texts was kept.
-
-    Attributes
-    ----------
-    accuracies : array_like, (seeds,)
-        As fractions.
-    texts : int
-        The number of texts behind each.
-    """
-
-    accuracies: ArrayLike
-    texts: int
-
-
 def crossed_mean(values: ArrayLike) -> Crossed:
     """Return a mean over seeds and texts: (seeds, texts) -> Crossed.
 
@@ -271,34 +255,22 @@ def crossed_sum(*samples: ArrayLike) -> Crossed:
     return Crossed(float(sum(matrix.mean() for matrix in matrices)), tuple(parts), texts)
 
 
-def crossed_contrast(*terms: tuple[float, ArrayLike | Recorded]) -> Crossed:
+def crossed_contrast(*terms: tuple[float, ArrayLike]) -> Crossed:
     """Return a weighted sum of means over the same seeds but different texts.
 
     Parameters
     ----------
     *terms : (weight, values)
-        ``values`` are (seeds, texts), the seeds in the same order, or `Recorded` accuracies.
+        ``values`` are (seeds, texts), the seeds in the same order.
 
     Raises
     ------
     ValueError
         If the numbers of seeds differ.
-
-    Notes
-    -----
-    The texts' variance of `Recorded` accuracies is taken as binomial, p (1 - p) / texts, which is right if
-    all seeds err on the same texts and too large otherwise: the interval is then wider than necessary, by
-    little if these texts are many.
     """
     by_seed: list[Floats] = []
     texts, total = [], 0.0
     for weight, values in terms:
-        if isinstance(values, Recorded):
-            accuracies = np.asarray(values.accuracies, float)
-            p = float(accuracies.mean())
-            texts.append(Part(weight**2 * p * (1 - p) / values.texts, 0.0, values.texts))
-            by_seed.append(weight * accuracies)
-            continue
         matrix = _matrix(values)
         _, by_text, residual = _sources(matrix)
         by_seed.append(weight * matrix.mean(axis=1))
@@ -313,13 +285,13 @@ def crossed_contrast(*terms: tuple[float, ArrayLike | Recorded]) -> Crossed:
     return Crossed(float(means.mean()), seeds, tuple(texts))
 
 
-def crossed_gap(train: ArrayLike | Recorded, test: ArrayLike) -> Crossed:
+def crossed_gap(train: ArrayLike, test: ArrayLike) -> Crossed:
     """Return training minus test accuracy of the same models, each on its own texts.
 
     Parameters
     ----------
-    train : array_like, (seeds, training texts), or Recorded
-        Whether each model classifies each training text correctly, or each model's training accuracy.
+    train : array_like, (seeds, training texts)
+        Whether each model classifies each training text correctly.
     test : array_like, (seeds, test texts)
         The same for test texts, the seeds in the same order.
     """

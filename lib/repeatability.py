@@ -1,6 +1,6 @@
 """Statistics for a few trials: what repeats, how far trials scatter, whether groups differ, and why.
 
-Seven trials are few: tests are exact (they enumerate all permutations).
+Seven trials are few: tests are exact up to 100,000 choices (they enumerate all permutations), drawn beyond.
 """
 
 import math
@@ -15,6 +15,9 @@ from scipy import stats
 
 from lib.intervals import paired_sd_ratio_interval, sd_interval, sd_ratio_interval
 from lib.seeding import fingerprint
+
+MOST_CHOICES = 100_000
+"""Splits or choices of signs up to which a test is exact; of more, so many are drawn."""
 
 
 def bitwise(results: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, int]:
@@ -52,39 +55,57 @@ def agreement(answers: Sequence[Sequence[str]]) -> tuple[float, float]:
 
 
 def permutation_p(first: ArrayLike, second: ArrayLike) -> float:
-    """Return the exact two-sided p-value of a difference of means, over all splits of the pooled values.
+    """Return the two-sided p-value of a difference of means, over all splits of the pooled values.
 
-    Two groups of seven have 3,432 splits, so p is at least 2 / 3432.
+    Exact up to 100,000 splits, drawn beyond. Two groups of seven have 3,432 splits, so p is at least
+    2 / 3432. Values that are not finite are left out; NaN if fewer than two of a group are left.
     """
+    groups = _finite(first), _finite(second)
+    if min(map(len, groups)) < 2:
+        return math.nan
     result = stats.permutation_test(
-        (np.asarray(first, float), np.asarray(second, float)),
+        groups,
         lambda a, b, axis: a.mean(axis) - b.mean(axis),
         permutation_type="independent",
         vectorized=True,
-        n_resamples=np.inf,
+        n_resamples=MOST_CHOICES,
+        batch=1_000,
+        rng=np.random.default_rng(0),
     )
     return float(result.pvalue)
 
 
 def sign_flip_p(differences: ArrayLike) -> float:
-    """Return the exact two-sided p-value of paired differences having mean 0, over all choices of signs.
+    """Return the two-sided p-value of paired differences having mean 0, over all choices of signs.
 
-    Seven pairs have 128 choices, so p is at least 2 / 128 = 0.016.
+    Exact up to 100,000 choices, drawn beyond. Seven pairs have 128 choices, so p is at least 2 / 128 = 0.016.
+    Differences that are not finite are left out; NaN if fewer than two are left.
     """
+    values = _finite(differences)
+    if len(values) < 2:
+        return math.nan
     result = stats.permutation_test(
-        (np.asarray(differences, float),),
+        (values,),
         lambda a, axis: a.mean(axis),
         permutation_type="samples",
         vectorized=True,
-        n_resamples=np.inf,
+        n_resamples=MOST_CHOICES,
+        batch=1_000,
+        rng=np.random.default_rng(0),
     )
     return float(result.pvalue)
 
 
-def smallest_corrected_p(rearrangements: int, tests: int) -> float:
-    """Return the smallest two-sided p-value of an exact test that Holm's correction leaves.
+def _finite(values: ArrayLike) -> np.ndarray:
+    array = np.asarray(values, float)
+    return array[np.isfinite(array)]
 
-    A rearrangement and its mirror image are equally extreme, so at least two of them count.
+
+def smallest_corrected_p(rearrangements: int, tests: int) -> float:
+    """Return the smallest two-sided p-value of a permutation test that Holm's correction leaves.
+
+    A rearrangement and its mirror image are equally extreme, so at least two of them count. The test is exact
+    up to 100,000 rearrangements; beyond, so many are drawn, and the data's own counts as one more.
 
     Parameters
     ----------
@@ -93,7 +114,8 @@ def smallest_corrected_p(rearrangements: int, tests: int) -> float:
     tests : int
         P-values that are corrected together.
     """
-    return min(1.0, tests * 2 / rearrangements)
+    counted = rearrangements if rearrangements <= MOST_CHOICES else MOST_CHOICES + 1
+    return min(1.0, tests * 2 / counted)
 
 
 def brown_forsythe_p(first: ArrayLike, second: ArrayLike) -> float:
@@ -133,20 +155,23 @@ def pitman_morgan_p(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """Return p-values corrected for multiple testing by Holm's step-down method, by name."""
-    ordered = sorted(p, key=p.__getitem__)
-    corrected: dict[str, float] = {}
+    """Return p-values corrected for multiple testing by Holm's step-down method, by name.
+
+    A p-value that is NaN stays NaN, and counts as no test.
+    """
+    ordered = sorted((name for name in p if not math.isnan(p[name])), key=p.__getitem__)
+    corrected = dict.fromkeys(p, math.nan)
     floor = 0.0
     for rank, name in enumerate(ordered):
         floor = max(floor, min(1.0, (len(ordered) - rank) * p[name]))
         corrected[name] = floor
-    return {name: corrected[name] for name in p}
+    return corrected
 
 
 def with_holm(tests: pd.DataFrame) -> pd.DataFrame:
     """Apply `holm` to each column of p-values (named "p ..."), ignoring missing values."""
     corrected = {
-        name: pd.Series(holm(tests[name].dropna().astype(float).to_dict()), dtype=float)
+        name: pd.Series(holm(tests[name].astype(float).to_dict()), dtype=float)
         for name in tests
         if name.startswith("p ")
     }

@@ -355,6 +355,13 @@ class FinetunedVsFrozen(ClassifierSettings):
     artifact_seeds: Annotated[int, Field(ge=2)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
 
+    @field_validator("test_texts")
+    @classmethod
+    def _enough_test_texts(cls, count: int) -> int:
+        if 1 <= count <= 20:
+            raise ValueError("0 (all) or at least 21 are required: trustworthiness needs more than 20")
+        return count
+
     @field_validator("artifact_rates")
     @classmethod
     def _must_be_shares(cls, text: str) -> str:

@@ -315,9 +315,10 @@ def top_k_overlap(relevance: ArrayLike, k: int) -> float:
     ----------
     relevance : array_like, (seeds, words)
     k : int
-        At most the number of words; ties go to the earlier word.
+        All words of a text with fewer are its top words; ties go to the earlier word.
     """
     relevance = np.asarray(relevance, float)
+    k = min(k, relevance.shape[1])
     top = np.zeros_like(relevance)
     np.put_along_axis(top, np.argsort(-relevance, axis=1, kind="stable")[:, :k], 1 / np.sqrt(k), axis=1)
     return _mean_over_pairs(top)
@@ -393,7 +394,7 @@ def overlap_beyond_seeds(
     lengths : array_like of int, (texts,)
         Number of words of each text.
     k : int
-        Number of top words, at most the words of the shortest text.
+        Number of top words: all words of a text with fewer.
     rng : numpy.random.Generator
         Draws the halves of `SPLITS` random splits, over which the overlaps are averaged.
 
@@ -502,9 +503,10 @@ def _half_overlaps(
 ) -> tuple[Floats, Floats, Floats]:
     """Return overlaps of the halves (a, a, b, b): across types, within a, within b, each (rows, texts)."""
     starts = _starts(lengths)
+    sizes = np.minimum(k, lengths)  # (texts,)
 
     def shared(one: int, other: int) -> Floats:
-        return np.add.reduceat(tops[one] & tops[other], starts, axis=1, dtype=float) / k
+        return np.add.reduceat(tops[one] & tops[other], starts, axis=1, dtype=float) / sizes
 
     cross = (shared(0, 2) + shared(0, 3) + shared(1, 2) + shared(1, 3)) / 4
     return cross, shared(0, 1), shared(2, 3)

@@ -41,6 +41,28 @@ def test_the_three_verdicts(low, high, verdict):
     assert (judged.estimate, judged.low, judged.high) == ((low + high) / 2, low, high)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "contained", "excluded"),
+    [
+        (1, 2, True, False),
+        (0, 1, False, False),
+        (-1, 0, False, True),
+        (-1, 4, False, False),
+        (3, 4, False, True),
+    ],
+)
+def test_a_region_contains_or_excludes_whole_intervals(low, high, contained, excluded):
+    region, interval = Region(above=0, below=3), Interval((low + high) / 2, low, high)
+    assert region.contains(interval) == contained
+    assert region.excludes(interval) == excluded
+
+
+def test_a_region_names_the_bounds_it_has():
+    assert str(Region(above=0.8)) == "above 0.8"
+    assert str(Region(below=1.25)) == "below 1.25"
+    assert str(Region(above=0.8, below=1.25)) == "above 0.8 and below 1.25"
+
+
 def test_an_interval_of_no_width_settles_nothing_unless_it_is_a_count():
     judged = judge(CLAIM, Interval(0.0, 0.0, 0.0))
     assert judged.verdict == claims.NOT_TESTABLE

@@ -28,7 +28,7 @@ from lib.texts.cleaning import clean
 from lib.texts.corpora import load_classification, pretraining_texts
 from lib.texts.generated.mini_corpora import CORPORA, unlabelled
 from lib.texts.language_corpora import load_instructions, load_quotes
-from lib.texts.tables import CorpusError
+from lib.texts.tables import CorpusError, read
 
 REAL_TEXTS = Path(__file__).parents[2] / "shared" / "data"
 real_texts = pytest.mark.skipif(not REAL_TEXTS.is_dir(), reason=f"no real texts at {REAL_TEXTS}")
@@ -126,6 +126,14 @@ def test_separators_columns_and_labels(write, name, header, separator, labels, n
     assert Counter(corpus["train"]["label"]) == {0: 16, 1: 16}
     second = {clean(text) for text, label in two_classes(40, labels) if label == labels[1]}
     assert {row["text"] for split in corpus.values() for row in split if row["label"] == 1} == second
+
+
+def test_a_tsv_is_read_with_tabs_whatever_its_header_holds(write):
+    content = "text\tlabel\tseen, noted, or, not\nun film, ou pas\tpos\tno\n"
+    table = read(str(write("a.tsv", content)))
+    assert table.to_dict("records") == [
+        {"text": "un film, ou pas", "label": "pos", "seen, noted, or, not": "no"}
+    ]
 
 
 def test_jsonl_and_parquet_give_what_csv_gives(write, tmp_path):

@@ -105,6 +105,15 @@ def test_sd_interval_covers_the_truth_at_its_rate():
     assert 0.935 < np.mean([interval.low < 2 < interval.high for interval in intervals]) < 0.965
 
 
+def test_sd_ratio_interval_by_hand():
+    # variances 9 and 5 / 2; F with 2 and n degrees of freedom exceeds x with (1 + 2 x / n) ** (-n / 2)
+    interval = sd_ratio_interval([0, 3, 6], [-2, -1, 0, 1, 2])
+    ratio = 3 / math.sqrt(2.5)
+    assert interval.estimate == pytest.approx(ratio)
+    assert interval.low == pytest.approx(ratio / math.sqrt(2 * (0.025**-0.5 - 1)))
+    assert interval.high == pytest.approx(ratio / math.sqrt(2 * (0.975**-0.5 - 1)))
+
+
 def test_sd_ratio_interval_covers_the_truth_at_its_rate():
     rng = np.random.default_rng(0)
     intervals = [sd_ratio_interval(rng.normal(0, 3, 7), rng.normal(0, 2, 7)) for _ in range(2_000)]

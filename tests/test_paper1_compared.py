@@ -1,6 +1,6 @@
 """Paper 1's models, collected from records, and the words that their explanations single out."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +8,8 @@ import pytest
 from finished import record
 
 from lib.attribution import LRP, RANDOM
+from lib.corpus import Corpus
+from lib.faithfulness import Curves
 from lib.paper1.compared import (
     CROSS_TASK,
     KINDS,
@@ -15,7 +17,9 @@ from lib.paper1.compared import (
     chain_cues,
     chain_table,
     collect,
+    curves_of,
     fine_tuned_models,
+    rebuild,
     texts_learned_from,
 )
 from lib.paper1.runs import Chain, FineTuned, Frozen
@@ -143,6 +147,20 @@ def test_models_of_one_task_are_collected_from_runs_that_reuse_nothing():
     assert len(fine_tuned_models(records, "b").predicted) == 2
     with pytest.raises(RuntimeError, match="fine-tuned models on 'c': no run is done"):
         fine_tuned_models(records, "c")
+
+
+def test_the_curves_of_a_record_are_those_of_its_methods():
+    result = {f"{LRP}/{field.name}": np.ones((2, 3)) for field in fields(Curves)}
+    assert list(curves_of(fine_tuned(0, **result))) == [LRP]
+
+
+@pytest.mark.parametrize("what", ["curves", "weights"])
+def test_what_only_the_first_seed_keeps_is_named_where_its_run_is_not_done(what):
+    corpus = Corpus("no model is read", [], [], [], [], [], max_length=8, device="cpu")
+    later = fine_tuned_models([fine_tuned(1), fine_tuned(2)], "a").first
+    line = f"^the record of seed 1 has no {what}: the run of the first seed, which keeps them, is not done$"
+    with pytest.raises(RuntimeError, match=line):
+        curves_of(later) if what == "curves" else rebuild(later, corpus)
 
 
 def test_a_chain_has_a_row_per_round_and_task_and_a_score_per_round():

@@ -176,6 +176,12 @@ def test_halves_without_a_value_need_no_other_number_of_texts():
     assert int(half) == pytest.approx(int(whole), rel=0.5)  # other halves, the same variance of texts
 
 
+def test_models_that_agree_exactly_say_nothing_about_the_data_needed():
+    row = needed_row(over_halves(np.zeros((3, 1 + HALVES))), Region(above=-0.02, below=0.02), 0.95)
+    assert row["contains 0"] == "yes"
+    assert row["seeds, with as many texts"] == row["texts, with as many seeds"] == "—"
+
+
 @pytest.mark.parametrize("difference", [-0.05, 0.05])
 def test_no_numbers_are_given_where_the_interval_excludes_no_difference(difference):
     table = means(crossed(np.random.default_rng(0), 5, 400, of_seeds=0.0, of_texts=0.1, of_both=0.1))

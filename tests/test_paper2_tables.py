@@ -96,6 +96,24 @@ def test_seeds_agree_if_there_is_a_signal(types):
     assert table.loc["frozen", "tau"] > 0.3 > table.loc["frozen", "tau, most by chance"]
 
 
+def test_seeds_do_not_agree_if_there_is_only_noise():
+    rng = np.random.default_rng(0)
+    lengths = [10] * 200
+    relevance = {LRP: rng.standard_normal((12, sum(lengths)))}
+    noise = {"noise": ModelType("noise", "noise", 1, np.zeros((12, 1), np.uint8), relevance)}
+    table = tables.agreement_table(noise, lengths, LRP, top_words=4, permutations=1, rng=rng)
+    assert 0.01 < table.loc["noise", "not uniform"] < 0.1
+
+
+def test_texts_of_two_words_are_left_out_of_friedmans_test():
+    alike = np.tile([3.0, 1.0, 2.0, 5.0, 4.0], (12, 1))
+    kind = {"alike": ModelType("alike", "alike", 1, np.zeros((12, 1), np.uint8), {LRP: alike})}
+    asked = {"top_words": 4, "permutations": 1, "rng": np.random.default_rng(0)}
+    table = tables.agreement_table(kind, [3, 2], LRP, **asked)
+    assert table.loc["alike", ["not uniform", "tau", "overlap"]].tolist() == pytest.approx([1, 1, 1])
+    assert np.isnan(tables.agreement_table(kind, [2, 2, 1], LRP, **asked).loc["alike", "not uniform"])
+
+
 def test_the_plug_in_snr_falls_with_the_seeds_and_the_unbiased_one_does_not(types):
     rng = np.random.default_rng(0)
     table = tables.snr_by_seeds({"fine-tuned": types["fine-tuned"]}, LENGTHS, LRP, [3, 12], rng)
@@ -212,6 +230,18 @@ def test_a_difference_that_is_shown_needs_no_data_to_show_equality():
     factor = tables.Equality([Crossed(np.log(1.1), *parts)], logarithm=True)
     row = tables.power_table({"nf4_like_fp4": factor}, claims).iloc[0]
     assert row["no difference possible"] == "no"  # 1.1, and not its logarithm, is compared with 1
+
+
+def test_a_measurement_in_which_nothing_varied_says_nothing_about_the_data_needed():
+    nothing = (Part(0.0, 0.0, 20),), (Part(0.0, 0.0, 40),)
+    for name, equality in {
+        "top_words_survive_quantising": tables.Equality([Crossed(1.0, *nothing)], equal=1),
+        "nf4_like_fp4": tables.Equality([Crossed(0.0, *nothing)], logarithm=True),
+    }.items():
+        row = tables.power_table({name: equality}, load_claims(2)).iloc[0]
+        assert row["measured"] == "1 [1, 1]"
+        assert row["no difference possible"] == "yes"
+        assert row["seeds needed"] == row["texts needed"] == "—"
 
 
 def test_of_several_parts_the_row_is_that_of_the_decisive_one():

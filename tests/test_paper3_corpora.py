@@ -32,6 +32,15 @@ def test_a_generated_summary_says_what_happens_to_which_kind_of_thing():
     assert {summary.split()[-1] for summary in splits["train"]["summary"]} == {"found.", "bought.", "given."}
 
 
+@pytest.mark.parametrize(
+    ("load", "name", "most"), [(load_labelled, "mini-kinds", 50_000), (load_summaries, "mini-gists", 5_000)]
+)
+def test_more_generated_texts_than_the_grammar_can_make_are_refused(load, name, most):
+    with pytest.raises(CorpusError, match=rf"^{name}: count = {most + 1}; allowed: at most {most}$"):
+        load(name, seed=0, count=most + 1)
+    assert sum(map(len, load(name, seed=0, count=most).values())) == most
+
+
 def test_another_data_set_is_loaded_as_in_the_other_notebooks():
     splits = load_labelled("mini-allocine", seed=0, count=60)
     assert [len(splits[name]) for name in ("train", "test")] == [40, 20]

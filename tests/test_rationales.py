@@ -189,6 +189,17 @@ def test_a_window_is_the_one_with_the_most_marks(tmp_path):
     assert cut["train"]["marks"][0] == [False, True, False, True, True, False]
 
 
+def test_a_closing_quotation_mark_belongs_to_the_sentence_that_it_ends(tmp_path):
+    save_encoder("bert", tmp_path)
+    rows = [
+        {"text": f'" {"i" * number} b . " c d .', "label": number % 2, "evidence": [[5, 6]]}
+        for number in range(1, 13)
+    ]
+    pieces = len(load_tokenizer(tmp_path)('" c d .')["input_ids"])
+    cut = windows(load(written(tmp_path, rows)), model=tmp_path, max_length=pieces)
+    assert set(cut["train"]["text"]) == {"c d ."}  # though the quotation mark would fit
+
+
 def test_scores_are_perfect_for_the_marks_and_worst_for_their_opposite():
     marks = [[True, False, False, True], [False, True, False]]
     right = agreement([np.array([text], float) for text in marks], marks)

@@ -60,6 +60,40 @@ def test_the_smallest_corrected_p_is_that_of_data_as_extreme_as_can_be(trials):
         assert repeatability.smallest_corrected_p(choices, tests=4) == pytest.approx(corrected)
 
 
+@pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_left_out_of_both_tests(missing):
+    first, second = [1.0, 2.5, 4.0], [3.0, 5.0, 6.5]
+    p = repeatability.permutation_p(first, second)
+    assert repeatability.permutation_p([missing, *first], second) == p
+    assert repeatability.permutation_p(first, [*second, missing]) == p
+    assert np.isnan(repeatability.permutation_p(first, [3.0, missing, missing]))
+    assert repeatability.sign_flip_p([*second, missing]) == repeatability.sign_flip_p(second)
+    assert np.isnan(repeatability.sign_flip_p([1.0, missing, missing]))
+
+
+def test_more_than_100_000_choices_are_drawn_and_always_the_same():
+    differences = np.random.default_rng(0).normal(0.3, 1, 50)
+    p = repeatability.sign_flip_p(differences)
+    assert p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, rel=0.1)
+    assert p == repeatability.sign_flip_p(differences)
+    first, second = differences[:25], differences[25:] + 0.4
+    p = repeatability.permutation_p(first, second)
+    assert p == pytest.approx(stats.ttest_ind(first, second).pvalue, rel=0.1)
+    assert p == repeatability.permutation_p(first, second)
+
+
+@pytest.mark.parametrize(
+    ("trials", "splits"),
+    [(7, 3_432), (9, 48_620), (10, 100_001)],  # of the 184,756 splits of ten and ten, 100,000 are drawn
+)
+def test_the_smallest_p_of_groups_is_exact_as_long_as_all_splits_are_tried(trials, splits):
+    # The groups lie so far apart that hardly any draw is as extreme.
+    p = repeatability.permutation_p(np.arange(trials), np.arange(trials) + 100.0)
+    smallest = repeatability.smallest_corrected_p(math.comb(2 * trials, trials), tests=1)
+    assert smallest == pytest.approx(2 / splits)
+    assert smallest <= p * (1 + 1e-9) <= 4 * smallest
+
+
 def test_two_values_give_no_test_of_spread():
     assert np.isnan(repeatability.brown_forsythe_p([1.0, 2.0], [1.0, 5.0]))
     assert repeatability.brown_forsythe_p([1.0, 2.0, 3.0], [1.0, 5.0, 9.0]) > 0.05
@@ -95,6 +129,14 @@ def test_holm_by_hand():
     # sorted 0.01, 0.02, 0.04: times 3, 2, 1 -> 0.03, 0.04, 0.04
     corrected = repeatability.holm({"a": 0.04, "b": 0.01, "c": 0.02})
     assert corrected == pytest.approx({"a": 0.04, "b": 0.03, "c": 0.04})
+
+
+def test_a_test_without_a_p_value_counts_as_none():
+    corrected = repeatability.holm({"a": 0.04, "none": math.nan, "b": 0.01, "c": 0.02})
+    assert list(corrected) == ["a", "none", "b", "c"]
+    assert math.isnan(corrected.pop("none"))
+    assert corrected == repeatability.holm({"a": 0.04, "b": 0.01, "c": 0.02})
+    assert math.isnan(repeatability.holm({"none": math.nan})["none"])
 
 
 def test_holm_corrects_each_column_of_p_values_and_nothing_else():

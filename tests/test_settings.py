@@ -25,6 +25,7 @@ def settings(**changed: object) -> FinetunedVsFrozen:
 def test_the_notebooks_own_defaults_are_right():
     assert settings().seeds_from_first(3) == [0, 1, 2]
     assert settings(artifact_rates="1 0 0.5").rates == [0.0, 0.5, 1.0]
+    assert [settings(test_texts=count).test_texts for count in (0, 21)] == [0, 21]
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,9 @@ def test_the_notebooks_own_defaults_are_right():
         ("max_length", 100_000, "less than or equal to 512"),
         ("confidence", 95, "less than 1"),
         ("min_finished", 1.5, "less than or equal to 1"),
+        ("test_texts", 1, "0 (all) or at least 21 are required"),
+        ("test_texts", 20, "0 (all) or at least 21 are required"),
+        ("test_texts", -1, "greater than or equal to 0"),
         ("artifact_rates", "0 2", "numbers from 0 to 1"),
         ("artifact_rates", "", "at least one is required"),
         ("artifact_rates", "0,1", "numbers from 0 to 1"),

@@ -122,6 +122,20 @@ def test_agreement_is_scipys_tau_and_the_counted_overlap_of_all_pairs() -> None:
     assert top_k_overlap(relevance, 4) == pytest.approx(overlap)
 
 
+def test_a_text_with_fewer_words_than_k_is_shared_as_a_whole() -> None:
+    same = np.array([[0.5, 0.2, 0.1]] * 4)
+    assert top_k_overlap(same, 5) == pytest.approx(1)
+    assert top_k_overlap(same, 3) == pytest.approx(1)
+    rng = np.random.default_rng(16)
+    lengths = [3, 8]
+    one, other = rng.normal(size=(2, 4, 11))
+    found = overlap_beyond_seeds(one, other, lengths, 5, rng)
+    for overlaps in (found.cross, found.within_a, found.within_b):
+        assert overlaps[0] == pytest.approx(1)
+        assert overlaps[1] < 1
+    assert found.differences[0] == pytest.approx(0)
+
+
 def test_unit_signs_by_hand() -> None:
     signs = unit_signs([[1, 3, 2], [4, 4, 4]])  # words 0-1, 0-2, 1-2
     assert signs[0] == pytest.approx(np.array([-1, -1, 1]) / np.sqrt(3))

@@ -178,21 +178,37 @@ def texts_learned_from(records: Sequence[Record], task: str) -> NDArray[np.bool_
 
 
 def curves_of(record: Record) -> dict[str, Curves]:
-    """Return a record's deletion and insertion curves by method, with texts in the corpus's order."""
+    """Return a record's deletion and insertion curves by method, with texts in the corpus's order.
+
+    Raises
+    ------
+    RuntimeError
+        If the record has none.
+    """
     names = [name for name in METHODS if f"{name}/deletion" in record.result]
+    if not names:
+        raise _not_kept(record, "curves")
     parts = [field.name for field in fields(Curves)]
     return {name: Curves(*(record[f"{name}/{part}"] for part in parts)) for name in names}
 
 
 def rebuild(record: Record, corpus: Corpus) -> PreTrainedModel:
-    """Return the model whose weights a record kept, in evaluation mode, on the CPU."""
-    model = load_classifier(corpus.model, seed=record.settings["seed"])
+    """Return the model whose weights a record kept, in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    RuntimeError
+        If the record has none.
+    """
     prefix = "weights/"
     weights = {
         name.removeprefix(prefix): torch.from_numpy(np.array(value))
         for name, value in record.result.items()
         if name.startswith(prefix)
     }
+    if not weights:
+        raise _not_kept(record, "weights")
+    model = load_classifier(corpus.model, seed=record.settings["seed"])
     model.load_state_dict(weights)
     return model
 
@@ -307,6 +323,13 @@ def split_explained(relevance: NDArray[np.float32], lengths: Sequence[int]) -> l
     ends = np.cumsum(lengths)
     explained = np.asarray(lengths)[ends <= relevance.shape[1]]
     return split_texts(relevance[:, : explained.sum()], explained)
+
+
+def _not_kept(record: Record, what: str) -> RuntimeError:
+    seed = record.settings["seed"]
+    return RuntimeError(
+        f"the record of seed {seed} has no {what}: the run of the first seed, which keeps them, is not done"
+    )
 
 
 def _methods(record: Record) -> list[tuple[str, str]]:

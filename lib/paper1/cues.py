@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from lib.paper1.joint import on_halves
 
@@ -18,9 +17,9 @@ def supporting_cue_auc(
     """Return how well each model's relevance finds the cues for the class it predicts: (seeds, texts).
 
     Per text the ROC-AUC of relevance for those cues, against the words that are no cue: the share of such
-    pairs in which the cue is the more relevant one; chance is 0.5. Cues for the other class are left out,
-    neither found nor missed: a method with signed scores rightly gives them negative ones, and if such a cue
-    is negated, a method that counts it for the prediction is right too.
+    pairs in which the cue is the more relevant one, and half of the equal ones; chance is 0.5. Cues for the
+    other class are left out, neither found nor missed: a method with signed scores rightly gives them
+    negative ones, and if such a cue is negated, a method that counts it for the prediction is right too.
 
     Parameters
     ----------
@@ -42,13 +41,11 @@ def supporting_cue_auc(
     for text, values in enumerate(relevance):
         evidence = np.array(signs[text][: values.shape[1]])  # (words,)
         for seed, row in enumerate(values):
-            sought = evidence == (1 if predicted[seed, text] == 1 else -1)
-            others = evidence == 0
-            pairs = sought.sum() * others.sum()
-            if pairs:  # not by roc_auc_score, 20 to 30 times slower: 6 s for 20 models and 250 texts
-                ranks = rankdata(row[sought | others])[sought[sought | others]]
-                count = len(ranks)
-                scores[seed, text] = (ranks.sum() - count * (count + 1) / 2) / pairs
+            cues = row[evidence == (1 if predicted[seed, text] == 1 else -1)]
+            others = row[evidence == 0]
+            if len(cues) and len(others):  # not by roc_auc_score, many times slower
+                above = np.sign(cues[:, None] - others)  # (cues, others): 1, 0 if equal, -1 if below
+                scores[seed, text] = (above.mean(dtype=float) + 1) / 2
     return scores
 
 

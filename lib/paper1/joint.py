@@ -109,7 +109,8 @@ def needed_row(
     """Return how wide an interval is, and how many seeds or texts would show that a true 0 lies in a region.
 
     The numbers assume that there is no difference. If the interval does not contain 0, none is given: more
-    seeds or texts would show the difference, not equality.
+    seeds or texts would show the difference, not equality. Nor is one if the interval has no width: nothing
+    varied, so nothing says how much data would settle the claim.
 
     Parameters
     ----------
@@ -136,7 +137,7 @@ def needed_row(
         "seeds, with as many texts": "—",
         "texts, with as many seeds": "—",
     }
-    if contains_0:
+    if contains_0 and interval.has_width:
         needs = {"above": region.above, "below": region.below, "confidence": confidence}
         more_texts = measured.texts_needed(**needs)
         if texts is not None and more_texts is not None:

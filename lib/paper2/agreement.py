@@ -64,11 +64,11 @@ def shared_top_words(
     method : str
         Which relevance.
     top_words : int
-        At most the words of a text count.
+        Number of top words: all words of a text with fewer.
     """
 
     def share(mean: ArrayLike, other_mean: ArrayLike) -> Floats:
         texts = split_texts(np.stack([np.asarray(mean), np.asarray(other_mean)]), lengths)
-        return np.array([top_k_overlap(text, min(top_words, text.shape[1])) for text in texts])
+        return np.array([top_k_overlap(text, top_words) for text in texts])
 
     return mean_relevance_statistic(share, one.relevance[method], other.relevance[method])

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from lib.attribution import LRP
+from lib.claims import Region
 from lib.crossed import Crossed, crossed_difference
 from lib.intervals import Interval, bootstrap_interval, exponential
 from lib.proportions import z_statistic
@@ -205,7 +206,7 @@ class Measured:
         inner, ratio = self.ratio(other, quantity, 0.9), self.ratio(other, quantity)
         if inner is None or ratio is None:
             return "open"
-        if 1 / margin < inner.low and inner.high < margin:
+        if Region(above=1 / margin, below=margin).contains(inner):
             return "same"
         if ratio.low <= 1 <= ratio.high:
             return "open"

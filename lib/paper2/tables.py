@@ -290,6 +290,8 @@ def agreement_table(
 ) -> pd.DataFrame:
     """Return how far two seeds agree, and in what share of the texts Friedman's test finds any agreement.
 
+    That test needs three words: texts with fewer are left out of its share, which is NaN if none is left.
+
     Parameters
     ----------
     types : mapping of str to ModelType
@@ -311,7 +313,8 @@ def agreement_table(
     rows = {}
     for name, kind in types.items():
         texts = stability.split_texts(kind.relevance[method], lengths)
-        rows[name] = {"not uniform": np.mean([stability.concordance(text).p < 0.05 for text in texts])}
+        found = [stability.concordance(text).p < 0.05 for text in texts if text.shape[1] >= 3]
+        rows[name] = {"not uniform": np.mean(found) if found else math.nan}
         for label, measure in measures.items():
             nulls = [stability.permuted_null(measure, text, permutations, rng) for text in texts]
             rows[name][label] = np.nanmean([measure(text) for text in texts])
@@ -352,8 +355,8 @@ def power_table(measured: Mapping[str, Equality], claims_by_name: Mapping[str, C
 
     With so many seeds (and the texts of this run), or so many texts (and its seeds), the interval lies inside
     the region with a probability of 80 % if there is no difference at all. Where the interval excludes that,
-    no number is given: more of either would show the difference. Of several parts, the row is that of the
-    decisive one (`lib.claims.decisive_part`).
+    no number is given: more of either would show the difference. Nor is one where the interval has no width:
+    nothing varied. Of several parts, the row is that of the decisive one (`lib.claims.decisive_part`).
 
     Parameters
     ----------
@@ -383,13 +386,14 @@ def _needed(equality: Equality, claim: Claim) -> dict[str, str]:
         equal = math.exp(equal)
     needed = {**bounds, "truth": equality.equal, "confidence": confidence}
     contained = interval.low <= equal <= interval.high
+    has_numbers = contained and interval.has_width
     return {
         "measured": str(interval),
         "no difference possible": "yes" if contained else "no",
         "seeds here": ", ".join(str(sample.count) for sample in part.seeds),
-        "seeds needed": _number(part.seeds_needed(**needed)) if contained else "—",
+        "seeds needed": _number(part.seeds_needed(**needed)) if has_numbers else "—",
         "texts here": ", ".join(str(sample.count) for sample in part.texts),
-        "texts needed": _number(part.texts_needed(**needed)) if contained else "—",
+        "texts needed": _number(part.texts_needed(**needed)) if has_numbers else "—",
     }
 
 

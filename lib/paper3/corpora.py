@@ -16,6 +16,8 @@ from lib.texts.generated.mini_platypus import article
 MINI_KINDS = "mini-kinds"
 MINI_GISTS = "mini-gists"
 TEST_SHARE = 1 / 3
+MOST_LABELLED = 50_000  # of the 97,600 sentences that mini-kinds can make, so few draws are repeats
+MOST_GISTS = 5_000  # of 10,080
 LONGEST = 250  # words of a document: truncation would cut the summary, which stands at the end
 _KINDS = ("animal", "fruit", "tool")
 # What happens to a thing, where, and how a summary puts it.
@@ -37,7 +39,7 @@ def load_labelled(dataset: str, *, seed: int, count: int) -> DatasetDict:
     seed : int
         Determines texts and splits.
     count : int
-        Texts in all, of which a third is held out.
+        Texts in all, of which a third is held out. Mini-kinds has at most 50,000.
 
     Returns
     -------
@@ -48,13 +50,14 @@ def load_labelled(dataset: str, *, seed: int, count: int) -> DatasetDict:
     Raises
     ------
     CorpusError
-        As `lib.texts.load_classification`.
+        As `lib.texts.load_classification`, or for a count that is out of range.
     """
     held_out = max(2, round(TEST_SHARE * count))
     if dataset != MINI_KINDS:
         return load_classification(
             dataset, seed=seed, train_texts=count - held_out, validation_texts=held_out, test_texts=held_out
         )
+    _check_count(dataset, count, MOST_LABELLED)
     names = list(_KINDS[:2])
     draw = random.Random(derive(seed, MINI_KINDS))  # noqa: S311 - texts, not secrets
     labels: dict[str, int] = {}
@@ -79,7 +82,7 @@ def load_summaries(dataset: str, *, seed: int, count: int) -> DatasetDict:
     seed : int
         Determines texts and splits.
     count : int
-        Documents in all, of which a third is held out.
+        Documents in all, of which a third is held out. Mini-gists has at most 5,000.
 
     Returns
     -------
@@ -90,7 +93,7 @@ def load_summaries(dataset: str, *, seed: int, count: int) -> DatasetDict:
     Raises
     ------
     CorpusError
-        In one line, for a source that is unavailable or unusable.
+        In one line, for a source that is unavailable or unusable, or a count that is out of range.
     """
     rows = _gists(seed, count) if dataset == MINI_GISTS else _read_summaries(dataset)
     if len(rows) < 10:
@@ -98,6 +101,11 @@ def load_summaries(dataset: str, *, seed: int, count: int) -> DatasetDict:
     texts = Dataset.from_dict({"document": list(rows), "summary": list(rows.values())})
     taken = texts.shuffle(seed=derive(seed, "summaries")).select(range(min(count, len(texts))))
     return taken.train_test_split(test_size=TEST_SHARE, seed=derive(seed, "splits"))
+
+
+def _check_count(name: str, count: int, most: int) -> None:
+    if count > most:
+        raise CorpusError(f"{name}: count = {count}; allowed: at most {most}")
 
 
 def _labelled_sentence(draw: random.Random, kind: str) -> str:
@@ -117,6 +125,7 @@ def _labelled_sentence(draw: random.Random, kind: str) -> str:
 
 def _gists(seed: int, count: int) -> dict[str, str]:
     """Generate distinct sentences with their summaries."""
+    _check_count(MINI_GISTS, count, MOST_GISTS)
     draw = random.Random(derive(seed, MINI_GISTS))  # noqa: S311 - texts, not secrets
     words = lexicon("instructions")
     rows: dict[str, str] = {}

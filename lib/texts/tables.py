@@ -186,7 +186,7 @@ def _table(columns: dict[str, list], shown: str, rows: Sequence[int]) -> pd.Data
 
 def _read_file(path: Path, shown: str) -> pd.DataFrame:
     """Read one file, in the format that its suffix names."""
-    readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+    readers = {".csv": _read_csv, ".tsv": _read_tsv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise CorpusError(f"{shown!r}: suffix {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
@@ -262,7 +262,16 @@ def _read_csv(data: bytes, shown: str) -> pd.DataFrame:
     """Read separated values; the separator is the most frequent candidate in the header."""
     text = _decode(data, shown)
     header = text.partition("\n")[0]
-    separator = max(SEPARATORS, key=header.count)
+    return _read_separated(text, max(SEPARATORS, key=header.count), shown)
+
+
+def _read_tsv(data: bytes, shown: str) -> pd.DataFrame:
+    """Read values separated by tabs, whatever else the header holds."""
+    return _read_separated(_decode(data, shown), "\t", shown)
+
+
+def _read_separated(text: str, separator: str, shown: str) -> pd.DataFrame:
+    """Read separated values; rows that hold nothing are left out."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
