@@ -23,11 +23,14 @@ from transformers import PreTrainedModel
 
 from lib.lrp import checks, token_relevance
 from lib.memory import in_groups
+from lib.padding import pad, token_mask
 
 Method = Callable[..., Tensor]
 
 CPU_TOKENS = 1_024  # per batch: few, so the activations of a layer fit into the cache
 CUDA_TOKENS = 16_384  # enough to fill a GPU; 10 GB at the size of CamemBERT-base
+INTEGRATION_STEPS = 16  # gradients along the path; each costs a forward and a backward pass
+RANDOM_SEED = 0
 
 
 def gradient_x_input(
@@ -52,7 +55,6 @@ def integrated_gradients(
     input_ids: Tensor,
     attention_mask: Tensor | None = None,
     target: int | Tensor | None = None,
-    steps: int = 16,
 ) -> Tensor:
     """Integrate gradients from padding to the text, summed over embedding dimensions: (batch, tokens).
 
@@ -64,8 +66,6 @@ def integrated_gradients(
     ----------
     model, input_ids, attention_mask, target
         As in `lib.lrp.token_relevance`.
-    steps : int
-        Gradients along the path; each costs a forward and a backward pass.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def integrated_gradients(
             baselines=torch.full_like(batch.input_ids, padding),
             target=explained,
             additional_forward_args=(batch.seen,),
-            n_steps=steps,
+            n_steps=INTEGRATION_STEPS,
             internal_batch_size=len(batch.input_ids),  # one step at a time: the memory of one training step
         )
     return _at_least_float32(relevance).sum(-1).detach()
@@ -190,18 +190,18 @@ def random_scores(
     input_ids: Tensor,
     attention_mask: Tensor | None = None,
     target: int | Tensor | None = None,
-    seed: int = 0,
 ) -> Tensor:
     """Uniform random scores between 0 and 1, the null for every other method: (batch, tokens).
 
-    They depend only on the text and ``seed``, not on the model or the batch. The other arguments and the
-    errors are those of `lib.lrp.token_relevance`.
+    They depend only on the text, not on the model or the batch. Arguments and errors are those of
+    `lib.lrp.token_relevance`.
     """
     batch = _check(model, input_ids, attention_mask, target)
     scores = torch.zeros(batch.input_ids.shape)
     for row, (ids, seen) in enumerate(zip(batch.input_ids.tolist(), batch.seen.tolist(), strict=True)):
         length = sum(seen)
-        scores[row, :length] = torch.from_numpy(np.random.default_rng((seed, *ids[:length])).random(length))
+        rng = np.random.default_rng((RANDOM_SEED, *ids[:length]))
+        scores[row, :length] = torch.from_numpy(rng.random(length))
     return scores.to(batch.input_ids.device)
 
 
@@ -224,12 +224,12 @@ def explain(
     input_ids: Sequence[Sequence[int]],
     *,
     targets: Sequence[int] | None = None,
-    batch_tokens: int | None = None,
     pad_to: int | None = None,
 ) -> list[NDArray[np.floating]]:
     """Explain every text of a data set, batching texts of similar length.
 
-    If memory runs out, batches are half as large from there on, and the log says so.
+    A batch has `CPU_TOKENS` or `CUDA_TOKENS` at most, padding included, but at least one text; this affects
+    the speed, and rounding. If memory runs out, batches are half as large from there on, and the log says so.
 
     Parameters
     ----------
@@ -241,9 +241,6 @@ def explain(
         Without padding, special tokens included.
     targets : sequence of int, (texts,)
         The class explained for each text; by default the predicted one.
-    batch_tokens : int, optional
-        Tokens per batch, padding included, but at least one text. By default `CPU_TOKENS` or `CUDA_TOKENS`.
-        It affects the speed, and rounding.
     pad_to : int
         Pad every text to this many tokens instead of to the longest of its batch: 512 for
         ``head="all_tokens"`` of `lib.lrp.token_relevance`, which depends on it.
@@ -264,11 +261,12 @@ def explain(
     if targets is not None and len(targets) != len(lengths):
         raise ValueError(f"{len(targets)} targets for {len(lengths)} texts: one per text is required")
     order = [int(text) for text in np.argsort(lengths, kind="stable")]
-    tokens = batch_tokens or (CUDA_TOKENS if model.device.type == "cuda" else CPU_TOKENS)
+    tokens = CUDA_TOKENS if model.device.type == "cuda" else CPU_TOKENS
     relevance: dict[int, NDArray] = {}
 
     def explain_batch(chosen: Sequence[int]) -> list[NDArray]:
-        ids, mask = pad([input_ids[text] for text in chosen], model.config.pad_token_id or 0, pad_to)
+        rows = [input_ids[text] for text in chosen]
+        ids, mask = pad(rows, model.config.pad_token_id or 0, pad_to), token_mask(rows, pad_to)
         target = None if targets is None else torch.tensor([int(targets[text]) for text in chosen])
         return list(method(model, ids, mask, target).cpu().numpy())
 
@@ -279,16 +277,6 @@ def explain(
             relevance.update((text, row[: lengths[text]]) for text, row in zip(chosen, found, strict=True))
             bar.update(len(found))
     return [relevance[text] for text in range(len(lengths))]
-
-
-def pad(rows: Sequence[Sequence[int]], padding: int, length: int | None = None) -> tuple[Tensor, Tensor]:
-    """Pad texts on the right, to the longest or to ``length``: input ids and mask, both (texts, tokens)."""
-    lengths = torch.tensor([len(row) for row in rows])
-    width = length or int(lengths.max())
-    mask = torch.arange(width) < lengths[:, None]
-    ids = torch.full(mask.shape, padding)
-    ids[mask] = torch.tensor([token for row in rows for token in row])
-    return ids, mask.long()
 
 
 @contextmanager

@@ -95,6 +95,11 @@ def graphs_for(device: torch.device, capture: bool) -> Graphs | None:
     return CudaGraphs(device) if capture and device.type == "cuda" else None
 
 
+def has_static_lengths(device: torch.device) -> bool:
+    """Whether batches are padded to a few lengths on a device: captured or not, so a result is the same."""
+    return device.type == "cuda"
+
+
 @dataclass
 class _Recorded(Generic[Result]):
     """The buffers of one shape, how often its step has run, and its replay once it was captured."""

@@ -27,7 +27,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lib.architectures import position_ids, readable_pieces
 from lib.capture import Steps, graphs_for, static_lengths
 from lib.errors import first_line
-from lib.finetuning import Batch, Training, attention_mask, fine_tune, padded
+from lib.finetuning import Batch, Training, attention_mask, batch_of, fine_tune
 from lib.memory import fitting, in_groups, training_bytes
 from lib.precision import Precision, check_precision, default_precision, float32_products, mixed
 from lib.recipes import Schedule, TrainingRecipe, clip_each
@@ -102,7 +102,7 @@ def fine_tune_together(
     recipe.steps(len(texts))
     pieces = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     (tokens,) = static_lengths([max(map(len, pieces))], readable_pieces(models[0]))
-    batch = padded(pieces, labels, tokens, tokenizer.pad_token_id, models[0].device)
+    batch = batch_of(pieces, labels, tokens, tokenizer.pad_token_id, models[0].device)
 
     def train(group: Sequence[tuple[PreTrainedModel, int]]) -> list[Training]:
         members, their_seeds = zip(*group, strict=True)

@@ -19,11 +19,14 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.architectures import head_layers, head_logits, position_ids, readable_pieces
-from lib.capture import Steps, graphs_for, static_lengths
+from lib.capture import Steps, graphs_for, has_static_lengths, static_lengths
 from lib.memory import fitting, training_bytes
+from lib.padding import pad
 from lib.precision import Precision, check_precision, default_precision, float32_products, mixed
 from lib.recipes import MAX_GRADIENT_NORM, Schedule, TrainingRecipe
 from lib.seeding import derive, fingerprint
+
+ENCODED_TOGETHER = 64  # texts per batch of `encode`; affects the speed only
 
 
 @dataclass(frozen=True)
@@ -139,10 +142,10 @@ def fine_tune(
     with float32_products(precision), _dropout_of(seed, model.device):
         epoch = [rows.tolist() for rows in order.split(batch_size)]
         lengths = [max(len(pieces[row]) for row in rows) for rows in epoch]
-        if graphs is not None or model.device.type == "cuda":
+        if has_static_lengths(model.device):
             lengths = static_lengths(lengths, readable_pieces(model))
         batches = [
-            padded(
+            batch_of(
                 [pieces[row] for row in rows],
                 [labels[row] for row in rows],
                 length,
@@ -181,13 +184,13 @@ class Batch(NamedTuple):
     labels: Tensor  # (texts,)
 
 
-def padded(
+def batch_of(
     pieces: Sequence[Sequence[int]], labels: Sequence[int], length: int, padding: int, device: torch.device
 ) -> Batch:
     """Pad texts, (texts,) of (tokens,), to a length, and put them on a device."""
-    ids = [[*text, *[padding] * (length - len(text))] for text in pieces]
-    parts = ids, [len(text) for text in pieces], list(labels)
-    return Batch(*(torch.tensor(part, device=device) for part in parts))
+    lengths = torch.tensor([len(text) for text in pieces])
+    parts = pad(pieces, padding, length), lengths, torch.tensor(list(labels))
+    return Batch(*(part.to(device) for part in parts))
 
 
 def _step(
@@ -245,7 +248,6 @@ def encode(
     texts: Sequence[str],
     *,
     max_length: int,
-    batch_size: int = 64,
 ) -> Encoded:
     """Return the first token's embedding and the logits of every text, in the given order.
 
@@ -259,16 +261,14 @@ def encode(
         Any texts.
     max_length : int
         Texts are truncated to this many word pieces.
-    batch_size : int
-        Texts per batch; affects the speed only.
     """
     pieces = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     by_length = sorted(range(len(pieces)), key=lambda index: len(pieces[index]))  # saves padding
     embeddings = np.empty((len(pieces), model.config.hidden_size), np.float32)  # (texts, dim)
     labels = head_layers(model)[1].out_features
     logits = np.empty((len(pieces), labels), np.float32)  # (texts, classes)
-    for start in range(0, len(pieces), batch_size):
-        chosen = by_length[start : start + batch_size]
+    for start in range(0, len(pieces), ENCODED_TOGETHER):
+        chosen = by_length[start : start + ENCODED_TOGETHER]
         batch = tokenizer.pad({"input_ids": [pieces[index] for index in chosen]}, return_tensors="pt")
         hidden = model.base_model(**batch.to(model.device)).last_hidden_state  # (batch, tokens, dim)
         embeddings[chosen] = hidden[:, 0].float().cpu().numpy()

@@ -149,14 +149,21 @@ def is_used(file: str) -> bool:
 
 
 def name_of(folder: str | Path) -> str:
-    """Name a model for a reader: one from the Hub as owner/name@commit, any other by its path.
-
-    In huggingface_hub's cache a model is the folder ``models--owner--name/snapshots/commit``.
-    """
-    *_, repository, snapshots, commit = "", "", "", *Path(folder).parts
-    if snapshots != "snapshots":
+    """Name a model for a reader: one from the Hub as owner/name@commit, any other by its path."""
+    commit = commit_of(folder)
+    if not commit:
         return str(folder)
+    repository = Path(folder).parent.parent.name
     return f"{repository.removeprefix('models--').replace('--', '/')}@{commit}"
+
+
+def commit_of(folder: str | Path) -> str:
+    """Return the commit of a model or data set that lies in huggingface_hub's cache; "" for another path.
+
+    There a model is the folder ``models--owner--name/snapshots/commit``.
+    """
+    path = Path(folder)
+    return path.name if path.parent.name == "snapshots" else ""
 
 
 def read_config(folder: str | Path) -> PreTrainedConfig:

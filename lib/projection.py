@@ -13,6 +13,8 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
 FEWEST_TEXTS = 8  # with fewer, two scales of neighbourhoods cannot be distinguished
+SHARE = 0.95  # of the variance, as in paper 1
+NEIGHBOURS = 10  # of a text, for trustworthiness
 BLOCK = 256  # rows of the distance matrix held in memory at a time
 
 
@@ -43,24 +45,15 @@ def explained_variance(embeddings: ArrayLike) -> NDArray[np.float64]:
     return np.cumsum(PCA(svd_solver="covariance_eigh").fit(points).explained_variance_ratio_)
 
 
-def components_needed(cumulative: ArrayLike, share: float = 0.95) -> int:
-    """Return the number of principal components at which the explained variance first reaches ``share``.
+def components_needed(cumulative: ArrayLike) -> int:
+    """Return the number of principal components at which the explained variance first reaches 95 %.
 
     Parameters
     ----------
     cumulative : array, (components,)
         From `explained_variance`.
-    share : float
-        Above 0 and below 1.
-
-    Raises
-    ------
-    ValueError
-        If ``share`` is out of range.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"share = {share!r}: allowed are numbers above 0 and below 1")
-    return int(np.searchsorted(cumulative, share)) + 1
+    return int(np.searchsorted(cumulative, SHARE)) + 1
 
 
 def perplexities(texts: int) -> list[float]:
@@ -152,35 +145,31 @@ class Trust:
     auc: float
 
 
-def trust(embeddings: ArrayLike, picture: ArrayLike, *, neighbours: int = 10) -> Trust:
+def trust(embeddings: ArrayLike, picture: ArrayLike) -> Trust:
     """Score a projection against its embeddings.
 
     Parameters
     ----------
     embeddings : array, (texts, dim)
-        The embeddings before projection.
+        The embeddings before projection, of more than twice as many texts as `NEIGHBOURS`.
     picture : array, (texts, 2)
         The projection, from `multiscale_tsne`; any number of columns is allowed.
-    neighbours : int
-        Number of neighbours for trustworthiness; below half the number of texts.
 
     Raises
     ------
     ValueError
-        If the numbers of texts differ, ``neighbours`` is out of range, or a value is not finite.
+        If the numbers of texts differ, there are too few, or a value is not finite.
     """
     high, low = _checked(embeddings), _checked(picture)
     if len(high) != len(low):
         raise ValueError(
             f"{len(high)} embeddings but {len(low)} points in the picture: the numbers must be equal"
         )
-    if not 1 <= neighbours < len(high) / 2:
-        raise ValueError(
-            f"neighbours = {neighbours}: allowed are 1 to {(len(high) - 1) // 2} (half the texts)"
-        )
+    if len(high) <= 2 * NEIGHBOURS:
+        raise ValueError(f"{len(high)} texts: trustworthiness requires more than {2 * NEIGHBOURS}")
     preservation = neighbourhood_preservation(high, low)
     return Trust(
-        trustworthiness=float(trustworthiness(high, low, n_neighbors=neighbours)),
+        trustworthiness=float(trustworthiness(high, low, n_neighbors=NEIGHBOURS)),
         preservation=preservation,
         auc=preservation_auc(preservation),
     )

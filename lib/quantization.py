@@ -15,6 +15,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from lib.architectures import head_module_names, head_parameter_names
+from lib.trained_parts import ABOVE, LORA, part_of
 
 BLOCK = 64  # weights per scale: bitsandbytes' default for 4 bits
 FORMATS = ("nf4", "fp4", "fp8")
@@ -143,8 +144,8 @@ def choose_trained(model: PreTrainedModel, trained: str) -> PreTrainedModel:
     model : PreTrainedModel
         Modified in place.
     trained : str
-        ``all``; ``head``; ``above:k``, the layers above the lowest k (the embeddings are frozen too);
-        ``biases``; or ``lora:r``, low-rank adapters of rank r on queries and values (peft).
+        A name of `lib.trained_parts`. With ``above:K`` the embeddings are frozen too; ``lora:R`` puts peft's
+        adapters on queries and values.
 
     Returns
     -------
@@ -156,13 +157,14 @@ def choose_trained(model: PreTrainedModel, trained: str) -> PreTrainedModel:
     ValueError
         For any other ``trained``, or more layers than the model has.
     """
-    kind, _, number = trained.partition(":")
-    amount = int(number) if number.isdecimal() else -1
+    kind, number = part_of(trained)
     layers = model.config.num_hidden_layers
-    if kind == "lora" and amount > 0:
+    if kind == ABOVE and number > layers:
+        raise ValueError(f"trained = {trained!r}: allowed are {ABOVE}:0 to {ABOVE}:{layers}")
+    if kind == LORA:
         adapters = LoraConfig(
-            r=amount,
-            lora_alpha=2 * amount,  # the same scale for every rank
+            r=number,
+            lora_alpha=2 * number,  # the same scale for every rank
             target_modules=["query", "value"],
             modules_to_save=head_module_names(model),
         )
@@ -172,18 +174,15 @@ def choose_trained(model: PreTrainedModel, trained: str) -> PreTrainedModel:
             wrapped = get_peft_model(model, adapters)
         return cast(PreTrainedModel, wrapped)  # it forwards to the model whatever it does not define
     names = [name for name, _ in model.named_parameters()]
-    if trained == "all":
+    if kind == "all":
         chosen = set(names)
-    elif trained == "head":
-        chosen = set()
-    elif trained == "biases":
+    elif kind == "biases":
         chosen = {name for name in names if name.endswith("bias")}
-    elif kind == "above" and 0 <= amount <= layers:
-        above = [f"encoder.layer.{layer}." for layer in range(amount, layers)]
+    elif kind == ABOVE:
+        above = [f"encoder.layer.{layer}." for layer in range(number, layers)]
         chosen = {name for name in names if any(layer in name for layer in above)}
-    else:
-        allowed = f"all, head, biases, above:0 to above:{layers}, lora:1 and higher"
-        raise ValueError(f"trained = {trained!r}: allowed are {allowed}")
+    else:  # the head alone
+        chosen = set()
     chosen |= head_parameter_names(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in chosen)
@@ -196,11 +195,11 @@ def curve_points(names: str, layers: int) -> list[str]:
     Parameters
     ----------
     names : str
-        Separated by blanks; ``layers`` stands for freezing the lowest k layers, for every k.
+        Separated by blanks, each as `lib.trained_parts.CURVE` allows.
     layers : int
         Number of the encoder's layers.
     """
-    lowest = [f"above:{k}" for k in range(layers + 1)]
+    lowest = [f"{ABOVE}:{k}" for k in range(layers + 1)]
     return [point for name in names.split() for point in (lowest if name == "layers" else [name])]
 
 

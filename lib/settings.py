@@ -4,7 +4,6 @@ The notebook's parameters cell holds the defaults and papermill injects others; 
 """
 
 import difflib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import takewhile
@@ -25,6 +24,7 @@ from pydantic import (
 from lib.errors import InputError
 from lib.precision import Precision, RelevancePrecision, default_precision, has_bfloat16
 from lib.recipes import Schedule, TrainingRecipe
+from lib.trained_parts import CURVE, CURVE_ALLOWED
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -259,9 +259,7 @@ class FinetuningSurface(ClassifierSettings):
     @field_validator("curve")
     @classmethod
     def _known_points(cls, text: str) -> str:
-        known = re.compile("layers|biases|lora:[1-9][0-9]*")
-        hint = "layers, biases, lora:1, lora:4 and so on"
-        return distinct(text, lambda word: known.fullmatch(word) is not None, hint)
+        return distinct(text, lambda word: CURVE.fullmatch(word) is not None, CURVE_ALLOWED)
 
     @field_validator("matched_texts")
     @classmethod

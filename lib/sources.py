@@ -1,13 +1,12 @@
 """Fetch the models and texts that a notebook names, before anything slow begins."""
 
 import hashlib
-from pathlib import Path
 
 import pandas as pd
 import torch
 
 from lib.checkpoints import model_folder
-from lib.models import model_fingerprint
+from lib.models import commit_of, model_fingerprint
 from lib.seeding import fingerprint
 from lib.settings import NotebookSettings, QloraRepeatability
 from lib.texts import fetch_dataset
@@ -60,7 +59,7 @@ def _model_revision(model: str) -> str:
     if model in (TINY_CAMEMBERT, *TINY):
         return GENERATED
     folder = model_folder(model)
-    return _commit(folder) or model_fingerprint(folder)
+    return commit_of(folder) or model_fingerprint(folder)
 
 
 def _dataset_revision(dataset: str) -> str:
@@ -69,9 +68,4 @@ def _dataset_revision(dataset: str) -> str:
     if path is None:
         return GENERATED
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return _commit(path) or fingerprint([hashlib.sha256(file.read_bytes()).digest() for file in files])
-
-
-def _commit(folder: Path) -> str:
-    """Return the commit of a folder ``snapshots/commit`` of huggingface_hub's cache; "" for another path."""
-    return folder.name if folder.parent.name == "snapshots" else ""
+    return commit_of(path) or fingerprint([hashlib.sha256(file.read_bytes()).digest() for file in files])

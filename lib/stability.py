@@ -20,6 +20,7 @@ from lib.proportions import z_statistic
 Floats = NDArray[np.float64]
 
 SIGNIFICANT = 1.96  # larger |z| means p < 0.05, two-sided (paper 2 prints p < 0.025, which is one-sided)
+SPLITS = 20  # of the seeds into halves, in `overlap_beyond_seeds`
 
 
 class Stability(NamedTuple):
@@ -379,7 +380,7 @@ def mean_relevance_statistic(statistic: Callable[..., ArrayLike], *relevance: Ar
 
 
 def overlap_beyond_seeds(
-    a: ArrayLike, b: ArrayLike, lengths: ArrayLike, k: int, rng: np.random.Generator, *, splits: int = 20
+    a: ArrayLike, b: ArrayLike, lengths: ArrayLike, k: int, rng: np.random.Generator
 ) -> Overlaps:
     """Compare the top words shared by two types with those shared by halves of the same type.
 
@@ -395,9 +396,7 @@ def overlap_beyond_seeds(
     k : int
         Number of top words: all words of a text with fewer.
     rng : numpy.random.Generator
-        Draws the halves.
-    splits : int
-        Number of random splits, over which the overlaps are averaged.
+        Draws the halves of `SPLITS` random splits, over which the overlaps are averaged.
 
     Raises
     ------
@@ -426,16 +425,16 @@ def overlap_beyond_seeds(
         cross, within_a, within_b = _half_overlaps(tops, sizes, k)
         return cross - (within_a + within_b) / 2
 
-    for _ in range(splits):
+    for _ in range(SPLITS):
         rows = [part for one in types for part in np.split(rng.permutation(len(one))[: 2 * half], 2)]
         halves = [types[index // 2][part] for index, part in enumerate(rows)]  # (half, words) each
         tops = [_top_words(values.mean(axis=0, keepdims=True), sizes, k) for values in halves]
-        overlaps += np.concatenate(_half_overlaps(tops, sizes, k)) / splits
+        overlaps += np.concatenate(_half_overlaps(tops, sizes, k)) / SPLITS
         together = difference(tops)
         for index, values in enumerate(halves):
             without = (values.sum(axis=0) - values) / (half - 1)
             changed = [*tops[:index], _top_words(without, sizes, k), *tops[index + 1 :]]
-            effects[index // 2][rows[index]] += (together - difference(changed)) / splits
+            effects[index // 2][rows[index]] += (together - difference(changed)) / SPLITS
     cross, within_a, within_b = overlaps
     differences = cross - (within_a + within_b) / 2
     # A seed is in a half in 2 half / seeds of the splits, and weighs 1 / half there.

@@ -57,6 +57,7 @@ class NoGraphs(FakeGraphs):
 
 
 def use(monkeypatch: pytest.MonkeyPatch, module: str, graphs: Graphs) -> None:
-    """Make a module of lib capture steps with these graphs."""
-
+    """Make a module of lib capture steps with these graphs, on batches of the lengths that CUDA has."""
+    # Modules without texts, or with texts of one length, do not ask for the lengths.
+    monkeypatch.setattr(f"{module}.has_static_lengths", lambda device: True, raising=False)
     monkeypatch.setattr(f"{module}.graphs_for", lambda device, capture: graphs if capture else None)

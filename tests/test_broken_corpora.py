@@ -277,12 +277,6 @@ LANGUAGE = {
         "{}, row 1: column 'quote' is empty; expected a text",
     ),
     "one quote": (load_quotes, '{"quote": "a"}', {}, "{}: too few texts (1) to hold out a share of 0.2"),
-    "all held out": (
-        load_quotes,
-        '{"quote": "a"}',
-        {"test_share": 1.0},
-        "test_share = 1.0; allowed: between 0 and 1, both excluded",
-    ),
     "negative limit": (
         load_quotes,
         '{"quote": "a"}',

@@ -5,7 +5,7 @@ import torch
 from fake_graphs import FakeGraphs, WithoutWaiting
 
 from lib import capture
-from lib.capture import WARM_UP, CudaGraphs, Steps, graphs_for
+from lib.capture import WARM_UP, CudaGraphs, Steps, graphs_for, has_static_lengths
 
 CPU = torch.device("cpu")
 
@@ -80,6 +80,11 @@ def test_an_optimizer_that_is_not_captured_yet_does_not_warn() -> None:
 def test_on_a_cpu_and_on_request_nothing_is_captured() -> None:
     for device, wanted in ((CPU, True), (CPU, False), (torch.device("cuda"), False)):
         assert graphs_for(device, wanted) is None
+
+
+def test_lengths_depend_on_the_device_alone() -> None:
+    assert has_static_lengths(torch.device("cuda"))
+    assert not has_static_lengths(CPU)
 
 
 class Ending:

@@ -423,9 +423,9 @@ def test_quotes_and_instructions_are_split_80_20(write):
 
 def test_generated_quotes_and_instructions_are_loaded_in_the_same_way():
     assert load_quotes("mini-quotes", seed=0, limit=20)["train"].column_names == ["quote"]
-    corpus = load_instructions("mini-platypus", seed=0, limit=20, test_share=0.25)
+    corpus = load_instructions("mini-platypus", seed=0, limit=20)
     assert corpus["train"].column_names == ["instruction", "output"]
-    assert [len(split) for split in corpus.values()] == [15, 5]
+    assert [len(split) for split in corpus.values()] == [16, 4]
 
 
 @real_texts

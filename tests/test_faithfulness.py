@@ -8,8 +8,9 @@ from small import CORPUS, bert_tokenizer, classifier
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lib import attribution, faithfulness
-from lib.faithfulness import Curves, against_random, curves
+from lib import attribution, hiding
+from lib.faithfulness import BETTER, against_random
+from lib.hiding import Curves, curves
 
 TOKENIZER = bert_tokenizer()
 MASK, CLS, SEP, PAD, UNKNOWN = (
@@ -41,11 +42,12 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + np.exp(-x))
 
 
-def test_curves_and_scores_by_hand() -> None:
+def test_curves_and_scores_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hiding, "STEPS", 4)
     # Four words of weights 3, 1, -1, 0; the order of relevance is 3, 1, 0, -1.
     model = Additive({101: 3.0, 102: 1.0, 103: -1.0, 104: 0.0})
     text = [CLS, 103, 101, 104, 102, SEP]
-    found = curves(model, TOKENIZER, [text], {"oracle": [[9.0, -1.0, 3.0, 0.0, 1.0, 9.0]]}, steps=4)["oracle"]
+    found = curves(model, TOKENIZER, [text], {"oracle": [[9.0, -1.0, 3.0, 0.0, 1.0, 9.0]]})["oracle"]
     np.testing.assert_allclose(found.shares, [0, 0.25, 0.5, 0.75, 1])
     deletion = [sigmoid(x) for x in (3, 0, -1, -1, 0)]
     insertion = [sigmoid(x) for x in (0, 3, 4, 4, 3)]
@@ -61,17 +63,21 @@ def test_curves_and_scores_by_hand() -> None:
     )
 
 
-def test_curves_follow_the_class_predicted_for_the_whole_text() -> None:
+def test_curves_follow_the_class_predicted_for_the_whole_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hiding, "STEPS", 2)
     model = Additive({101: -3.0})
-    found = curves(model, TOKENIZER, [[CLS, 101, 102, SEP]], {"oracle": [[0.0, 1.0, 0.0, 0.0]]}, steps=2)
+    found = curves(model, TOKENIZER, [[CLS, 101, 102, SEP]], {"oracle": [[0.0, 1.0, 0.0, 0.0]]})
     np.testing.assert_allclose(found["oracle"].deletion, [[sigmoid(3), sigmoid(0), sigmoid(0)]])
 
 
-def test_hidden_tokens_become_masks_and_special_tokens_are_never_hidden() -> None:
+def test_hidden_tokens_become_masks_and_special_tokens_are_never_hidden(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hiding, "STEPS", 4)
     model = Additive({})
     texts = [[CLS, 101, UNKNOWN, 102, 103, SEP], [CLS, 104, SEP], [CLS, SEP]]
     relevance = {"ours": [np.arange(len(text))[::-1] for text in texts]}  # the special tokens at both ends
-    curves(model, TOKENIZER, texts, relevance, steps=4)
+    curves(model, TOKENIZER, texts, relevance)
     for text in texts:
         versions = [row for row in model.seen if len(row) == len(text)]
         assert len(versions) == 2 + 2 * 3
@@ -98,17 +104,22 @@ def one_at_a_time(
         return model(row).logits.softmax(-1)[0, predicted].item()
 
 
-def test_curves_match_their_definition_on_a_real_model_for_any_batch_size() -> None:
+def test_curves_match_their_definition_on_a_real_model_for_any_batch_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hiding, "STEPS", 5)
     model = classifier("bert", vocab_size=len(TOKENIZER), pad_token_id=PAD, spread=0.6)
     texts = TOKENIZER([text[:40] for text in CORPUS])["input_ids"]
     rng = np.random.default_rng(0)
     relevance = {name: [rng.normal(size=len(text)) for text in texts] for name in ("ours", "theirs")}
     model.train()
-    found = curves(model, TOKENIZER, texts, relevance, steps=5, batch_size=7)
+    monkeypatch.setattr(hiding, "BATCH_SIZE", 7)
+    found = curves(model, TOKENIZER, texts, relevance)
     assert model.training
     for name, explained in found.items():
         for batch_size in (1, 1000):
-            again = curves(model, TOKENIZER, texts, relevance, steps=5, batch_size=batch_size)[name]
+            monkeypatch.setattr(hiding, "BATCH_SIZE", batch_size)
+            again = curves(model, TOKENIZER, texts, relevance)[name]
             np.testing.assert_allclose(again.deletion, explained.deletion, rtol=1e-9)
             np.testing.assert_allclose(again.insertion, explained.insertion, rtol=1e-9)
     model.eval()
@@ -120,7 +131,10 @@ def test_curves_match_their_definition_on_a_real_model_for_any_batch_size() -> N
                     assert curve[row, point] == pytest.approx(by_hand, rel=1e-9)
 
 
-def test_an_oracle_beats_the_random_order_on_every_score_and_its_opposite_loses() -> None:
+def test_an_oracle_beats_the_random_order_on_every_score_and_its_opposite_loses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hiding, "STEPS", 5)
     rng = np.random.default_rng(0)
     weights = {token: rng.normal() for token in range(100, 300)}
     model = Additive(weights)
@@ -133,7 +147,7 @@ def test_an_oracle_beats_the_random_order_on_every_score_and_its_opposite_loses(
         "random": [rng.random(len(text)) for text in texts],
         "another random": [rng.random(len(text)) for text in texts],
     }
-    table = against_random(curves(model, TOKENIZER, texts, relevance, steps=5))
+    table = against_random(curves(model, TOKENIZER, texts, relevance))
     higher = table["better"] == "higher"
     wins = (table["low"] > 0).where(higher, table["high"] < 0)
     loses = (table["high"] < 0).where(higher, table["low"] > 0)
@@ -155,28 +169,30 @@ def test_against_random_by_hand() -> None:
     assert row["high"] - row["difference"] == pytest.approx(6.314 * 0.2, rel=1e-4)
 
 
-def test_equally_relevant_tokens_are_taken_in_random_order() -> None:
+def test_equally_relevant_tokens_are_taken_in_random_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hiding, "STEPS", 2)
     # If ties were broken by position, the first half of every text would be hidden first.
     model = Additive({101: 1.0})
     texts = [[CLS, 101, *range(200, 209), SEP] for _ in range(200)]
     relevance = {"flat": [np.zeros(len(text)) for text in texts]}
-    found = curves(model, TOKENIZER, texts, relevance, steps=2)["flat"]
+    found = curves(model, TOKENIZER, texts, relevance)["flat"]
     hidden = np.isclose(found.deletion[:, 1], sigmoid(0)).mean()
     assert hidden == pytest.approx(0.5, abs=0.1)
-    again = curves(model, TOKENIZER, texts, relevance, steps=2)["flat"]
+    again = curves(model, TOKENIZER, texts, relevance)["flat"]
     np.testing.assert_array_equal(again.deletion, found.deletion)
-    other = curves(model, TOKENIZER, texts, relevance, steps=2, seed=1)["flat"]
+    other = curves(model, TOKENIZER, texts, relevance, seed=1)["flat"]
     assert (other.deletion != found.deletion).any()
 
 
-def test_every_method_can_be_scored() -> None:
+def test_every_method_can_be_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hiding, "STEPS", 3)
     model = classifier("camembert", vocab_size=len(TOKENIZER), pad_token_id=PAD)
     texts = TOKENIZER([text[:30] for text in CORPUS])["input_ids"]
     explained = {
         name: attribution.explain(method, model, texts) for name, method in attribution.METHODS.items()
     }
-    table = against_random(curves(model, TOKENIZER, texts, explained, steps=3))
-    assert len(table) == (len(attribution.METHODS) - 1) * len(faithfulness.BETTER)
+    table = against_random(curves(model, TOKENIZER, texts, explained))
+    assert len(table) == (len(attribution.METHODS) - 1) * len(BETTER)
     assert np.isfinite(table[["mean", "random", "difference", "low", "high"]]).all(axis=None)
     assert isinstance(table, pd.DataFrame)
 
@@ -189,8 +205,6 @@ def test_bad_input_raises_one_clear_line() -> None:
         curves(model, TOKENIZER, [text], {"ours": [[0.0] * 2]})
     with pytest.raises(ValueError, match="3 finite numbers are required"):
         curves(model, TOKENIZER, [text], {"ours": [[0.0, np.nan, 0.0]]})
-    with pytest.raises(ValueError, match="steps = 1"):
-        curves(model, TOKENIZER, [text], {"ours": [[0.0] * 3]}, steps=1)
     with pytest.raises(ValueError, match="no mask token, which is required"):
         curves(model, SimpleNamespace(mask_token_id=None), [text], {"ours": [[0.0] * 3]})
     found = curves(model, TOKENIZER, [text], {"ours": [[0.0] * 3]})

@@ -168,10 +168,10 @@ def test_a_few_static_lengths_change_nothing_but_rounding(tiny_folder, corpus, m
     models = [load_classifier(tiny_folder, seed=3).double() for _ in range(2)]
     for model in models:
         without_dropout(model)
-    padded = captured(tiny_folder, few, monkeypatch, FakeGraphs(), models[0])
     texts, labels = list(few["text"]), list(few["label"])
     how = TRAINING | {"batch_size": 4, "epochs": 3}
-    alone = fine_tune(models[1], load_tokenizer(tiny_folder), texts, labels, seed=3, capture=False, **how)
+    alone = fine_tune(models[1], load_tokenizer(tiny_folder), texts, labels, seed=3, **how)
+    padded = captured(tiny_folder, few, monkeypatch, FakeGraphs(), models[0])
     np.testing.assert_allclose(padded.losses, alone.losses, atol=1e-6)
     for mine, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-9, rtol=1e-7)
@@ -305,10 +305,11 @@ def test_a_diverged_run_names_the_step(tiny_folder, corpus):
         fine_tune(model, tokenizer, list(few["text"]), list(few["label"]), seed=0, epochs=1, **TRAINING)
 
 
-def test_encoding_matches_the_models_own_forward_pass_for_any_batch_size(tiny_folder, corpus):
+def test_encoding_matches_the_models_own_forward_pass_for_any_batch_size(tiny_folder, corpus, monkeypatch):
+    monkeypatch.setattr("lib.finetuning.ENCODED_TOGETHER", 3)
     model, tokenizer = load_classifier(tiny_folder, seed=0).double(), load_tokenizer(tiny_folder)
     texts = list(corpus["test"]["text"][:7])
-    batched = encode(model, tokenizer, texts, max_length=64, batch_size=3)
+    batched = encode(model, tokenizer, texts, max_length=64)
     for i, text in enumerate(texts):
         batch = tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
         with torch.no_grad():

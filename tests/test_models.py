@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib.models import ModelError, load_classifier, load_tokenizer, model_fingerprint, name_of
+from lib.models import ModelError, commit_of, load_classifier, load_tokenizer, model_fingerprint, name_of
 from lib.seeding import fingerprint
 
 
@@ -83,6 +83,11 @@ def test_a_model_of_the_hub_is_named_by_its_id_and_commit():
     assert name_of("/cache/hub/models--acme--a-model/snapshots/0123abc") == "acme/a-model@0123abc"
     assert name_of("models/mine") == "models/mine"
     assert name_of("mine") == "mine"
+
+
+def test_what_is_not_in_the_cache_of_the_hub_has_no_commit():
+    assert commit_of("/cache/hub/datasets--acme--reviews/snapshots/0123abc") == "0123abc"
+    assert commit_of("models/mine") == commit_of("mine") == commit_of("") == ""
 
 
 class _Bomb:

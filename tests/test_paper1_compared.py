@@ -104,13 +104,14 @@ def test_one_record_of_all_seeds_and_one_record_per_seed_give_the_same_models(mo
     assert together.validation_accuracy.tolist() == [[0.5], [0.75]]
 
 
-def test_ranking_and_cue_shares_by_hand():
+def test_ranking_and_cue_shares_by_hand(monkeypatch):
+    monkeypatch.setattr("lib.paper1.word_lists.LIST", 1)
     words = [["plat", "film", "un"]]
     tuned = [np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1]])]
     cold = [np.array([[0.2, 0.7, 0.1], [0.4, 0.5, 0.1]])]
     assert rank_words(words, tuned, cold, 1).index.tolist() == ["plat", "un", "film"]
     roles = pd.Series({"plat": "cue", "film": "topic", "un": "filler"})
-    shares = cue_shares(words, tuned, cold, roles, 1, first=1)
+    shares = cue_shares(words, tuned, cold, roles, 1)
     assert shares.to_dict("list") == {"fine-tuned": [1, 1], "frozen": [0, 0]}
 
 

@@ -12,8 +12,8 @@ def test_components_are_interpolated_and_a_share_of_the_dimensions():
     cumulative = np.array([0.5, 0.9, 1.0])
     assert component_share(cumulative, 3) == pytest.approx(2.5 / 3)
     assert component_share(cumulative, 6) == pytest.approx(2.5 / 6)
-    assert component_share(cumulative, 3, share=0.25) == pytest.approx(0.5 / 3)
-    assert component_share(cumulative, 3, share=0.9) == pytest.approx(2 / 3)
+    assert component_share(np.array([1.0]), 3) == pytest.approx(0.95 / 3)
+    assert component_share(np.array([0.5, 0.95, 1.0]), 3) == pytest.approx(2 / 3)
 
 
 def test_the_participation_ratio_counts_equal_components():

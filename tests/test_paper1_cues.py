@@ -20,7 +20,7 @@ from lib.paper1.word_lists import (
     strongest_cues_on_halves,
     strongest_words,
 )
-from lib.words import mean_relevance
+from lib.word_tables import mean_relevance
 
 SIGNS = [[0, 1, -1, 0, 0]]  # a cue for class 1, one for class 0, no cues
 

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from lib.attribution import LRP, RANDOM
-from lib.faithfulness import Curves
 from lib.figures import save
+from lib.hiding import Curves
 from lib.paper1 import figures as draw
 from lib.recipes import SCHEDULES, TrainingRecipe
 

@@ -30,13 +30,12 @@ def test_explained_variance_by_hand() -> None:
     points = np.array([[3, 0, 0], [-3, 0, 0], [0, 1, 0], [0, -1, 0]] * 2, dtype=float)
     cumulative = projection.explained_variance(points)
     np.testing.assert_allclose(cumulative, [0.9, 1.0, 1.0], atol=1e-12)
-    assert projection.components_needed(cumulative, 0.85) == 1
-    assert projection.components_needed(cumulative, 0.95) == 2
+    assert projection.components_needed(cumulative) == 2
 
 
 def test_components_needed_counts_the_component_that_reaches_the_share_exactly() -> None:
-    assert projection.components_needed([0.5, 0.75, 0.9375, 1.0], 0.75) == 2
-    assert projection.components_needed([0.5, 0.75, 0.9375, 1.0], 0.95) == 4
+    assert projection.components_needed([0.5, 0.95, 0.98, 1.0]) == 2
+    assert projection.components_needed([0.5, 0.75, 0.9375, 1.0]) == 4
 
 
 def test_explained_variance_equals_the_eigenvalues_of_the_covariance(rng: np.random.Generator) -> None:
@@ -210,11 +209,9 @@ def test_bad_embeddings_are_refused(function: Callable, points: np.ndarray, mess
         function(points)
 
 
-def test_bad_parameters_are_refused(rng: np.random.Generator) -> None:
+def test_pictures_of_other_or_too_few_texts_are_not_scored(rng: np.random.Generator) -> None:
     points = rng.normal(size=(20, 3))
-    with pytest.raises(ValueError, match="share = 1\\.5"):
-        projection.components_needed([0.5, 1.0], 1.5)
     with pytest.raises(ValueError, match="20 embeddings but 19 points"):
         projection.trust(points, points[:19])
-    with pytest.raises(ValueError, match="neighbours = 10: allowed are 1 to 9"):
-        projection.trust(points, points, neighbours=10)
+    with pytest.raises(ValueError, match="20 texts: trustworthiness requires more than 20"):
+        projection.trust(points, points)

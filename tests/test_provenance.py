@@ -44,6 +44,8 @@ def test_a_copy_has_the_same_fingerprints(copy):
         ("lib/paper1/figures.py", LABEL, r"\1Edited: "),
         ("lib/paper2/figures.py", LABEL, r"\1Edited: "),
         ("lib/paper3/figures.py", LABEL, r"\1Edited: "),
+        ("lib/faithfulness.py", MESSAGE, r"\1Edited: "),
+        ("lib/word_tables.py", "ascending=False", "ascending=True"),
         ("lib/runs/progress.py", " so far", " elapsed"),
     ],
 )

@@ -282,7 +282,9 @@ def test_overlap_beyond_seeds_by_hand() -> None:
 
 @pytest.mark.parametrize(("seeds", "other_seeds"), [(6, 6), (20, 30)])
 @pytest.mark.parametrize("alike", [True, False])
-def test_overlap_beyond_seeds_is_covered(seeds: int, other_seeds: int, alike: bool) -> None:
+def test_overlap_beyond_seeds_is_covered(
+    seeds: int, other_seeds: int, alike: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(13)
     count, words, k, shared = 40, 12, 5, (0.3, 0.1, 0.2)
     half = min(seeds, other_seeds) // 2
@@ -299,14 +301,13 @@ def test_overlap_beyond_seeds_is_covered(seeds: int, other_seeds: int, alike: bo
             for kind, size in ((texts, first), (other, second))
         )
 
-    many = [
-        overlap_beyond_seeds(*draw(200, 2 * half, 2 * half), [words] * 200, k, rng, splits=1)
-        for _ in range(60)
-    ]
+    monkeypatch.setattr("lib.stability.SPLITS", 1)
+    many = [overlap_beyond_seeds(*draw(200, 2 * half, 2 * half), [words] * 200, k, rng) for _ in range(60)]
     truth = 0.0 if alike else np.mean([found.crossed.estimate for found in many])
     covered, by_texts_alone = [], []
+    monkeypatch.setattr("lib.stability.SPLITS", 5)
     for _ in range(100):
-        found = overlap_beyond_seeds(*draw(count, seeds, other_seeds), [words] * count, k, rng, splits=5)
+        found = overlap_beyond_seeds(*draw(count, seeds, other_seeds), [words] * count, k, rng)
         for hits, interval in (
             (covered, found.crossed.interval()),
             (by_texts_alone, mean_interval(found.differences)),

@@ -23,12 +23,12 @@ from lib.runs import (
     provenance,
     refusal,
     rests_on,
-    share_finished,
     sweep,
     sweeps,
     tasks,
 )
 from lib.runs.housekeeping import main as housekeeping
+from lib.runs.sweeps import share_finished
 
 
 @dataclass(frozen=True)

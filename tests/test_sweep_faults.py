@@ -15,10 +15,10 @@ import psutil
 import pytest
 from test_sweep import same
 
-from lib.runs import Run, share_finished, sweep
+from lib.runs import Run, sweep
 from lib.runs.housekeeping import main as housekeeping
 from lib.runs.records import RecordNotKeptError, Store
-from lib.runs.sweeps import ATTEMPTS
+from lib.runs.sweeps import ATTEMPTS, share_finished
 
 RUNS = 30
 SECONDS = 0.03

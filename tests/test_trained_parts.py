@@ -6,6 +6,7 @@ from small import SHAPE
 from transformers import BertConfig, CamembertConfig, CamembertForSequenceClassification
 
 from lib.quantization import choose_trained, curve_points, surface_bits
+from lib.trained_parts import part_of
 
 
 def classifier() -> CamembertForSequenceClassification:
@@ -34,8 +35,21 @@ def test_only_the_chosen_part_requires_a_gradient() -> None:
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert all(name.startswith(("roberta.encoder.layer.1.", "classifier.")) for name in trained)
     assert any(name.startswith("classifier.") for name in trained)
-    with pytest.raises(ValueError, match=r"trained = 'above:3': allowed are .*above:0 to above:2, lora:1"):
+    with pytest.raises(ValueError, match="trained = 'above:3': allowed are above:0 to above:2"):
         choose_trained(classifier(), "above:3")
+
+
+def test_a_part_is_read_from_its_name_alone() -> None:
+    assert [part_of(name) for name in ("biases", "above:0", "lora:16")] == [
+        ("biases", 0),
+        ("above", 0),
+        ("lora", 16),
+    ]
+    for name in ("above", "lora:0", "lora:01", "head:1", "layers", ""):
+        with pytest.raises(
+            ValueError, match=f"trained = '{name}': allowed are all, head, biases, above:K and"
+        ):
+            part_of(name)
 
 
 def test_untrained_adapters_change_nothing() -> None:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from lib.attribution import LRP, METHODS
 from lib.corpus import Corpus
-from lib.faithfulness import Curves
+from lib.hiding import Curves
 from lib.models import load_classifier
 from lib.paper1.cues import Signs, mean_over_texts, supporting_cue_auc
 from lib.paper1.runs import Chain, FineTuned, Frozen

@@ -6,13 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.paper1.joint import Floats, half_samples
-from lib.projection import explained_variance
-
-SHARE = 0.95  # of the variance, as in the paper
+from lib.projection import SHARE, explained_variance
 
 
-def component_share(cumulative: Floats, dimensions: int, share: float = SHARE) -> float:
-    """Return the components that hold a share of the variance, as a share of the dimensions.
+def component_share(cumulative: Floats, dimensions: int) -> float:
+    """Return the components that hold 95 % of the variance, as a share of the dimensions.
 
     A share of the dimensions can be compared between encoders of different sizes. `components_needed` counts
     whole components; here the last one counts by the part of its variance that is needed, so that a change of
@@ -24,12 +22,10 @@ def component_share(cumulative: Floats, dimensions: int, share: float = SHARE) -
         From `lib.projection.explained_variance`.
     dimensions : int
         Of the embeddings.
-    share : float
-        Above 0 and below 1.
     """
     edges = np.concatenate([[0.0], cumulative])
-    last = int(np.searchsorted(edges, share))  # the first number of components that is enough
-    part = (share - edges[last - 1]) / (edges[last] - edges[last - 1])
+    last = int(np.searchsorted(edges, SHARE))  # the first number of components that is enough
+    part = (SHARE - edges[last - 1]) / (edges[last] - edges[last - 1])
     return float(last - 1 + part) / dimensions
 
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lib.attribution import RANDOM
-from lib.faithfulness import Curves
 from lib.figures import COLOURS, LINES, MARKERS
+from lib.hiding import Curves
 from lib.intervals import mean_interval
 from lib.paper1.word_lists import LIST
 from lib.recipes import TrainingRecipe

@@ -15,9 +15,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lib.attribution import LRP, METHODS
 from lib.corpus import Corpus, Planted, WithoutFineTuning
 from lib.explanations import check_methods, flat_words, relevance, word_relevance
-from lib.faithfulness import curves
 from lib.finetuning import Encoded, Training, encode, fine_tune
 from lib.frozen import Heads, train_heads
+from lib.hiding import curves
 from lib.models import load_classifier, load_tokenizer
 from lib.projection import components_needed, explained_variance
 from lib.recipes import TrainingRecipe

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from lib.paper1.compared import FINE_TUNED, FROZEN, KINDS, Floats, Words
 from lib.paper1.joint import Indices, half_samples
 from lib.texts.cleaning import NUMBER, URL
-from lib.words import discriminant_words, mean_relevance
+from lib.word_tables import discriminant_words, mean_relevance
 
 LIST = 10  # words in a list, as in the paper
 PLACEHOLDERS = frozenset({URL.lower(), NUMBER.lower()})  # what cleaning puts in a word's place
@@ -26,7 +26,7 @@ def rank_words(
     min_count: int,
     roles: pd.Series | None = None,
 ) -> pd.DataFrame:
-    """Rank words by their mean relevance over seeds, as `lib.words.discriminant_words` does.
+    """Rank words by their mean relevance over seeds, as `lib.word_tables.discriminant_words` does.
 
     Parameters
     ----------
@@ -56,7 +56,6 @@ def cue_shares(
     frozen: Sequence[Floats],
     roles: pd.Series,
     min_count: int,
-    first: int = LIST,
 ) -> pd.DataFrame:
     """Return the share of true cues among each model's ten words, for pairs of models with the same seed.
 
@@ -66,8 +65,6 @@ def cue_shares(
         As in `rank_words`.
     roles : Series
         From `lib.words.majority_roles`.
-    first : int
-        Number of words at either end of the ranking.
 
     Returns
     -------
@@ -79,7 +76,7 @@ def cue_shares(
         ranked = rank_words(
             words, [text[[pair]] for text in fine_tuned], [text[[pair]] for text in frozen], min_count
         )
-        top, bottom = ranked.index[:first], ranked.index[-first:]
+        top, bottom = ranked.index[:LIST], ranked.index[-LIST:]
         rows.append({FINE_TUNED: np.mean(roles[top] == "cue"), FROZEN: np.mean(roles[bottom] == "cue")})
     return pd.DataFrame(rows, columns=list(KINDS))
 

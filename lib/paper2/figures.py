@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lib.figures import COLOURS, LINES
 from lib.paper2.model_types import Measured
 from lib.paper2.tables import QUANTITIES
+from lib.trained_parts import ABOVE, LORA
 
 FAR = 1e12  # drawn for an infinite bound: beyond any axis
 MARK = 7.0  # pixels that a point covers across
@@ -244,7 +245,7 @@ def _short(point: str) -> str:
     """Name a point within its family: a type's format, a number of layers or of texts, or a rank."""
     if point.endswith(" texts"):
         return point
-    for kind, symbol in {"above:": "k = ", "lora:": "r = "}.items():
+    for kind, symbol in {f"{ABOVE}:": "k = ", f"{LORA}:": "r = "}.items():
         if point.startswith(kind):
             return point.replace(kind, symbol)
     _, _, quantization = point.partition(" ")

@@ -1,6 +1,5 @@
 """Runs of paper 2: train a classifier, or part of it, under one seed, then quantise it and explain it."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -23,13 +22,12 @@ from lib.quantization import FORMATS, PLAIN, choose_trained
 from lib.recipes import TrainingRecipe
 from lib.runs import Record, Run, check_first_seed
 from lib.seeding import derive, fingerprint
+from lib.trained_parts import part_of
 
 HEADS_PER_RUN = 50  # a sweep that is killed loses at most this many heads
 
 Labels = Literal["true", "random", "shared random"]
 """On which labels a head is trained: the given ones, or these in a random order."""
-
-_TRAINED = re.compile(r"all|head|biases|above:[0-9]+|lora:[1-9][0-9]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +39,7 @@ class FineTune(Run):
     seed : int
         Determines the initial weights of the head (and of adapters), the order of the texts and dropout.
     trained : str
-        Which weights: see `lib.quantization.choose_trained`.
+        Which weights: see `lib.trained_parts`.
     training : TrainingRecipe
         How it is trained.
     together : bool
@@ -66,8 +64,7 @@ class FineTune(Run):
     methods: Mapping[str, int]
 
     def __post_init__(self) -> None:
-        if not _TRAINED.fullmatch(self.trained):
-            raise ValueError(f"trained = {self.trained!r}: allowed are all, head, biases, above:K and lora:R")
+        part_of(self.trained)  # refuses a name that is none
         _check_explanations(self.quantizations, self.methods)
 
     def carry_out(self, *, corpus: Corpus) -> dict[str, Any]:

@@ -32,7 +32,8 @@ from lib.stability import (
     over_texts,
     signal_noise,
 )
-from lib.words import role_agreement
+from lib.trained_parts import ABOVE, LORA
+from lib.word_tables import role_agreement
 
 QUANTITIES = {"signal": "signal", "noise": "noise", "snr": "SNR"}
 SUBSETS = 50  # random subsets of the seeds, for each size
@@ -520,7 +521,7 @@ def cue_table(
     method : str
         Which relevance.
     roles : sequence of sequences of str, (texts,) of (words,)
-        See `lib.words.role_agreement`.
+        See `lib.word_tables.role_agreement`.
     """
 
     def precision(score: ArrayLike) -> Floats:
@@ -551,4 +552,4 @@ def _family(kind: ModelType) -> str:
         return kind.training
     if kind.training.endswith(" texts"):
         return "fewer texts"
-    return {"above": "upper layers", "lora": "LoRA"}.get(kind.training.split(":")[0], kind.training)
+    return {ABOVE: "upper layers", LORA: "LoRA"}.get(kind.training.split(":")[0], kind.training)

@@ -9,9 +9,11 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lib.padding import pad, token_mask
 from lib.seeding import derive, seed_everything
 
 IGNORED = -100  # the label of a position that does not count in any loss
+FILLER = 0  # the token that pads a text: any would do, since padding is never seen
 
 
 def perplexity(
@@ -65,11 +67,12 @@ def perplexity(
         special_tokens=special_tokens,
         max_length=max_length,
     )
-    return exponentiated(losses.sum() / counts.sum())
+    return perplexity_of(losses, counts)
 
 
-def exponentiated(mean_loss: float) -> float:
-    """Return the perplexity for a mean loss in nats per token; infinite if the loss is not finite."""
+def perplexity_of(losses: np.ndarray, counts: np.ndarray) -> float:
+    """Return the `perplexity` of texts whose `text_losses` are known: (texts,), (texts,) -> a number."""
+    mean_loss = losses.sum() / counts.sum()  # nats per token
     return math.exp(mean_loss) if math.isfinite(mean_loss) and mean_loss < 700 else math.inf
 
 
@@ -164,13 +167,12 @@ def collate(rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
     dict of Tensor, (batch, tokens)
         ``input_ids``, ``attention_mask`` and ``labels``.
     """
-    tokens = [torch.tensor(row["input_ids"]) for row in rows]
-    labels = [torch.tensor(row.get("labels", row["input_ids"])) for row in rows]
-    pad = torch.nn.utils.rnn.pad_sequence
+    tokens = [row["input_ids"] for row in rows]
+    labels = [row.get("labels", row["input_ids"]) for row in rows]
     return {
-        "input_ids": pad(tokens, batch_first=True),
-        "attention_mask": pad([torch.ones_like(ids) for ids in tokens], batch_first=True),
-        "labels": pad(labels, batch_first=True, padding_value=IGNORED),
+        "input_ids": pad(tokens, FILLER),
+        "attention_mask": token_mask(tokens),
+        "labels": pad(labels, IGNORED),
     }
 
 

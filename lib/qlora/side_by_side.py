@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel, get_scheduler
 
-from lib.capture import Steps, graphs_for, static_lengths
+from lib.capture import Steps, graphs_for, has_static_lengths, static_lengths
+from lib.padding import pad
 from lib.qlora.adapters import BLOCK, PREFIX, has_dropout, optimizer_states
 from lib.qlora.recipes import Recipe
-from lib.qlora.scores import IGNORED, collate
+from lib.qlora.scores import FILLER, IGNORED
 from lib.seeding import derive, seed_everything
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ Adapter = Mapping[str, Tensor]
 """Matrices by peft's names: ``<layer>.lora_A.weight`` (rank, in), ``<layer>.lora_B.weight`` (out, rank)."""
 
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
-FILLING = {"input_ids": [0], "labels": [IGNORED]}  # a row for a trial whose last batch is short
+FILLING = {"input_ids": [FILLER], "labels": [IGNORED]}  # a row for a trial whose last batch is short
 
 
 class Learner:
@@ -158,13 +159,13 @@ class Learner:
         }
 
 
-def train_side_by_side(
-    base: PreTrainedModel, learners: Sequence[Learner], *, at_a_time: int, capture: bool = True
-) -> int:
+def train_side_by_side(base: PreTrainedModel, learners: Sequence[Learner], *, at_a_time: int) -> int:
     """Train adapters until every trial has taken its steps or has diverged.
 
     Trials may differ in everything but the base, the shapes of their matrices, and the types in which they
-    are stored and multiplied. One with fewer steps leaves the batch when it has taken them.
+    are stored and multiplied. One with fewer steps leaves the batch when it has taken them. On CUDA steps are
+    captured and replayed, which does not change the result, unless the base has dropout of its own, which the
+    paper's models do not have.
 
     Parameters
     ----------
@@ -175,9 +176,6 @@ def train_side_by_side(
     at_a_time : int
         Trials in one step; more are taken in several. If memory runs out, half as many are, from that step
         on, and the log says so.
-    capture : bool
-        Whether steps are captured and replayed on CUDA. It does not change the result. A base with dropout of
-        its own, which the paper's models do not have, is not captured.
 
     Returns
     -------
@@ -190,9 +188,9 @@ def train_side_by_side(
         If there is no room for a single trial.
     """
     seed_everything(learners[0].seed)  # dropout of the base itself would be drawn from this
-    graphs = graphs_for(base.device, capture and not has_dropout(base.config))
-    static = graphs is not None or base.device.type == "cuda"  # captured or not, a result is the same
-    lengths = _lengths(learners, base.config.max_position_embeddings, static=static)
+    graphs = graphs_for(base.device, capture=not has_dropout(base.config))
+    most = base.config.max_position_embeddings
+    lengths = _lengths(learners, most, static=has_static_lengths(base.device))
     base.train()
     while any(learner.learning for learner in learners):
         with _Adapted(base, learners[0]) as adapted:
@@ -294,11 +292,10 @@ class _Adapted:
         """Return what `gradients` takes, of a group's next step."""
         most = max(len(learner.texts) for learner in group)
         rows = [row for learner in group for row in learner.texts + [FILLING] * (most - len(learner.texts))]
-        batch = collate(rows)
-        tokens = max(length, batch["input_ids"].shape[1])
+        tokens = max(length, *(len(row["input_ids"]) for row in rows))
         padded = [
-            F.pad(batch[name], (0, tokens - batch[name].shape[1]), value=filling).to(self.base.device)
-            for name, filling in (("input_ids", 0), ("labels", IGNORED))
+            pad([row[name] for row in rows], padding, tokens).to(self.base.device)
+            for name, padding in (("input_ids", FILLER), ("labels", IGNORED))
         ]
         dropped = [self._kept(group, most, tokens)] if any(one.recipe.dropout for one in group) else []
         one = torch.ones((), device=self.base.device)

@@ -25,7 +25,7 @@ from lib.qlora.adapters import data_order, known_warnings, load_base, new_adapte
 from lib.qlora.causal_models import load_config, load_four_bit, load_tokenizer
 from lib.qlora.memory import trials_that_fit
 from lib.qlora.recipes import DTYPES, Recipe, Sources, Task
-from lib.qlora.scores import choose, complete, continuation_losses, exponentiated, text_losses
+from lib.qlora.scores import choose, complete, continuation_losses, perplexity_of, text_losses
 from lib.qlora.side_by_side import Learner, train_side_by_side
 from lib.runs.run import Run
 from lib.seeding import derive, fingerprint, seed_everything
@@ -258,7 +258,7 @@ class Pretrained(OneOfMaterial):
             base, task.test, tokenizer, special_tokens=task.special_tokens, max_length=self.max_length
         )
         return {
-            "perplexity": exponentiated(losses.sum() / counts.sum()),
+            "perplexity": perplexity_of(losses, counts),
             "text_losses": losses,
             "text_tokens": counts,
             "completions": _warm(base, tokenizer, task),
@@ -388,11 +388,11 @@ def _evaluate(
     start = time.perf_counter()
     merged_losses, _ = text_losses(merged, task.test, tokenizer, **score)
     test_seconds = time.perf_counter() - start
-    merged_perplexity = exponentiated(merged_losses.sum() / counts.sum())
+    merged_perplexity = perplexity_of(merged_losses, counts)
     return {
         **_texts(merged, tokenizer, task, finite=math.isfinite(merged_perplexity)),
         "perplexity": merged_perplexity,
-        "perplexity_unmerged": exponentiated(losses.sum() / counts.sum()),
+        "perplexity_unmerged": perplexity_of(losses, counts),
         "merged_losses": merged_losses,
         "text_losses": losses,
         "text_tokens": counts,

@@ -6,6 +6,6 @@ run computes, so its code is not part of a record's key.
 
 from lib.runs.records import Record
 from lib.runs.run import Run, check_first_seed
-from lib.runs.sweeps import finished, refusal, rests_on, share_finished, sweep
+from lib.runs.sweeps import finished, refusal, rests_on, sweep
 
-__all__ = ["Record", "Run", "check_first_seed", "finished", "refusal", "rests_on", "share_finished", "sweep"]
+__all__ = ["Record", "Run", "check_first_seed", "finished", "refusal", "rests_on", "sweep"]

@@ -17,9 +17,10 @@ logger = logging.getLogger(__name__)
 
 QUOTES = "Abirate/english_quotes"
 INSTRUCTIONS = "garage-bAInd/Open-Platypus"
+TEST_SHARE = 0.2
 
 
-def load_quotes(dataset: str | Path, *, seed: int, test_share: float = 0.2, limit: int = 0) -> DatasetDict:
+def load_quotes(dataset: str | Path, *, seed: int, limit: int = 0) -> DatasetDict:
     """Load quotes for text generation.
 
     Parameters
@@ -29,8 +30,6 @@ def load_quotes(dataset: str | Path, *, seed: int, test_share: float = 0.2, limi
         ``mini-quotes``.
     seed : int
         Determines which quotes are sampled and which are held out.
-    test_share : float
-        Share held out.
     limit : int
         Sample at most this many quotes before the split; 0 takes all. ``mini-quotes`` generates this many.
 
@@ -44,19 +43,10 @@ def load_quotes(dataset: str | Path, *, seed: int, test_share: float = 0.2, limi
     CorpusError
         In one line, with the row where there is one, for a source that is unavailable or unusable.
     """
-    return _load(
-        str(dataset),
-        ("quote",),
-        {"mini-quotes": mini_quotes},
-        seed=seed,
-        test_share=test_share,
-        limit=limit,
-    )
+    return _load(str(dataset), ("quote",), {"mini-quotes": mini_quotes}, seed=seed, limit=limit)
 
 
-def load_instructions(
-    dataset: str | Path, *, seed: int, test_share: float = 0.2, limit: int = 0
-) -> DatasetDict:
+def load_instructions(dataset: str | Path, *, seed: int, limit: int = 0) -> DatasetDict:
     """Load instructions and their answers for question answering.
 
     Parameters
@@ -64,7 +54,7 @@ def load_instructions(
     dataset : str or Path
         A Hub id (the paper's is ``INSTRUCTIONS``), a local file or folder with the columns ``instruction``
         and ``output``, or ``mini-platypus``.
-    seed, test_share, limit
+    seed, limit
         As in `load_quotes`.
 
     Returns
@@ -82,7 +72,6 @@ def load_instructions(
         ("instruction", "output"),
         {"mini-platypus": mini_platypus},
         seed=seed,
-        test_share=test_share,
         limit=limit,
     )
 
@@ -93,12 +82,9 @@ def _load(
     generators: Mapping[str, Callable[[int, int], Dataset]],
     *,
     seed: int,
-    test_share: float,
     limit: int,
 ) -> DatasetDict:
     """Load the columns, drop rows whose first column repeats an earlier one, sample and split."""
-    if not 0 < test_share < 1:
-        raise CorpusError(f"test_share = {test_share}; allowed: between 0 and 1, both excluded")
     if limit < 0:
         raise CorpusError(f"limit = {limit}; allowed: a number of texts, or 0 for all")
     if dataset in generators:
@@ -109,9 +95,9 @@ def _load(
         rows = _distinct(dataset, columns)
     rows = rows.shuffle(seed=derive(seed, "take"))
     rows = rows.select(range(min(limit or len(rows), len(rows))))
-    if min(test_share, 1 - test_share) * len(rows) < 1:
-        raise CorpusError(f"{dataset!r}: too few texts ({len(rows)}) to hold out a share of {test_share}")
-    return rows.train_test_split(test_size=test_share, seed=derive(seed, "splits"))
+    if TEST_SHARE * len(rows) < 1:
+        raise CorpusError(f"{dataset!r}: too few texts ({len(rows)}) to hold out a share of {TEST_SHARE}")
+    return rows.train_test_split(test_size=TEST_SHARE, seed=derive(seed, "splits"))
 
 
 def _distinct(dataset: str, columns: Sequence[str]) -> Dataset:
