@@ -9,7 +9,7 @@ from finished import record
 
 from lib.attribution import LRP, RANDOM
 from lib.corpus import Corpus
-from lib.faithfulness import Curves
+from lib.hiding import Curves
 from lib.paper1.compared import (
     CROSS_TASK,
     KINDS,
