@@ -361,6 +361,7 @@ def test_fused_relevance_is_that_of_single_operations(monkeypatch):
         fused = token_relevance(model, ids, mask, 1, precision="tf32")
         assert torch.equal(fused, plain)
         assert {"_per_contribution", "addition", "reuse", "_half", "_layer_map"} <= set(compiled)
+        assert "_tf32_parts" in compiled  # of the forward pass
         before = len(compiled)
         token_relevance(model, ids, mask, 1)
         token_relevance(model, ids[:1], mask[:1], 1, precision="tf32")

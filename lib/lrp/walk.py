@@ -157,13 +157,14 @@ def relevance_by_layer(
         raise ValueError(f"precision is {precision!r}; allowed are {', '.join(get_args(RelevancePrecision))}")
     check_precision(precision, batch.input_ids.device)
     layers = encoder.layers(model)
-    with _computing(batch.input_ids):
+    with _computing(batch.input_ids, precision), float32_products("float32"):
         x = encoder.embed(model, batch.input_ids, encoder.precision(model))
         traces = []
         for index, layer in enumerate(layers):
             x, trace = encoder.apply_layer(layer, x, batch.seen, precision)
             if index >= start_layer:
                 traces.append(trace)
+    with _computing(batch.input_ids):
         flow = _through_head(model, x, batch.target, head)
     for index in range(len(layers) - 1, start_layer - 1, -1):
         flow = yield from _through_layer(index, layers[index], traces.pop(), batch.seen, flow, precision)
