@@ -36,7 +36,7 @@ def test_a_generated_summary_says_what_happens_to_which_kind_of_thing():
     ("load", "name", "most"), [(load_labelled, "mini-kinds", 50_000), (load_summaries, "mini-gists", 5_000)]
 )
 def test_more_generated_texts_than_the_grammar_can_make_are_refused(load, name, most):
-    with pytest.raises(CorpusError, match=rf"^{name}: count = {most + 1}; allowed: at most {most}$"):
+    with pytest.raises(CorpusError, match=rf"^{name}: count = {most + 1}; allowed: 1 to {most}$"):
         load(name, seed=0, count=most + 1)
     assert sum(map(len, load(name, seed=0, count=most).values())) == most
 

@@ -12,6 +12,7 @@ from lib.seeding import derive
 from lib.texts import CorpusError, load_classification, tables
 from lib.texts.generated.lexicon import lexicon
 from lib.texts.generated.mini_platypus import article
+from lib.texts.generated.mini_quotes import check_count
 
 MINI_KINDS = "mini-kinds"
 MINI_GISTS = "mini-gists"
@@ -57,7 +58,7 @@ def load_labelled(dataset: str, *, seed: int, count: int) -> DatasetDict:
         return load_classification(
             dataset, seed=seed, train_texts=count - held_out, validation_texts=held_out, test_texts=held_out
         )
-    _check_count(dataset, count, MOST_LABELLED)
+    check_count(dataset, count, MOST_LABELLED)
     names = list(_KINDS[:2])
     draw = random.Random(derive(seed, MINI_KINDS))  # noqa: S311 - texts, not secrets
     labels: dict[str, int] = {}
@@ -103,11 +104,6 @@ def load_summaries(dataset: str, *, seed: int, count: int) -> DatasetDict:
     return taken.train_test_split(test_size=TEST_SHARE, seed=derive(seed, "splits"))
 
 
-def _check_count(name: str, count: int, most: int) -> None:
-    if count > most:
-        raise CorpusError(f"{name}: count = {count}; allowed: at most {most}")
-
-
 def _labelled_sentence(draw: random.Random, kind: str) -> str:
     """Draw a sentence in which somebody has something of a kind."""
     words = lexicon("instructions")
@@ -125,7 +121,7 @@ def _labelled_sentence(draw: random.Random, kind: str) -> str:
 
 def _gists(seed: int, count: int) -> dict[str, str]:
     """Generate distinct sentences with their summaries."""
-    _check_count(MINI_GISTS, count, MOST_GISTS)
+    check_count(MINI_GISTS, count, MOST_GISTS)
     draw = random.Random(derive(seed, MINI_GISTS))  # noqa: S311 - texts, not secrets
     words = lexicon("instructions")
     rows: dict[str, str] = {}

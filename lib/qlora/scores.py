@@ -206,7 +206,7 @@ def complete(
     samples : int
         Completions of each prompt, drawn independently of each other.
     temperature, top_p : float
-        Of the sampling: 1 and 1 in paper 3, 0.1 and 0.1 in its ablation.
+        Of the sampling. Paper 3 states them for its ablation alone: 0.1 and 0.1.
     special_tokens : bool
         Whether the tokenizer adds its special tokens to a prompt.
     """

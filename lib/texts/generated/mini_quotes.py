@@ -100,7 +100,7 @@ def distinct_rows(
     return Dataset.from_list(list(rows.values()))
 
 
-def check_count(name: str, count: int) -> None:
+def check_count(name: str, count: int, most: int = MAX_COUNT) -> None:
     """Check the number of texts to generate.
 
     Raises
@@ -108,8 +108,8 @@ def check_count(name: str, count: int) -> None:
     CorpusError
         If it is out of range.
     """
-    if not 1 <= count <= MAX_COUNT:
-        raise CorpusError(f"{name}: count = {count}; allowed: 1 to {MAX_COUNT}")
+    if not 1 <= count <= most:
+        raise CorpusError(f"{name}: count = {count}; allowed: 1 to {most}")
 
 
 def _words(draw: random.Random, theme: str, other: str) -> dict[str, str]:
