@@ -22,6 +22,7 @@ from lib import ensembles
 from lib.ensembles import fine_tune_together
 from lib.finetuning import fine_tune
 from lib.memory import training_bytes
+from lib.precision import Precision
 from lib.quantization import choose_trained
 from lib.seeding import fingerprint, set_deterministic
 
@@ -338,8 +339,9 @@ def test_models_and_seeds_must_match(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.usefixtures("no_fallback")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_on_cuda_capturing_changes_no_bit(
-    tokenizer: PreTrainedTokenizerFast, corpus: tuple[list[str], list[int]]
+    tokenizer: PreTrainedTokenizerFast, corpus: tuple[list[str], list[int]], precision: Precision
 ) -> None:
     set_deterministic(True)
     try:
@@ -350,7 +352,7 @@ def test_on_cuda_capturing_changes_no_bit(
                 *corpus,
                 seeds=SEEDS,
                 **TRAINING,
-                precision="float32",
+                precision=precision,
                 capture=capture,
             )
             for capture in (True, True, False)

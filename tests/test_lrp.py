@@ -360,12 +360,39 @@ def test_fused_relevance_is_that_of_single_operations(monkeypatch):
     try:
         fused = token_relevance(model, ids, mask, 1, precision="tf32")
         assert torch.equal(fused, plain)
-        assert {"_per_contribution", "addition", "reuse", "_half", "_layer_map"} <= set(compiled)
+        assert {"_per_contribution", "_shares", "reuse", "_half", "_positive_product"} <= set(compiled)
         assert "_tf32_parts" in compiled  # of the forward pass
         before = len(compiled)
         token_relevance(model, ids, mask, 1)
         token_relevance(model, ids[:1], mask[:1], 1, precision="tf32")
         assert len(compiled) == before
+    finally:
+        fusion._compiled.cache_clear()
+
+
+@pytest.mark.usefixtures("tf32_on_a_cpu")
+def test_no_model_or_batch_is_compiled_for_anew(monkeypatch):
+    graphs, plain_compile = [], torch.compile
+
+    def compile_and_count(function, **options):
+        def counting(graph, _):
+            graphs.append(function.__name__)
+            return graph.forward
+
+        return plain_compile(function, backend=counting, **options)
+
+    monkeypatch.setattr(walk, "can_fuse", lambda device: True)
+    monkeypatch.setattr(torch, "compile", compile_and_count)
+    fusion._compiled.cache_clear()
+    try:
+        first = classifier("camembert", num_hidden_layers=2).float()
+        token_relevance(first, *batch(), precision="tf32")
+        token_relevance(first, *batch((8, 6, 11)), precision="tf32")
+        met = len(graphs)
+        wider = classifier("camembert", num_hidden_layers=2, hidden_size=48, intermediate_size=80).float()
+        for other in (copy.deepcopy(first).requires_grad_(False), wider, four_bit(first, "nf4")[1]):
+            token_relevance(other, *batch((10, 9, 4, 6, 5)), precision="tf32")
+        assert len(graphs) == met > 0
     finally:
         fusion._compiled.cache_clear()
 
@@ -430,3 +457,43 @@ def test_on_cuda_a_precision_costs_at_most_a_thousandth(precision):
     expected = token_relevance(exact, ids, mask, 1)
     found = token_relevance(exact.float().cuda(), ids, mask, 1, precision=precision).cpu()
     assert ((found - expected).abs() / expected.amax(1, keepdim=True)).max() < 1e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none")
+def test_on_cuda_tf32_is_fused_and_does_not_depend_on_what_came_before(monkeypatch):
+    assert fusion.can_fuse(torch.device("cuda", 0))
+    model = deep().float().cuda()
+    small, large = batch((9, 12, 7)), batch((40, 30, 20, 35))
+    found = []
+    for first in (small, large):
+        torch.compiler.reset()
+        fusion._compiled.cache_clear()
+        token_relevance(model, *first, 1, precision="tf32")
+        found += [token_relevance(model, *large, 1, precision="tf32") for _ in range(2)]
+    assert all(torch.equal(again, found[0]) for again in found)
+    monkeypatch.setattr(walk, "can_fuse", lambda device: False)
+    plain = token_relevance(model, *large, 1, precision="tf32")
+    assert ((found[0] - plain).abs() / plain.amax(1, keepdim=True)).max() < 1e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none")
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("width", [768, 3072])
+def test_on_cuda_a_compensated_linear_layer_is_nearly_as_exact_as_in_float32(width, positive):
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (
+        torch.randn(size, generator=generator, dtype=torch.float64).float()
+        for size in ((256, width), (768, width), (768,))
+    )
+    if positive:  # the largest sums: tensor cores cut what float32 would round
+        x, weight = x.abs(), weight.abs()
+    exact = F.linear(x.double(), weight.double(), bias.double())
+    scale = F.linear(x.double().abs(), weight.double().abs())
+    x, weight, bias = x.cuda(), weight.cuda(), bias.cuda()
+    found = encoder.compensated_linear(x, weight, bias).cpu()
+    rounded = F.linear(to_tf32(x.cpu()), to_tf32(weight.cpu()), bias.cpu())
+    off, off_rounded = (float(((each - exact).abs() / scale).max()) for each in (found, rounded))
+    assert off < 1e-5
+    assert off < off_rounded / 8

@@ -1,5 +1,6 @@
 """Sweeps: each run is carried out once, in order, and found by what decides it, whatever the engine."""
 
+import gc
 import os
 import signal
 import sys
@@ -600,6 +601,7 @@ class UseGPU(Run):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_a_full_gpu_is_a_failed_run_and_bits_do_not_depend_on_workers(tmp_path):
     runs = [UseGPU(seed, mebibytes=2**30 if seed == 1 else 256) for seed in range(3)]
+    gc.collect()
     held = torch.cuda.memory_allocated()  # by what other tests left in this process
     records = sweep(runs, name="s", cache_dir=tmp_path / "1", device="cuda")
     again = sweep(runs, name="s", cache_dir=tmp_path / "2", device="cuda", workers=2)

@@ -97,9 +97,10 @@ def precision(model: PreTrainedModel) -> torch.dtype:
 
 def parameters(linear: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     """Return a linear layer's weights, (out, in), decoded if they have 4 bits, and its bias, (out,)."""
-    bias = None if linear.bias is None else linear.bias.to(dtype)
+    # Detached: PyTorch's compiler would compile a `fused` function for every shape of an `nn.Parameter`.
+    bias = None if linear.bias is None else linear.bias.detach().to(dtype)
     if not isinstance(linear, bnb.nn.Linear4bit):
-        return linear.weight.to(dtype), bias
+        return linear.weight.detach().to(dtype), bias
     packed: Any = linear.weight
     if getattr(packed.quant_state, "packing_format_for_cpu", False):
         # The first call on a CPU with AVX512-BF16 repacked the weights: only bitsandbytes reads them now.

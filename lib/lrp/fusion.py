@@ -1,7 +1,8 @@
 """Element-wise operations as few kernels instead of many, each of which reads and writes a GPU's memory.
 
 Under TF32, an explanation spends more time on them than on its products. PyTorch's compiler fuses what a rule
-does between two products.
+does between two products or sums. Sums stay as they are: in which order a compiled one adds depends on the
+shape for which it was first compiled, and so would the last bits of a result.
 """
 
 import functools
@@ -21,7 +22,7 @@ _fusing = ContextVar("fusing", default=False)
 
 
 def fused(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Decorate a function of tensors, without products, so that it is compiled where `fusing` is on."""
+    """Decorate an element-wise function of tensors, so that it is compiled where `fusing` is on."""
 
     @functools.wraps(function)
     def carried_out(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:

@@ -7,7 +7,7 @@ The first dimension is the batch; a text's relevance does not depend on the othe
 
 Softmax, layer norm, activations, dropout and scaling pass relevance on unchanged (rule 8).
 
-What a rule does between two products is a `fused` function.
+What a rule does between two products and sums is a `fused` function.
 """
 
 import torch
@@ -71,20 +71,25 @@ def _sum_of_products(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     return b.mul_(a).addcmul_(d, c)
 
 
-@fused
 def addition(a: Tensor, b: Tensor, total: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
     """Rule 3: total = a + b, in proportion; then a's share is scaled to |sum a| / (|sum a| + |sum b|) of R.
 
     The sums run over the shares of one text. A relevance that is narrower than the total is broadcast to it,
     but counted once.
     """
-    s = divide(relevance, total)
-    share_a, share_b = a * s, b * s
+    share_a, share_b = _shares(a, b, total, relevance)
     whole, sum_a, sum_b = _sum_per_text(relevance), _sum_per_text(share_a), _sum_per_text(share_b)
     both = sum_a.abs() + sum_b.abs()
     share_a *= divide(divide(sum_a.abs(), both) * whole, sum_a)
     share_b *= divide(divide(sum_b.abs(), both) * whole, sum_b)
     return share_a, share_b
+
+
+@fused
+def _shares(a: Tensor, b: Tensor, total: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
+    """Divide relevance in proportion to a and b."""
+    s = divide(relevance, total)
+    return a * s, b * s
 
 
 @fused

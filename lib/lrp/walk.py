@@ -98,7 +98,7 @@ def token_relevance(
 def _mixing(step: LayerRelevance) -> Tensor:
     """Rule 12: the identity added to a layer's map, rows normalised: (batch, tokens, tokens)."""
     layer_map = cast(Tensor, step.map)  # only the step below the lowest layer has none
-    mixing = layer_map + torch.eye(layer_map.shape[-1]).to(layer_map)
+    mixing = layer_map + torch.eye(layer_map.shape[-1], dtype=layer_map.dtype, device=layer_map.device)
     mixing /= mixing.sum(-1, keepdim=True)
     return mixing
 
@@ -214,7 +214,7 @@ def _through_layer(
         with float32_products("float32"):  # as in the forward pass
             heads = encoder.attention(layer, trace.query, trace.key, trace.value, seen)
         probabilities, value = _through_mixing(layer, trace, heads, context)
-        layer_map = _layer_map(*probabilities)
+        layer_map = _positive_product(*probabilities).mean(1)  # rule 11
     yield LayerRelevance(index, above, layer_map)
     with _computing(above, precision):
         query, key = _through_scores(heads, probabilities)
@@ -222,9 +222,8 @@ def _through_layer(
 
 
 @fused
-def _layer_map(relevance: Tensor, gradient: Tensor) -> Tensor:
-    """Rule 11: (batch, heads, tokens, tokens) -> (batch, tokens, tokens)."""
-    return (gradient * relevance).clamp_(min=0).mean(1)
+def _positive_product(relevance: Tensor, gradient: Tensor) -> Tensor:
+    return (gradient * relevance).clamp_(min=0)
 
 
 def _through_feed_forward(layer: encoder.Layer, trace: encoder.Trace, flow: _Flow) -> _Flow:
@@ -262,10 +261,14 @@ def _through_scores(heads: encoder.Attention, flow: _Flow) -> tuple[_Flow, _Flow
     return _Flow(relevance_q, gradient @ k), _Flow(relevance_k.mT, gradient.mT @ q)
 
 
-@fused
 def _through_softmax(probabilities: Tensor, gradient: Tensor) -> Tensor:
     """From the gradient of the probabilities to that of the scores."""
-    return probabilities * (gradient - (probabilities * gradient).sum(-1, keepdim=True))
+    return _centred(probabilities, gradient, (probabilities * gradient).sum(-1, keepdim=True))
+
+
+@fused
+def _centred(probabilities: Tensor, gradient: Tensor, mean: Tensor) -> Tensor:
+    return probabilities * (gradient - mean)
 
 
 def _to_input(

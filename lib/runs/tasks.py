@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -94,7 +94,8 @@ def execute(tasks: Sequence[Task], inputs: Inputs) -> list[Outcome]:
         seconds = (time.perf_counter() - start) / len(tasks)
         if on_cuda:  # free what these runs leave behind
             gc.collect()
-            torch.cuda.empty_cache()
+            with suppress(RuntimeError):  # a GPU that an illegal access broke: these runs failed, and say so
+                torch.cuda.empty_cache()
     outcomes = []
     for task, ending in zip(tasks, endings, strict=True):
         status = "failed" if ending.reason else "done"
