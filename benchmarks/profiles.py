@@ -118,7 +118,7 @@ def paper_2(p: dict[str, Any]) -> tuple[int, float, float]:
     steps = heads.steps(p["train_texts"] or TRAIN_TEXTS[p["dataset"]])
     seconds = models * one + p["other_schedule_seeds"] * other + steps * HEADS_STEP_SECONDS
     explanations = (p["seeds"] + p["frozen_seeds"]) * formats + p["seeds"] + points * p["curve_seeds"]
-    explanations += p["other_schedule_seeds"] + 2 * p["random_label_seeds"]  # each their own, and shared
+    explanations += p["other_schedule_seeds"] + 3 * p["random_label_seeds"]  # their own, twice, and shared
     return (
         models + p["other_schedule_seeds"],
         seconds,

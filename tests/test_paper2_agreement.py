@@ -1,10 +1,17 @@
 """Agreement between seeds, and between a type and its quantised version."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lib import stability
-from lib.paper2.agreement import shared_top_words, tau_difference, tau_pseudo_values
+from lib.paper2.agreement import (
+    agreement_beyond_labellings,
+    shared_top_words,
+    tau_pseudo_values,
+    taus_within_labellings,
+)
 from lib.paper2.model_types import ModelType
 
 LENGTHS = [8, 12, 20, 9, 15, 11, 14, 10]
@@ -33,21 +40,52 @@ def test_a_seed_that_ties_all_words_agrees_with_no_other() -> None:
         tau_pseudo_values(relevance[1:], [3])
 
 
+def labelled(noise: float, seed: int, *, labellings: int, shared: float = 0) -> tuple[ModelType, list[int]]:
+    """Two heads of each labelling: a common signal, what a labelling adds to it (``shared``), and noise."""
+    kind = drawn(noise, seed, seeds=2 * labellings)
+    rng = np.random.default_rng(10_000 + seed)
+    added = rng.standard_normal((labellings, sum(LENGTHS))) * rng.uniform(0, 2 * shared, (labellings, 1))
+    relevance = kind.relevance["LRP"] + np.repeat(added, 2, axis=0)
+    return replace(kind, relevance={"LRP": relevance}), np.repeat(np.arange(labellings), 2).tolist()
+
+
+def test_taus_within_labellings_are_those_of_their_pairs() -> None:
+    relevance = drawn(1, 0, seeds=6).relevance["LRP"]
+    values = taus_within_labellings(relevance, [3, 7, 3, 5, 7, 3], LENGTHS)  # one head alone has the labels 5
+    assert values.shape == (2, 8)
+    for row, heads in zip(values, ([0, 2, 5], [1, 4]), strict=True):
+        texts = stability.split_texts(relevance[heads], LENGTHS)
+        assert row == pytest.approx([stability.kendall_tau(text) for text in texts])
+    with pytest.raises(ValueError, match=r"labellings = \[0, 0, 1\]: at least two that two heads share"):
+        taus_within_labellings(relevance[:3], [0, 0, 1], LENGTHS)
+
+
 def test_seeds_with_less_noise_agree_more() -> None:
-    more = tau_difference(drawn(0.1, 1), drawn(5, 2), LENGTHS, "LRP").interval()
+    control, labellings = labelled(5, 2, labellings=6)
+    more = agreement_beyond_labellings(drawn(0.1, 1), control, labellings, LENGTHS, "LRP").interval()
     assert 0 < more.low < more.estimate < 1
-    same = tau_difference(drawn(1, 1), drawn(1, 2), LENGTHS, "LRP").interval()
+    control, labellings = labelled(1, 2, labellings=6)
+    same = agreement_beyond_labellings(drawn(1, 1), control, labellings, LENGTHS, "LRP").interval()
     assert same.low < 0 < same.high
 
 
-@pytest.mark.parametrize("seeds", [4, 8])
-def test_the_difference_of_agreements_covers_the_truth(seeds: int) -> None:
+@pytest.mark.parametrize("labellings", [4, 8])
+def test_the_difference_of_agreements_covers_the_truth(labellings: int) -> None:
     covered = 0
     for trial in range(60):
-        kinds = drawn(1, 2 * trial), drawn(1, 2 * trial + 1, seeds=seeds)
-        interval = tau_difference(*kinds, LENGTHS, "LRP").interval()
+        control = labelled(1, 2 * trial + 1, labellings=labellings)
+        interval = agreement_beyond_labellings(drawn(1, 2 * trial), *control, LENGTHS, "LRP").interval()
         covered += interval.low <= 0 <= interval.high
     assert covered >= 53
+
+
+def test_labellings_that_differ_widen_the_interval() -> None:
+    def width(shared: float) -> float:
+        control = labelled(1, 3, labellings=6, shared=shared)
+        interval = agreement_beyond_labellings(drawn(1, 1), *control, LENGTHS, "LRP").interval()
+        return interval.high - interval.low
+
+    assert width(2) > 1.3 * width(0)
 
 
 def test_versions_of_the_same_models_share_all_top_words_if_nothing_changes() -> None:

@@ -269,28 +269,26 @@ def test_the_true_class_is_explained_whatever_a_model_predicts(corpus: Corpus) -
 
 
 def test_a_single_head_is_the_frozen_head_of_its_seed(corpus: Corpus, tmp_path: Path) -> None:
-    run = SingleHead(5, head=HEAD, labels="true", methods=FROZEN.methods)
+    run = SingleHead(5, head=HEAD, labelling=None, methods=FROZEN.methods)
     result = run.carry_out(corpus=corpus)
     expected = FROZEN.carry_out(corpus=corpus, heads=heads_of(corpus, tmp_path, (5, 6), HEAD))
     for name, values in result.items():
         np.testing.assert_allclose(values, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def test_random_labels_differ_by_seed_and_teach_nothing(corpus: Corpus) -> None:
+def test_random_labels_differ_by_their_number_and_from_the_true_ones(corpus: Corpus) -> None:
     long_training = TrainingRecipe(epochs=40, learning_rate=1e-2, batch_size=4)
-    taught = SingleHead(5, head=long_training, labels="true", methods={LRP: 2})
-    runs = [replace(taught, seed=seed, labels="random") for seed in (5, 6)]
+    taught = SingleHead(5, head=long_training, labelling=None, methods={LRP: 2})
+    runs = [replace(taught, labelling=number) for number in (5, 6)]
     first, again, other = (run.carry_out(corpus=corpus) for run in (runs[0], runs[0], runs[1]))
     assert first["loss"] == again["loss"]
     assert first["loss"] != other["loss"]
     assert first["loss"] != taught.carry_out(corpus=corpus)["loss"]
     with pytest.raises(ValueError, match=r"methods = .*: LRP is required"):
         replace(taught, methods={})
-    with pytest.raises(ValueError, match="labels = 'own': allowed are true, random, shared random"):
-        replace(taught, labels="own")
 
 
-def test_shared_random_labels_are_the_same_for_all_seeds_and_no_seed_s_own(
+def test_a_labelling_is_the_same_for_all_seeds_and_no_other(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taught = []
@@ -300,12 +298,12 @@ def test_shared_random_labels_are_the_same_for_all_seeds_and_no_seed_s_own(
         return train_heads(_, labels, *others, **recipe)
 
     monkeypatch.setattr("lib.paper2.runs.train_heads", remember)
-    run = SingleHead(5, head=HEAD, labels="shared random", methods={LRP: 2})
+    run = SingleHead(5, head=HEAD, labelling=3, methods={LRP: 2})
     losses = [replace(run, seed=seed).carry_out(corpus=corpus)["loss"] for seed in (0, 5)]
-    replace(run, seed=0, labels="random").carry_out(corpus=corpus)
-    first, second, own = taught
+    replace(run, labelling=5).carry_out(corpus=corpus)
+    first, second, other = taught
     assert first == second
     assert losses[0] != losses[1]  # other initial weights, another order
     assert sorted(first) == sorted(corpus.train_labels)
     assert first != corpus.train_labels
-    assert first != own
+    assert sorted(other) == sorted(first) != other != first

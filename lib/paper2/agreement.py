@@ -10,20 +10,66 @@ from lib.paper2.model_types import Floats, ModelType
 from lib.stability import mean_relevance_statistic, split_texts, top_k_overlap, unit_signs
 
 
-def tau_difference(one: ModelType, other: ModelType, lengths: Sequence[int], method: str) -> Crossed:
-    """Return by how much more two seeds of ``one`` agree than two of ``other``, by Kendall's tau.
+def agreement_beyond_labellings(
+    kind: ModelType, control: ModelType, labellings: Sequence[int], lengths: Sequence[int], method: str
+) -> Crossed:
+    """Return by how much more two seeds agree than two heads that share a random labelling, by Kendall's tau.
 
     Parameters
     ----------
-    one, other : ModelType
-        With independent seeds, at least three each.
+    kind : ModelType
+        At least three seeds.
+    control : ModelType
+        Heads that were taught random labels.
+    labellings : sequence of int, (heads of the control,)
+        Which labels each of them was taught.
     lengths : sequence of int, (texts,)
         Words of each explained text.
     method : str
         Which relevance.
+
+    Returns
+    -------
+    Crossed
+        Over seeds, labellings and texts.
+
+    Raises
+    ------
+    ValueError
+        With fewer than three seeds, or fewer than two labellings that two heads share.
     """
-    values = [tau_pseudo_values(kind.relevance[method], lengths) for kind in (one, other)]
-    return crossed_difference(*values, paired=False)
+    shared = taus_within_labellings(control.relevance[method], labellings, lengths)
+    return crossed_difference(tau_pseudo_values(kind.relevance[method], lengths), shared, paired=False)
+
+
+def taus_within_labellings(relevance: Floats, labellings: Sequence[int], lengths: Sequence[int]) -> Floats:
+    """Return the mean of Kendall's tau over pairs of heads that share a labelling: (labellings, texts).
+
+    Two labellings have nothing in common, so each is an independent sample of what any common target does.
+
+    Parameters
+    ----------
+    relevance : ndarray, (heads, words of all texts)
+        A head that ties all words of a text agrees with no other on it: 0.
+    labellings : sequence of int, (heads,)
+        One that only one head was taught, as after a failed run, is left out.
+    lengths : sequence of int, (texts,)
+
+    Raises
+    ------
+    ValueError
+        With fewer than two labellings that two heads share: nothing would tell them apart.
+    """
+    numbers, heads = np.unique(np.asarray(labellings), return_counts=True)
+    shared = numbers[heads > 1]
+    if len(shared) < 2:
+        raise ValueError(f"labellings = {list(labellings)}: at least two that two heads share are required")
+    rows = []
+    for number in shared:
+        taught = relevance[np.asarray(labellings) == number]
+        signs = [unit_signs(text) for text in split_texts(taught, lengths)]
+        rows.append([_mean_over_pairs(text @ text.T) for text in signs])
+    return np.array(rows)
 
 
 def tau_pseudo_values(relevance: Floats, lengths: Sequence[int]) -> Floats:
@@ -48,6 +94,12 @@ def tau_pseudo_values(relevance: Floats, lengths: Sequence[int]) -> Floats:
         taus = signs @ signs.T  # (seeds, seeds): Kendall's tau-b
         by_text.append(pair_pseudo_values(taus.sum(axis=1) - np.diag(taus)))
     return np.stack(by_text, axis=1)
+
+
+def _mean_over_pairs(values: Floats) -> float:
+    """Return the mean over pairs of a symmetric quantity: (seeds, seeds) -> a number."""
+    seeds = len(values)
+    return float((values.sum() - np.trace(values)) / (seeds * (seeds - 1)))
 
 
 def shared_top_words(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -25,9 +25,6 @@ from lib.seeding import derive, fingerprint
 from lib.trained_parts import part_of
 
 HEADS_PER_RUN = 50  # a sweep that is killed loses at most this many heads
-
-Labels = Literal["true", "random", "shared random"]
-"""On which labels a head is trained: the given ones, or these in a random order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,12 +299,12 @@ class SingleHead(WithoutFineTuning):
     Attributes
     ----------
     seed : int
-        Of the head, and of ``random`` labels.
+        Of the head.
     head : TrainingRecipe
         How the head is trained.
-    labels : {"true", "random", "shared random"}
-        The training labels as they are; in another random order for each seed; or in a random order that is
-        the same for all seeds.
+    labelling : int, optional
+        None: the training labels as they are. A number: in the random order that has this number, whatever
+        the seed.
     methods
         As in `FineTune`.
 
@@ -318,12 +315,10 @@ class SingleHead(WithoutFineTuning):
     """
 
     head: TrainingRecipe
-    labels: Labels
+    labelling: int | None
     methods: Mapping[str, int]
 
     def __post_init__(self) -> None:
-        if self.labels not in get_args(Labels):
-            raise ValueError(f"labels = {self.labels!r}: allowed are {', '.join(get_args(Labels))}")
         _check_explanations((PLAIN,), self.methods)
 
     def carry_out(self, *, corpus: Corpus) -> dict[str, Any]:
@@ -345,10 +340,9 @@ class SingleHead(WithoutFineTuning):
         return {**explain(model, (PLAIN,), self.methods, corpus), "loss": float(head.loss)}
 
     def _labels(self, corpus: Corpus) -> list[int]:
-        if self.labels == "true":
+        if self.labelling is None:
             return corpus.train_labels
-        seed = self.seed if self.labels == "random" else 0
-        order = np.random.default_rng(derive(seed, f"{self.labels} labels"))
+        order = np.random.default_rng(derive(self.labelling, "random labels"))
         return order.permutation(corpus.train_labels).tolist()
 
 

@@ -41,20 +41,20 @@ SUBSETS = 50  # random subsets of the seeds, for each size
 DEPARTURES = {
     "model": "a base model is out of reach of two CPU cores",
     "max_length": "hardly a text is longer",
-    "train_texts": "what minutes on two cores allow",
-    "test_texts": "what minutes on two cores allow",
-    "seeds": "what minutes on two cores allow",
-    "frozen_seeds": "what minutes on two cores allow",
+    "train_texts": "time",
+    "test_texts": "time",
+    "seeds": "time",
+    "frozen_seeds": "time",
     "epochs": "changed by a parameter",
     "learning_rate": "a smaller encoder on few texts needs a higher one",
     "batch_size": "changed by a parameter",
-    "precision": "time on a GPU",
+    "precision": "time",
     "schedule": "changed by a parameter",
     "head_epochs": "changed by a parameter",
     "head_learning_rate": "chosen for accuracy on another sample of texts",
     "head_batch_size": "changed by a parameter",
 }
-"""Why a parameter of the demo differs from the authors' value."""
+"""Why a parameter differs from the authors' value."""
 
 
 def departure_table(authors: Mapping[str, Any], here: Mapping[str, Any]) -> pd.DataFrame:
