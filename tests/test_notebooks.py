@@ -89,10 +89,7 @@ def test_notebooks_1_and_2_share_their_encoder(profile):
 
 
 @each_executed
-def test_a_committed_execution_comes_from_the_current_source(path, request):
-    if path.parts[-2:] == ("real", "3_qlora_repeatability.ipynb"):
-        reason = "README says that it was executed before rules were restated; executing it takes an hour"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+def test_a_committed_execution_comes_from_the_current_source(path):
     made = [
         cell.source for cell in read(path).cells if "injected-parameters" not in cell.metadata.get("tags", [])
     ]

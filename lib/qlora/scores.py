@@ -90,7 +90,7 @@ def text_losses(
 
     Parameters and errors are those of `perplexity`.
     """
-    encoded = tokenizer(list(texts), add_special_tokens=special_tokens)["input_ids"]
+    encoded = tokenizer(list(texts), add_special_tokens=special_tokens, verbose=False)["input_ids"]
     encoded = [ids[:max_length] for ids in encoded]
     longest = max(map(len, encoded))
     if longest > model.config.max_position_embeddings:

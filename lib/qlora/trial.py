@@ -362,7 +362,7 @@ def _given_tokens(
     """Return how many tokens of each training text only repeat what is given: (texts,)."""
     if not task.given:
         return [0] * len(encoded)
-    given = tokenizer(task.given, add_special_tokens=task.special_tokens)["input_ids"]
+    given = tokenizer(task.given, add_special_tokens=task.special_tokens, verbose=False)["input_ids"]
     # The last tokens of what is given may be merged with what follows, so only the common ones count.
     return [
         sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, beginning, strict=False)))
@@ -443,4 +443,7 @@ def _warm(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], task: Task) -> list[list[int]]:
     """Return a task's texts as tokens: (texts,) of (tokens,)."""
-    return tokenizer(list(texts), add_special_tokens=task.special_tokens)["input_ids"] if texts else []
+    if not texts:
+        return []
+    # Not verbose: of a text beyond the model's context only the beginning is read.
+    return tokenizer(list(texts), add_special_tokens=task.special_tokens, verbose=False)["input_ids"]
