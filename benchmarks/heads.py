@@ -1,6 +1,6 @@
 """Compare the heads of many seeds trained together with the same heads trained one by one.
 
-    python benchmarks/heads.py [--dims 128 768] [--seeds 200] [--steps 200] [--device cpu]
+    PYTHONPATH=. python benchmarks/heads.py [--dims 128 768] [--seeds 200] [--steps 200] [--device cpu]
 
 The other side is the loop that one would write: a transformers classification head and torch.optim.AdamW with
 its defaults (and once more with ``fused=True``), one seed after the other. The floor is what AdamW moves at

@@ -1,6 +1,6 @@
 """How long profiles take: smoke and demo as measured here, gpu and paper on H100s as computed.
 
-    python benchmarks/profiles.py [--gpus 4]
+    PYTHONPATH=. python benchmarks/profiles.py [--gpus 4]
 
 Measured is the wall time that papermill noted in notebooks/executed/. The rest is computed from the rates
 below, which one H100 reached (benchmarks/README.md): steps x seconds a step, and texts / texts a second.

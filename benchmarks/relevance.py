@@ -1,10 +1,10 @@
 """Measure token_relevance against a training step, captum's integrated gradients and itself on 4-bit weights.
 
-    python benchmarks/relevance.py [--device cuda]
+    PYTHONPATH=. python benchmarks/relevance.py [--device cuda]
 
 CamemBERT-base's size, 128 tokens: 8 texts on two CPU threads; then 64 on CUDA where there is a device, also
 with products in TF32, the rules fused. The floor is the arithmetic of a linear layer's products, at the
-measured rate: five in float32; in TF32 seven, three of them for a forward pass as exact as in float32.
+measured rate: five in float32; in TF32 seven, three of them for a forward pass that is hardly rounded.
 Weights are random: speed does not depend on them. The contestants take turns, a ratio is taken within a turn,
 and medians over the turns are printed. Memory is the most that a fresh process holds beyond what it held with
 the model loaded (resident on a CPU, read from Linux's /proc; allocated on CUDA).

@@ -1,7 +1,7 @@
 """Measure training beside its floor: fine-tuning at CamemBERT-base's size, seeds side by side, QLoRA.
 
-    python benchmarks/training.py                       # all three
-    python benchmarks/training.py qlora --tokens 512
+    PYTHONPATH=. python benchmarks/training.py                       # all three
+    PYTHONPATH=. python benchmarks/training.py qlora --tokens 512
 
 Weights are random: speed does not depend on them. A step is forward, backward and optimizer over --batch
 texts of --tokens tokens. Without a GPU the ensemble has tiny-camembert's shape and QLoRA a single layer of a

@@ -1,6 +1,6 @@
 """Measure one QLoRA trial against several side by side, as notebook 3 trains them.
 
-    python benchmarks/trials.py [--device cpu] [--trials 7] [--tokens 512] [--repeats 3]
+    PYTHONPATH=. python benchmarks/trials.py [--device cpu] [--trials 7] [--tokens 512] [--repeats 3]
 
 Weights are random: speed does not depend on them. Every trial has one text of --tokens tokens a step, so
 there is no padding. On a GPU the base is a Llama of 7B in bfloat16; without one it is tiny-llama's shape (its

@@ -190,12 +190,14 @@ def _linear(linear: nn.Linear, x: Tensor, precision: RelevancePrecision = "float
 
 
 def compensated_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Apply a linear layer by TF32 products, nearly as exactly as by one in float32, and faster on CUDA.
+    """Apply a linear layer by TF32 products: far more exact than one, and faster on CUDA than in float32.
 
     With x = x' + x'' and W = W' + W'', where x' and W' are the nearest TF32 numbers, the result is
-    x' W' + x' W'' + x'' W'. What is left out is of the order of 2^-22 of |x| |W|; sums are in float32.
+    x' W' + x' W'' + x'' W'. What is left out is of the order of 2^-22 of |x| |W|. But tensor cores cut sums
+    where float32 rounds them: with 768 inputs the error is up to 5e-7 of |x| |W|, with 3,072 up to 1e-6
+    (emulated; float32: 1e-7, one TF32 product: 7e-5), and several times that if all terms have one sign.
     (Ootomo and Yokota, "Recovering single precision accuracy from Tensor Cores while surpassing the FP32
-    theoretical peak performance", IJHPCA 2022, without their scaling and their separate sums.)
+    theoretical peak performance", IJHPCA 2022, without their scaling and their sums outside the cores.)
 
     Parameters
     ----------

@@ -69,10 +69,11 @@ def token_relevance(
         (Always) Overfitting Artifacts"; relevance then depends on how far a text is padded (there to 512).
     precision : {"float32", "tf32"}
         Of the products of relevance and gradient; those of the forward pass are in float32, or as exact as
-        three products in TF32 (`lib.lrp.encoder.compensated_linear`). Against float64, TF32 is off by at most
-        1e-3 of a row's largest value, which is the first token's own. As a share of the largest of the other
-        tokens that is up to 1e-3 in a fine-tuned tiny encoder (float32: 8e-5) and 1e-2 in random ones.
-        (Emulated on a CPU, see ``tests/test_lrp.py``; not measured on a GPU.)
+        three products in TF32 (`lib.lrp.encoder.compensated_linear`). Against float64, TF32 is off by up to
+        2e-4 of a row's largest value, which is the first token's own, in fine-tuned tiny encoders (float32:
+        1e-5), and by up to 3e-2 of the largest of the other tokens (float32: 5e-3). An ill-conditioned model
+        loses more: of five random ones of eight layers four stay below 1e-3 of a row's largest value, one
+        reaches 5e-3. (Emulated on a CPU, see ``tests/test_lrp.py``; not measured on a GPU.)
 
     Returns
     -------
