@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -22,7 +23,14 @@ from lib.architectures import head_layers, head_logits, position_ids, readable_p
 from lib.capture import Steps, graphs_for, has_static_lengths, static_lengths
 from lib.memory import fitting, training_bytes
 from lib.padding import pad
-from lib.precision import Precision, check_precision, default_precision, float32_products, mixed
+from lib.precision import (
+    Precision,
+    check_precision,
+    default_precision,
+    float32_products,
+    in_bfloat16,
+    mixed,
+)
 from lib.recipes import MAX_GRADIENT_NORM, Schedule, TrainingRecipe
 from lib.seeding import derive, fingerprint
 
@@ -204,12 +212,16 @@ def _step(
     input_ids, lengths, labels = batch
     for weight in weights:
         weight.grad = None
+    inputs = {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask(lengths, input_ids.shape[1], model.dtype),
+        "position_ids": position_ids(model, input_ids),
+    }
     with mixed(model.device, precision):
-        logits = model(
-            input_ids=input_ids,
-            attention_mask=attention_mask(lengths, input_ids.shape[1], model.dtype),
-            position_ids=position_ids(model, input_ids),
-        ).logits
+        if precision == "bfloat16":
+            logits = functional_call(model, in_bfloat16(model), kwargs=inputs).logits
+        else:
+            logits = model(**inputs).logits
         loss = F.cross_entropy(logits, labels)
     loss.backward()
     clip_grad_norm_(weights, MAX_GRADIENT_NORM)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 """Of the products of a training."""
@@ -60,3 +62,27 @@ def mixed(device: torch.device, precision: Precision) -> torch.autocast:
     """
     enabled = precision == "bfloat16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False)
+
+
+def in_bfloat16(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights and biases of a model's linear layers in bfloat16, by name.
+
+    All that are trained are cast as one tensor, and so are their gradients. A cast of each, which is what
+    autocast does, takes a GPU longer to start than to carry out.
+    """
+    linear = {
+        f"{layer}.{name}": parameter
+        for layer, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        for name, parameter in module.named_parameters(recurse=False)
+    }
+    cast: dict[str, Tensor] = {}
+    for trained in (True, False):
+        chosen = {name: part for name, part in linear.items() if part.requires_grad == trained}
+        if chosen:
+            vector = parameters_to_vector(chosen.values()).to(torch.bfloat16)
+            parts = vector.split([part.numel() for part in chosen.values()])
+            cast |= {
+                name: half.view_as(part) for half, (name, part) in zip(parts, chosen.items(), strict=True)
+            }
+    return cast

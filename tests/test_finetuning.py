@@ -8,9 +8,11 @@ import pytest
 import torch
 from datasets import Dataset
 from fake_graphs import FakeGraphs, NoGraphs, use
+from torch.func import functional_call
 from torch.utils.data import DataLoader
 from transformers import DataCollatorWithPadding, Trainer, get_linear_schedule_with_warmup
 
+from lib import finetuning
 from lib.capture import static_lengths
 from lib.finetuning import encode, fine_tune
 from lib.models import load_classifier, load_tokenizer
@@ -244,6 +246,29 @@ def test_the_precision_is_chosen_and_kept(tiny_folder, corpus):
         trained(tiny_folder, few, 3, epochs=1, precision="tf32")
     with pytest.raises(ValueError, match="precision = 'half': allowed are float32, tf32, bfloat16"):
         trained(tiny_folder, few, 3, epochs=1, precision="half")
+
+
+@pytest.mark.parametrize("part", ["all", "above:1", "biases", "lora:2"])
+def test_casting_all_weights_at_once_changes_no_bit(tiny_folder, corpus, monkeypatch, part):
+    few, trainings = corpus["train"].select(range(40)), []
+
+    def counted(model, weights, kwargs):
+        cast.append(len(weights))
+        return functional_call(model, weights, kwargs=kwargs)
+
+    def by_autocast(model, _, kwargs):
+        return model(**kwargs)
+
+    for call in (counted, by_autocast):
+        monkeypatch.setattr(finetuning, "functional_call", call)
+        cast = []
+        model = choose_trained(load_classifier(tiny_folder, seed=3), part)
+        how = TRAINING | {"batch_size": 4, "epochs": 1, "precision": "bfloat16"}
+        texts, labels = list(few["text"]), list(few["label"])
+        trainings.append(fine_tune(model, load_tokenizer(tiny_folder), texts, labels, seed=3, **how))
+        assert (len(set(cast)) == 1) == (call is counted)
+    assert trainings[0].losses.tolist() == trainings[1].losses.tolist()
+    assert trainings[0].final_weights == trainings[1].final_weights != trainings[0].initial_weights
 
 
 def test_the_log_tells_what_memory_a_training_needs(tiny_folder, corpus, caplog):
