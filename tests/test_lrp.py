@@ -12,7 +12,10 @@ from small import MODELS, classifier
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from lib.finetuning import fine_tune
 from lib.lrp import encoder, fusion, layer_conservation, relevance_by_layer, token_relevance, walk
+from lib.models import load_classifier, load_tokenizer
+from lib.texts.generated.mini_corpora import mini_corpus
 
 LENGTHS = (5, 9, 12, 7)
 EXACT = 1e-9
@@ -349,6 +352,33 @@ def test_of_deep_random_models_most_lose_no_more_than_that():
             off.append(off_by(token_relevance(exact.float(), ids, mask, 1, precision="tf32"), expected))
     assert 1e-6 < statistics.median(off) < 1e-3
     assert max(off) < 1e-2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tf32_on_a_cpu")
+def test_in_a_fine_tuned_encoder_a_rounded_forward_pass_would_cost_most(tiny_folder, monkeypatch):
+    texts = mini_corpus("mini-infopinion", seed=0, train=400, validation=2, test=8)
+    model, tokenizer = load_classifier(tiny_folder, seed=0), load_tokenizer(tiny_folder)
+    recipe = {"epochs": 1, "learning_rate": 4e-4, "batch_size": 4, "max_length": 128}
+    fine_tune(model, tokenizer, texts["train"]["text"], texts["train"]["label"], seed=0, **recipe)
+    encoded = tokenizer(texts["test"]["text"][:], padding=True, return_tensors="pt")
+    given = encoded["input_ids"], encoded["attention_mask"], 1
+    expected = token_relevance(copy.deepcopy(model).double(), *given)
+
+    def off():
+        with TensorCores():
+            return off_by(token_relevance(model, *given, precision="tf32"), expected)
+
+    compensated = off()
+    monkeypatch.setattr(encoder, "compensated_linear", F.linear)  # in float32, as precision is there
+    exact = off()
+    monkeypatch.setattr(
+        encoder,
+        "compensated_linear",
+        lambda x, weight, bias: cut_product(to_tf32(x), to_tf32(weight).mT) + (0 if bias is None else bias),
+    )
+    assert exact < compensated < 1e-3
+    assert off() > 10 * compensated
 
 
 @pytest.fixture
