@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from lib.finetuning import fine_tune
 from lib.lrp import encoder, fusion, layer_conservation, relevance_by_layer, token_relevance, walk
 from lib.models import load_classifier, load_tokenizer
+from lib.precision import float32_products
 from lib.texts.generated.mini_corpora import mini_corpus
 
 LENGTHS = (5, 9, 12, 7)
@@ -372,11 +373,7 @@ def test_in_a_fine_tuned_encoder_a_rounded_forward_pass_would_cost_most(tiny_fol
     compensated = off()
     monkeypatch.setattr(encoder, "compensated_linear", F.linear)  # in float32, as precision is there
     exact = off()
-    monkeypatch.setattr(
-        encoder,
-        "compensated_linear",
-        lambda x, weight, bias: cut_product(to_tf32(x), to_tf32(weight).mT) + (0 if bias is None else bias),
-    )
+    monkeypatch.setattr(encoder, "compensated_linear", float32_products("tf32")(F.linear))
     assert exact < compensated < 1e-3
     assert off() > 10 * compensated
 

@@ -56,6 +56,8 @@ def test_taus_within_labellings_are_those_of_their_pairs() -> None:
     for row, heads in zip(values, ([0, 2, 5], [1, 4]), strict=True):
         texts = stability.split_texts(relevance[heads], LENGTHS)
         assert row == pytest.approx([stability.kendall_tau(text) for text in texts])
+    relevance[0, : LENGTHS[0]] = 1
+    assert taus_within_labellings(relevance, [3, 7, 3, 5, 7, 7], LENGTHS)[0, 0] == 0
     with pytest.raises(ValueError, match=r"labellings = \[0, 0, 1\]: at least two that two heads share"):
         taus_within_labellings(relevance[:3], [0, 0, 1], LENGTHS)
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from lib.crossed import Crossed, crossed_difference, pair_pseudo_values
 from lib.paper2.model_types import Floats, ModelType
-from lib.stability import mean_relevance_statistic, split_texts, top_k_overlap, unit_signs
+from lib.stability import kendall_tau, mean_relevance_statistic, split_texts, top_k_overlap, unit_signs
 
 
 def agreement_beyond_labellings(
@@ -50,7 +50,7 @@ def taus_within_labellings(relevance: Floats, labellings: Sequence[int], lengths
     Parameters
     ----------
     relevance : ndarray, (heads, words of all texts)
-        A head that ties all words of a text agrees with no other on it: 0.
+        Where one head of a labelling ties all words of a text, its heads do not agree on it: 0.
     labellings : sequence of int, (heads,)
         One that only one head was taught, as after a failed run, is left out.
     lengths : sequence of int, (texts,)
@@ -60,16 +60,15 @@ def taus_within_labellings(relevance: Floats, labellings: Sequence[int], lengths
     ValueError
         With fewer than two labellings that two heads share: nothing would tell them apart.
     """
-    numbers, heads = np.unique(np.asarray(labellings), return_counts=True)
+    given = np.asarray(labellings)
+    numbers, heads = np.unique(given, return_counts=True)
     shared = numbers[heads > 1]
     if len(shared) < 2:
         raise ValueError(f"labellings = {list(labellings)}: at least two that two heads share are required")
-    rows = []
-    for number in shared:
-        taught = relevance[np.asarray(labellings) == number]
-        signs = [unit_signs(text) for text in split_texts(taught, lengths)]
-        rows.append([_mean_over_pairs(text @ text.T) for text in signs])
-    return np.array(rows)
+    taus = [
+        [kendall_tau(text) for text in split_texts(relevance[given == number], lengths)] for number in shared
+    ]
+    return np.nan_to_num(taus)
 
 
 def tau_pseudo_values(relevance: Floats, lengths: Sequence[int]) -> Floats:
@@ -94,12 +93,6 @@ def tau_pseudo_values(relevance: Floats, lengths: Sequence[int]) -> Floats:
         taus = signs @ signs.T  # (seeds, seeds): Kendall's tau-b
         by_text.append(pair_pseudo_values(taus.sum(axis=1) - np.diag(taus)))
     return np.stack(by_text, axis=1)
-
-
-def _mean_over_pairs(values: Floats) -> float:
-    """Return the mean over pairs of a symmetric quantity: (seeds, seeds) -> a number."""
-    seeds = len(values)
-    return float((values.sum() - np.trace(values)) / (seeds * (seeds - 1)))
 
 
 def shared_top_words(

@@ -76,6 +76,18 @@ def perplexity_of(losses: np.ndarray, counts: np.ndarray) -> float:
     return math.exp(mean_loss) if math.isfinite(mean_loss) and mean_loss < 700 else math.inf
 
 
+def token_ids(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, special_tokens: bool
+) -> list[list[int]]:
+    """Return whole texts as tokens: (texts,) of (tokens,).
+
+    No warning says that one is beyond a model's context: callers cut texts, or refuse them.
+    """
+    if not texts:
+        return []
+    return tokenizer(list(texts), add_special_tokens=special_tokens, verbose=False)["input_ids"]
+
+
 @torch.no_grad()
 def text_losses(
     model: PreTrainedModel | PeftModel,
@@ -90,8 +102,7 @@ def text_losses(
 
     Parameters and errors are those of `perplexity`.
     """
-    encoded = tokenizer(list(texts), add_special_tokens=special_tokens, verbose=False)["input_ids"]
-    encoded = [ids[:max_length] for ids in encoded]
+    encoded = [ids[:max_length] for ids in token_ids(tokenizer, texts, special_tokens=special_tokens)]
     longest = max(map(len, encoded))
     if longest > model.config.max_position_embeddings:
         raise ValueError(
@@ -210,7 +221,7 @@ def complete(
     special_tokens : bool
         Whether the tokenizer adds its special tokens to a prompt.
     """
-    encoded = tokenizer(list(prompts), add_special_tokens=special_tokens)["input_ids"] if prompts else []
+    encoded = token_ids(tokenizer, prompts, special_tokens=special_tokens)
     texts: dict[int, list[str]] = {}
     for length in sorted({len(ids) for ids in encoded}):
         alike = [number for number, ids in enumerate(encoded) if len(ids) == length]

@@ -25,7 +25,7 @@ from lib.qlora.adapters import data_order, known_warnings, load_base, new_adapte
 from lib.qlora.causal_models import load_config, load_four_bit, load_tokenizer
 from lib.qlora.memory import trials_that_fit
 from lib.qlora.recipes import DTYPES, Recipe, Sources, Task
-from lib.qlora.scores import choose, complete, continuation_losses, perplexity_of, text_losses
+from lib.qlora.scores import choose, complete, continuation_losses, perplexity_of, text_losses, token_ids
 from lib.qlora.side_by_side import Learner, train_side_by_side
 from lib.runs.run import Run
 from lib.seeding import derive, fingerprint, seed_everything
@@ -341,14 +341,15 @@ def check_lengths(task: Task, model: str | Path) -> None:
     """
     tokenizer, context = load_tokenizer(model), load_config(model).max_position_embeddings
     for name, texts in (("training", task.train), ("test", task.test)):
-        for number, ids in enumerate(_token_ids(tokenizer, texts, task)):
+        for number, ids in enumerate(token_ids(tokenizer, texts, special_tokens=task.special_tokens)):
             if len(ids) < 2:
                 raise InputError(
                     f"model {name_of(model)!r}: {name} text {number} has {len(ids)} tokens, "
                     f"allowed: 2 or more: {texts[number]!r}"
                 )
     for texts, added in ((task.prompts, task.new_tokens), (task.questions, task.answer_tokens)):
-        longest = max(map(len, _token_ids(tokenizer, texts, task)), default=0)
+        encoded = token_ids(tokenizer, texts, special_tokens=task.special_tokens)
+        longest = max(map(len, encoded), default=0)
         if longest + added > context:
             raise InputError(
                 f"model {name_of(model)!r}: a prompt of {longest} tokens, to be continued by {added}, "
@@ -362,7 +363,7 @@ def _given_tokens(
     """Return how many tokens of each training text only repeat what is given: (texts,)."""
     if not task.given:
         return [0] * len(encoded)
-    given = tokenizer(task.given, add_special_tokens=task.special_tokens, verbose=False)["input_ids"]
+    given = token_ids(tokenizer, task.given, special_tokens=task.special_tokens)
     # The last tokens of what is given may be merged with what follows, so only the common ones count.
     return [
         sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, beginning, strict=False)))
@@ -439,11 +440,3 @@ def _warm(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task
         samples=task.samples,
         special_tokens=task.special_tokens,
     )
-
-
-def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], task: Task) -> list[list[int]]:
-    """Return a task's texts as tokens: (texts,) of (tokens,)."""
-    if not texts:
-        return []
-    # Not verbose: of a text beyond the model's context only the beginning is read.
-    return tokenizer(list(texts), add_special_tokens=task.special_tokens, verbose=False)["input_ids"]
