@@ -186,7 +186,7 @@ def worker_environment(slot: int, threads: int, device: str) -> dict[str, str]:
     ValueError
         If a GPU is required and there is none.
     """
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS")
     environment = dict.fromkeys(names, str(threads))
     environment["TOKENIZERS_PARALLELISM"] = "false"
     environment["TQDM_DISABLE"] = "1"  # a sweep has one bar: the caller's
