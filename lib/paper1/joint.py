@@ -108,9 +108,9 @@ def needed_row(
 ) -> dict[str, str]:
     """Return how wide an interval is, and how many seeds or texts would show that a true 0 lies in a region.
 
-    The numbers assume that there is no difference. If the interval does not contain 0, none is given: more
-    seeds or texts would show the difference, not equality. Nor is one if the interval has no width: nothing
-    varied, so nothing says how much data would settle the claim.
+    The numbers assume that there is no difference. If the interval does not contain 0, none is given: a true
+    difference must be assumed then, which may still lie in the region. Nor is one if the interval has no
+    width: nothing varied, so nothing says how much data would settle the claim.
 
     Parameters
     ----------

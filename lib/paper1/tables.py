@@ -45,6 +45,7 @@ def departures(
         ("longest text, in pieces", authors["max_length"], settings.max_length, "hardly a text is longer"),
         ("appearances of a listed word", authors["min_appearances"], settings.min_appearances, "fewer texts"),
         ("products of fine-tuning", authors["precision"], settings.training_precision, SMALL),
+        ("explained test texts of each task", "all", settings.explained_texts or "all", SMALL),
         ("models of each kind", authors["seeds"], settings.seeds, "one model has no spread"),
     ]
     for name, task in zip(("allocine", "infopinion"), settings.tasks, strict=True):
