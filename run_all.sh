@@ -85,6 +85,8 @@ python=python3
 if ! "$python" tools/environment.py --quiet "${needed[@]}"; then
   python=.venv/bin/python
   if ! { [[ -x $python ]] && "$python" tools/environment.py --quiet "${needed[@]}"; }; then
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+      refuse "$(python3 --version) is too old; 3.11 or newer is required"
     echo "Setting up .venv (once) ..." >&2
     python3 -m venv .venv
     pip() { .venv/bin/pip install --quiet --disable-pip-version-check "$@"; }

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 import pandas as pd
-from scipy import stats
 
 from lib.attribution import RANDOM
 from lib.hiding import Curves
+from lib.intervals import mean_interval
 
 BETTER = {
     "comprehensiveness": "higher",
@@ -53,16 +53,16 @@ def against_random(explained: Mapping[str, Curves], confidence: float = 0.95) ->
         scores = found.scores()
         for score, better in BETTER.items():
             difference = scores[score] - chance[score]  # (texts,)
-            half = stats.t.ppf((1 + confidence) / 2, len(difference) - 1) * difference.sem()
+            interval = mean_interval(difference, confidence)
             rows.append(
                 {
                     "explanation": name,
                     "score": score,
                     "mean": scores[score].mean(),
                     "random": chance[score].mean(),
-                    "difference": difference.mean(),
-                    "low": difference.mean() - half,
-                    "high": difference.mean() + half,
+                    "difference": interval.estimate,
+                    "low": interval.low,
+                    "high": interval.high,
                     "better": better,
                 }
             )

@@ -282,6 +282,11 @@ class FinetuningSurface(ClassifierSettings):
             value = getattr(self, name)
             if value > most:
                 raise ValueError(f"{name} = {value}: allowed is at most {most}, the number of seeds")
+        if self.train_texts and max(self.numbers_of_texts, default=0) >= self.train_texts:
+            raise ValueError(
+                f"matched_texts = {self.matched_texts!r}: allowed are numbers below "
+                f"train_texts = {self.train_texts}"
+            )
         return self
 
     @property
@@ -343,7 +348,7 @@ class FinetunedVsFrozen(ClassifierSettings):
     described_seeds: Annotated[int, Field(ge=2)]
     other_head_learning_rate: Rate
     other_head_batch_size: Count
-    compared_texts: Count
+    compared_texts: Annotated[int, Field(ge=2)]
     compared_seeds: Annotated[int, Field(ge=2)]
     min_appearances: Count
     drawn_texts: Annotated[int, Field(ge=21)]  # trustworthiness needs more than 20
@@ -360,6 +365,13 @@ class FinetunedVsFrozen(ClassifierSettings):
     def _enough_test_texts(cls, count: int) -> int:
         if 1 <= count <= 20:
             raise ValueError("0 (all) or at least 21 are required: trustworthiness needs more than 20")
+        return count
+
+    @field_validator("explained_texts", "further_explained")
+    @classmethod
+    def _enough_explained_texts(cls, count: int) -> int:
+        if count == 1:
+            raise ValueError("0 (all) or at least 2 are required: an interval needs more than one text")
         return count
 
     @field_validator("artifact_rates")

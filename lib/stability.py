@@ -520,6 +520,8 @@ def _checked(relevance: ArrayLike, lengths: ArrayLike | None) -> Floats:
         )
     if lengths is not None and np.sum(lengths) != relevance.shape[1]:
         raise ValueError(f"lengths add up to {np.sum(lengths)} words, but relevance has {relevance.shape[1]}")
+    if lengths is not None and np.any(np.asarray(lengths) < 1):
+        raise ValueError(f"text {np.argmin(lengths)} has {np.min(lengths)} words; allowed: 1 or more")
     return relevance
 
 

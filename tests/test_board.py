@@ -86,6 +86,13 @@ def test_a_bar_lies_on_the_picture_and_shows_where_the_interval_is(above, below)
     assert (first >= left and last <= left + width) == (above < 0.1 and below > 0.3)
 
 
+def test_an_interval_without_an_end_reaches_the_end_of_the_picture():
+    drawn = bar(CLAIM, replace(CLAIM.measured["demo"], high=float("inf")))
+    assert "nan" not in drawn
+    first, last = map(float, re.search(r'<line x1="([\d.]+)" x2="([\d.]+)"', drawn).groups())
+    assert 0 < first < last == 120
+
+
 def test_agreement_counts_the_runs_with_the_first_run_s_verdict(tmp_path):
     path = tmp_path / "verdicts.csv"
     assert read_agreement(path) == {}

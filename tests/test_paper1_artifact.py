@@ -81,6 +81,15 @@ def test_a_gap_is_above_what_the_word_does_without_having_been_planted():
     assert correct.mean(axis=1).tolist() == [0.75, 0.75]
 
 
+def test_a_rate_without_a_finished_run_has_no_gap_and_is_named_if_it_is_the_clean_one():
+    zeros = [0] * 8
+    two = [zeros, zeros]
+    found = outcomes([tuned(0.0, zeros, zeros), tuned(1.0, zeros, zeros), frozen(1.0, two, two)])
+    assert gap_on_halves(*found.values(), 1.0).shape == (0, 1 + HALVES)
+    with pytest.raises(RuntimeError, match=r"^models at rate 0: no run is done; at least one is required$"):
+        correct_without_artifact(found[Group(FROZEN, "")], zeros)
+
+
 def gaps_around(mean, seeds=4):
     """Return a table of gaps with a small variance of seeds and halves: (seeds, 1 + halves)."""
     noise = 0.01 * np.random.default_rng(0).standard_normal((seeds, 1 + HALVES))

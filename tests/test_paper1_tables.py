@@ -44,6 +44,7 @@ def test_only_what_differs_from_the_authors_is_a_departure():
         "other_head_learning_rate": 1e-3,
         "other_head_batch_size": 4,
         "min_appearances": 100,
+        "explained_texts": 0,
     }
     paper = departures(settings(**theirs), AUTHORS, AUTHORS["train_texts"], AUTHORS["test_texts"])
     assert paper["parameter"].tolist() == ["models of each kind", "padding"]

@@ -161,6 +161,13 @@ def test_every_figure_can_be_saved_with_its_data(types, measured, tmp_path):
     plt.close("all")
 
 
+def test_a_text_of_one_word_has_no_noise_and_can_be_drawn(types):
+    one_word = {name: replace(kind, relevance={LRP: np.zeros((12, 1))}) for name, kind in types.items()}
+    figure, table = draw.stability_intervals({"one word": measure(one_word, [1])})
+    assert (table.loc[table["quantity"] == "noise", "plug-in"] == 0).all()
+    plt.close(figure)
+
+
 def test_only_departures_from_the_authors_are_listed():
     authors = published(2)["authors_code"]
     here = {**authors, "learning_rate": 7e-4, "seeds": 20}

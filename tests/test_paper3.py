@@ -188,6 +188,16 @@ def test_a_plan_with_a_prompt_beyond_a_models_context_is_refused_before_its_swee
     sweep_parts(study, {"trials": [trial(1)]}, material=material)  # the long task is of no run here
 
 
+def test_a_training_text_whose_answer_would_be_cut_is_refused_before_its_sweep(llama, tmp_path):
+    task = Task(["one two", "three four five six"], ["three four"], given=["one", "three four five"])
+    material = Material({"m": str(llama)}, {"t": task}, tmp_path, "cpu")
+    study = Sweeps()
+    plan = {"trials": trials_of("m", "t", [replace(RECIPE, max_length=8)], [1])}
+    with pytest.raises(InputError, match=r"^training text 1 has \d+ tokens, allowed is max_length = 8: "):
+        sweep_parts(study, plan, material=material)
+    assert study.number == 0
+
+
 def test_a_chat_models_task_beyond_its_context_is_refused_when_it_is_made(llama):
     chat, beyond = Chat.of(llama, "paper"), "a " * 1_100
     features = Features({"text": Value("string"), "label": ClassLabel(names=["x", "y"])})
@@ -275,21 +285,24 @@ def test_only_records_of_trials_make_a_table():
 
 def test_a_design_shows_its_factors_instead_of_the_orders_fingerprint():
     design = factorial("m", "t", RECIPE, levels=2, first_seed=0)
-    table = factorial_table([record(run, **result(order="hash")) for run in design])
+    table = factorial_table([record(run, **result(2.0, order="hash")) for run in design])
     assert set(table["order"]) == {0, 1}
     assert set(table["kernel"]) == {"sdpa"}
-    assert set(table["printed"]) == {1_000.0}
+    assert table["printed"].to_list() == pytest.approx([2_000.0] * 8)
+    assert set(table["printed_unmerged"]) == {1_000.0}
 
 
 def test_a_pair_of_kernels_shows_whether_the_adapters_are_the_same():
     values = [("a", 1.0), ("a", 1.0), ("b", 1.0), ("c", np.e)]
     records = [
-        record(run, **result(adapter=adapter, perplexity_unmerged=perplexity))
+        record(run, **result(adapter=adapter, perplexity_unmerged=perplexity, perplexity=perplexity**2))
         for run, (adapter, perplexity) in zip(kernel_pairs("m", "t", RECIPE, [0, 1]), values, strict=True)
     ]
-    table = paired_table(records)
+    failed = [record(run) for run in kernel_pairs("m", "t", RECIPE, [2])]
+    table = paired_table([*records, *failed[:1], record(failed[1].run, **result(adapter="d"))])
     assert table["same adapter"].to_list() == [True, False]
-    assert table["difference"].to_list() == pytest.approx([0, 1])
+    assert table["unmerged"].to_list() == pytest.approx([0, 1])
+    assert table["merged"].to_list() == pytest.approx([0, 2])
 
 
 def test_one_source_alone_is_reseeded_with_the_others_fixed():

@@ -46,6 +46,14 @@ def test_another_data_set_is_loaded_as_in_the_other_notebooks():
     assert [len(splits[name]) for name in ("train", "test")] == [40, 20]
 
 
+def test_too_few_texts_for_the_labels_name_the_parameter(tmp_path):
+    texts = [f"{first}{second} text" for first in "abcdef" for second in "klmnopqrst"]
+    table = pd.DataFrame({"text": texts, "label": ["a", "b"] * 30})
+    table.to_csv(tmp_path / "own.csv", index=False)
+    with pytest.raises(CorpusError, match=r"^label_texts = 96: .*requested"):
+        load_labelled(str(tmp_path / "own.csv"), seed=0, count=96)
+
+
 def test_documents_of_a_file_are_short_and_distinct(tmp_path):
     rows = [{"dialogue": f"text {number}", "summary": str(number)} for number in range(12)]
     rows += [{"dialogue": "text 0", "summary": "again"}, {"dialogue": "long " * 251, "summary": "too long"}]

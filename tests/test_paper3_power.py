@@ -94,6 +94,14 @@ def test_equal_means_are_shown_by_the_number_of_trials_in_four_of_five_simulatio
     assert trials_for_equal_means(0.0, 0.1, confidence=0.95) == 2
 
 
+def test_trials_that_all_end_alike_have_no_number_for_spreads():
+    columns = pd.MultiIndex.from_product([["m"], ["8-bit", "32-bit"]], names=["model", "bits"])
+    nats = pd.DataFrame([[5.0, 1.0], [5.0, 1.1], [5.0, 1.3]], columns=columns)
+    row = needed(nats, margin=0.05, factor=1.25, confidence=0.95).loc["m"]
+    assert row[["correlation", "spreads"]].isna().all()
+    assert row["means"] > 3
+
+
 def test_the_number_of_trials_for_equal_means_is_the_smallest_one_and_has_an_end():
     trials = trials_for_equal_means(1.0, 0.05, confidence=0.95)
     assert trials > 1_000

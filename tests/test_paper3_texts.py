@@ -287,11 +287,13 @@ def test_the_share_of_different_answers_covers_the_truth_at_its_rate():
     assert 0.92 <= covered / 400 <= 0.98
 
 
-def test_trials_that_complete_every_prompt_twice_alike_are_counted(texts):
+def test_seeds_whose_trials_complete_every_prompt_twice_alike_are_counted(texts):
     assert same_twice(texts).to_list() == [1, 0.5, 0]
     interval = trials_that_repeat(texts, 0.95)
     assert interval.estimate == pytest.approx(1 / 3)
     assert 0 < interval.low < interval.high < 1
+    # the trial of another optimizer with the same model and seed is no further observation
+    assert trials_that_repeat(pd.concat([texts, texts.assign(bits="8-bit")]), 0.95) == interval
 
 
 @pytest.mark.parametrize(
@@ -394,6 +396,7 @@ def test_with_two_trials_no_pair_has_an_interval():
     assert training_share(table[table["model"] == "a"], 0.95) is None
     assert training_beyond_sampling(table, 0.95) is None
     assert two_trials_differ(table, "completions", 0.95) is None
+    assert two_trials_differ(table[:0], "completions", 0.95) is None
 
 
 def test_with_one_sample_sampling_cannot_be_told_from_training():

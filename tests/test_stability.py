@@ -108,6 +108,8 @@ def test_relevance_of_a_wrong_shape_is_refused() -> None:
         signal_noise([[1, 2, 3]])
     with pytest.raises(ValueError, match="lengths add up to 4 words, but relevance has 3"):
         signal_noise([[1, 2, 3], [1, 2, 3]], [2, 2])
+    with pytest.raises(ValueError, match=r"^text 1 has 0 words; allowed: 1 or more$"):
+        signal_noise([[1, 2, 3], [1, 2, 3]], [2, 0, 1])
 
 
 def test_agreement_is_scipys_tau_and_the_counted_overlap_of_all_pairs() -> None:

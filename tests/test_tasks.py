@@ -33,6 +33,13 @@ def test_a_corpus_holds_the_splits_and_the_first_test_texts_are_explained(corpus
     assert everything.explained == list(range(24))
 
 
+@pytest.mark.parametrize("task", [A, B])
+def test_a_text_whose_first_word_does_not_fit_is_refused(tiny_folder, splits, task):
+    changed = splits[task].map(lambda row: {"text": "x" * 500 + " " + row["text"]})
+    with pytest.raises(CorpusError, match=r"first (one|word)"):
+        corpus_of(changed, model=tiny_folder, explained=6, max_length=64, device="cpu")
+
+
 @pytest.mark.parametrize(("task", "cut"), [(A, False), (B, True)])
 def test_only_infopinion_is_cut_to_sentence_ends(tiny_folder, splits, task, cut):
     corpus = corpus_of(splits[task], model=tiny_folder, explained=0, max_length=64, device="cpu")

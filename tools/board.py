@@ -207,7 +207,8 @@ def bar(claim: Claim, measured: Measured) -> str:
     """Return an interval on its claim's region (shaded) as an SVG element; empty without a measurement."""
     if measured.estimate is None or measured.low is None or measured.high is None:
         return ""
-    marks = [measured.low, measured.high, *filter(math.isfinite, (claim.above, claim.below))]
+    ends = measured.estimate, measured.low, measured.high, claim.above, claim.below
+    marks = [end for end in ends if math.isfinite(end)]
     span = max(marks) - min(marks) or 1.0
     first, last = min(marks) - 0.15 * span, max(marks) + 0.15 * span
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lib.claims import Region, decisive
 from lib.intervals import Interval
 from lib.paper1.compared import FINE_TUNED, FROZEN
-from lib.paper1.joint import Floats, Indices, on_halves, over_halves
+from lib.paper1.joint import HALVES, Floats, Indices, on_halves, over_halves
 from lib.paper1.runs import FineTunedOnArtifact, FrozenOnArtifact
 from lib.runs import Record, finished
 
@@ -119,7 +119,14 @@ def correct_without_artifact(found: Outcomes, labels: Sequence[int]) -> NDArray[
         Of a group from `outcomes`; rate 0 is used.
     labels : sequence of int, (test texts,)
         The true classes.
+
+    Raises
+    ------
+    RuntimeError
+        If no model at rate 0 is there.
     """
+    if not found.get(0.0):
+        raise RuntimeError("models at rate 0: no run is done; at least one is required")
     predicted = np.stack([outcome.clean for outcome in found[0.0].values()])
     return predicted == np.array(labels)
 
@@ -138,11 +145,13 @@ def gap_on_halves(tuned: Outcomes, frozen: Outcomes, rate: float) -> Floats:
     Returns
     -------
     array, (seeds, 1 + halves)
-        From `lib.paper1.joint.on_halves`, for the seeds that both groups have at both rates. A seed with a
-        model that predicts class 1 throughout is left out.
+        From `lib.paper1.joint.on_halves`, for the seeds that both groups have at both rates; none if the runs
+        of a rate failed. A seed with a model that predicts class 1 throughout is left out.
     """
-    groups = [outcome[level] for outcome in (tuned, frozen) for level in (rate, 0.0)]  # by seed, each
+    groups = [outcome.get(level, {}) for outcome in (tuned, frozen) for level in (rate, 0.0)]  # by seed, each
     seeds = [seed for seed in groups[0] if all(seed in by_seed for by_seed in groups)]
+    if not seeds:
+        return np.empty((0, 1 + HALVES))
 
     def gaps(texts: Indices) -> Floats:
         values = [[reliance(by_seed[seed], texts) for seed in seeds] for by_seed in groups]

@@ -230,10 +230,15 @@ def snr_curves(table: pd.DataFrame) -> Figure:
 def _scale(axes: Axes, intervals: NDArray[np.float64]) -> None:
     """Fit the vertical axis to (marks, 3) estimates and bounds; logarithmic if all estimates are positive.
 
-    Types may differ a hundredfold. A bound may be infinite, or not positive, which a logarithm excludes.
+    Types may differ a hundredfold. A bound may be infinite, or not positive, which a logarithm excludes. An
+    estimate may be, too: that of a text of one word, for one. Where fewer than two values are finite and
+    differ, the axis stays as it is.
     """
-    estimates, finite = intervals[:, 0], intervals[np.isfinite(intervals)]
-    if estimates.min() > 0:
+    finite = intervals[np.isfinite(intervals)]
+    estimates = intervals[np.isfinite(intervals[:, 0]), 0]
+    if len(np.unique(finite)) < 2:
+        return
+    if len(estimates) and estimates.min() > 0:
         axes.set_yscale("log", nonpositive="clip")
         low = max(finite.min(), estimates.min() / 5)
         axes.set_ylim(low / 1.2, 1.2 * min(finite.max(), 20 * estimates.max()))

@@ -40,7 +40,8 @@ def load_labelled(dataset: str, *, seed: int, count: int) -> DatasetDict:
     seed : int
         Determines texts and splits.
     count : int
-        Texts in all, of which a third is held out. Mini-kinds has at most 50,000.
+        Texts in all, of which a third is held out. Mini-kinds has at most 50,000; a file without splits
+        needs somewhat more than ``count`` texts, since its own splits have other shares.
 
     Returns
     -------
@@ -55,9 +56,12 @@ def load_labelled(dataset: str, *, seed: int, count: int) -> DatasetDict:
     """
     held_out = max(2, round(TEST_SHARE * count))
     if dataset != MINI_KINDS:
-        return load_classification(
-            dataset, seed=seed, train_texts=count - held_out, validation_texts=held_out, test_texts=held_out
-        )
+        try:  # two validation texts, one of each class: none are used, but 0 would ask for all of them
+            return load_classification(
+                dataset, seed=seed, train_texts=count - held_out, validation_texts=2, test_texts=held_out
+            )
+        except CorpusError as error:
+            raise CorpusError(f"label_texts = {count}: {error}") from None
     check_count(dataset, count, MOST_LABELLED)
     names = list(_KINDS[:2])
     draw = random.Random(derive(seed, MINI_KINDS))  # noqa: S311 - texts, not secrets

@@ -244,17 +244,22 @@ def needed(nats: pd.DataFrame, *, margin: float, factor: float, confidence: floa
         ``correlation`` within pairs, and the pairs needed for equal means (``means``, by
         `trials_for_equal_means`) and equal spreads (``spreads``), and the trials of each kind needed for
         equal spreads if they were not paired (``spreads_unpaired``, by `trials_for_equal_spreads_unpaired`).
+        Where the trials of one kind all end alike, there is no correlation, and no number for ``spreads``.
     """
     rows = {}
     for model in nats.columns.unique("model"):
         eight, thirty_two = nats[model].dropna()["8-bit"], nats[model].dropna()["32-bit"]
-        correlation, sd = float(np.corrcoef(eight, thirty_two)[0, 1]), float((eight - thirty_two).std())
+        both_vary = np.ptp(eight) > 0 and np.ptp(thirty_two) > 0
+        correlation = float(np.corrcoef(eight, thirty_two)[0, 1]) if both_vary else math.nan
+        sd = float((eight - thirty_two).std())
         rows[model] = {
             "sd": float(thirty_two.std()),
             "difference_sd": sd,
             "correlation": correlation,
             "means": trials_for_equal_means(sd, margin, confidence=confidence),
-            "spreads": trials_for_equal_spreads(correlation, factor, confidence=confidence),
+            "spreads": trials_for_equal_spreads(correlation, factor, confidence=confidence)
+            if both_vary
+            else None,
             "spreads_unpaired": trials_for_equal_spreads_unpaired(factor, confidence=confidence),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")

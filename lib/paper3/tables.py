@@ -58,8 +58,9 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
 def factorial_table(records: Sequence[Record]) -> pd.DataFrame:
     """Return `frame` with a column per factor: the seeds of `lib.qlora.Sources` by name, and ``kernel``.
 
-    The column ``order`` holds the seed of the order, in place of the order's fingerprint, and ``printed`` the
-    perplexity beside the base in units of the last decimal that the paper prints.
+    The column ``order`` holds the seed of the order, in place of the order's fingerprint, and ``printed`` and
+    ``printed_unmerged`` the perplexity, merged (as in the paper's tables) and beside the base, in units of
+    the last decimal that the paper prints.
     """
     trials = [_trial(record) for record in records]
     table = frame(records)
@@ -68,7 +69,8 @@ def factorial_table(records: Sequence[Record]) -> pd.DataFrame:
         order=[trial.sources.order for trial in trials],
         dropout=[trial.sources.dropout for trial in trials],
         kernel=[trial.recipe.attention for trial in trials],
-        printed=table["perplexity_unmerged"] * 10**PRINTED_DECIMALS,
+        printed=np.exp(table["scored_nats"]) * 10**PRINTED_DECIMALS,
+        printed_unmerged=table["perplexity_unmerged"] * 10**PRINTED_DECIMALS,
     )
 
 
@@ -78,19 +80,22 @@ def paired_table(records: Sequence[Record]) -> pd.DataFrame:
     Parameters
     ----------
     records : sequence of Record
-        Two of each seed, such as those of `lib.paper3.trials.kernel_pairs`.
+        Two of each seed, such as those of `lib.paper3.trials.kernel_pairs`. Seeds with a failed one are left
+        out.
 
     Returns
     -------
     DataFrame
-        Index: the seed. Columns: whether the ``same adapter`` came out, and the ``difference`` of the
-        log-perplexities beside the base, in nats per token.
+        Index: the seed. Columns: whether the ``same adapter`` came out, and the difference of the
+        log-perplexities in nats per token, ``unmerged`` (beside the base) and ``merged``.
     """
-    by_seed = frame(records).groupby("seed")
+    done = frame(records).query("status == 'done'")
+    by_seed = done[done.groupby("seed")["seed"].transform("size") > 1].groupby("seed")
     return pd.DataFrame(
         {
             "same adapter": by_seed["adapter"].nunique() == 1,
-            "difference": by_seed["nats_unmerged"].agg(np.ptp),
+            "unmerged": by_seed["nats_unmerged"].agg(np.ptp),
+            "merged": by_seed["scored_nats"].agg(np.ptp),
         }
     )
 
@@ -362,8 +367,10 @@ def printed_values(perplexities: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).T.rename_axis(["model", "bits"])
 
 
-def single_source(design: pd.DataFrame, factor: str, others: Sequence[str], confidence: float) -> Interval:
-    """Return the standard deviation of the printed perplexity when one source alone is reseeded.
+def single_source(
+    design: pd.DataFrame, factor: str, others: Sequence[str], confidence: float, value: str = "printed"
+) -> Interval:
+    """Return the standard deviation of a perplexity when one source alone is reseeded.
 
     Parameters
     ----------
@@ -376,13 +383,15 @@ def single_source(design: pd.DataFrame, factor: str, others: Sequence[str], conf
     confidence : float
         Coverage, at least: the levels of the other sources share those of the factor, so they add degrees of
         freedom only as far as the sources interact, and none are counted.
+    value : {"printed", "printed_unmerged"}
+        The column: the perplexity of merged models, which the paper prints, or that beside the base.
 
     Returns
     -------
     Interval
         In units of the last decimal that the paper prints.
     """
-    sd = math.sqrt(design.groupby(list(others))["printed"].var().mean())
+    sd = math.sqrt(design.groupby(list(others))[value].var().mean())
     freedom = design[factor].nunique() - 1
     low, high = sd_factors(freedom, confidence)
     return Interval(sd, sd * low, sd * high)

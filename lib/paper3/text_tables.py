@@ -448,8 +448,19 @@ def same_twice(table: pd.DataFrame) -> pd.Series:
 
 
 def trials_that_repeat(table: pd.DataFrame, confidence: float) -> Interval:
-    """Return the share of trials that complete every prompt identically twice, with its exact interval."""
-    repeated = same_twice(table) == 1
+    """Return the share of seeds whose trials complete every prompt identically twice, with an exact interval.
+
+    The 8-bit and the 32-bit trial of one model and seed start alike and end almost alike, so they are one
+    observation: both have to repeat.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `lib.paper3.tables.frame`: the trials of all models.
+    confidence : float
+        Coverage.
+    """
+    repeated = (same_twice(table) == 1).groupby([table["model"], table["seed"]]).all()  # (models x seeds,)
     return proportion_interval(int(repeated.sum()), len(repeated), confidence)
 
 
@@ -670,7 +681,7 @@ def _column(rows: pd.DataFrame, column: str) -> list[list[str]]:
 
 def _side_by_side(pairs: Sequence[np.ndarray]) -> np.ndarray | None:
     """Join the prompts of models whose trials share their seeds; None with fewer than three trials."""
-    trials = min(len(part) for part in pairs)
+    trials = min((len(part) for part in pairs), default=0)
     return None if trials < 3 else np.concatenate([part[:trials, :trials] for part in pairs], axis=2)
 
 

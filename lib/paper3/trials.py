@@ -8,12 +8,16 @@ model is refused when its sweep begins.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from datasets import DatasetDict
 
+from lib.errors import InputError
 from lib.paper3.chats import Chat
+from lib.qlora.causal_models import load_tokenizer
 from lib.qlora.recipes import KERNELS, Recipe, Sources, Task
+from lib.qlora.scores import token_ids
 from lib.qlora.trial import Material, Pretrained, Trial, check_lengths
 from lib.runs import Record
 from lib.study import Study
@@ -292,10 +296,43 @@ def sweep_parts(
     Raises
     ------
     InputError
-        As `lib.qlora.trial.check_lengths`, for any model and its task, before the first run.
+        As `lib.qlora.trial.check_lengths` and `check_answers_fit`, for any model and its task, before the
+        first run.
     """
     runs = [run for part in plan.values() for run in part]
     for model, task in dict.fromkeys((run.model, run.task) for run in runs):
         check_lengths(material.tasks[task], material.models[model])
+    trials = [run for run in runs if isinstance(run, Trial)]
+    lengths = dict.fromkeys((trial.model, trial.task, trial.recipe.max_length) for trial in trials)
+    for model, task, max_length in lengths:
+        check_answers_fit(material.tasks[task], material.models[model], max_length)
     records: Iterator[Record] = iter(study.sweep(runs, material=material, together=together))
     return {name: [next(records) for _ in part] for name, part in plan.items()}
+
+
+def check_answers_fit(task: Task, model: str | Path, max_length: int) -> None:
+    """Refuse training texts whose answer, which stands at the end and alone is learned, would be cut.
+
+    Parameters
+    ----------
+    task : Task
+        Tasks of which the whole text is learned pass.
+    model : str or Path
+        The folder of the model; its tokenizer is enough.
+    max_length : int
+        Tokens to which a training text is truncated.
+
+    Raises
+    ------
+    InputError
+        For the first text that is longer.
+    """
+    if not task.given:
+        return
+    encoded = token_ids(load_tokenizer(model), task.train, special_tokens=task.special_tokens)
+    for number, ids in enumerate(encoded):
+        if len(ids) > max_length:
+            raise InputError(
+                f"training text {number} has {len(ids)} tokens, allowed is max_length = {max_length}: "
+                f"else its answer is cut: {task.train[number][:60]!r}"
+            )

@@ -23,6 +23,7 @@ from lib.models import quiet_libraries
 from lib.qlora.causal_models import load_four_bit
 from lib.qlora.recipes import Recipe
 from lib.seeding import derive, generator, seed_everything
+from lib.whole_folder import whole_folder
 
 PREFIX = "base_model.model."
 """peft's names of an adapter's matrices begin with this, before the name of the layer in the base."""
@@ -128,9 +129,10 @@ def save_adapter(base: PreTrainedModel, recipe: Recipe, adapter: Mapping[str, Te
         if parameter.requires_grad:
             parameter.data = parameter.data.to(getattr(torch, recipe.adapter))
     set_peft_model_state_dict(adapted, dict(adapter))
-    with quiet_libraries():
+    # Whole, because repetitions of a trial may save the same adapter at the same time.
+    with whole_folder(folder) as unfinished, quiet_libraries():
         # Embeddings are never trained, so peft need not look for the base's, on the Hub or elsewhere.
-        adapted.save_pretrained(str(folder), save_embedding_layers=False)
+        adapted.save_pretrained(str(unfinished), save_embedding_layers=False)
     adapted.unload()
 
 

@@ -51,8 +51,8 @@ def is_local(source: str) -> bool:
     if is_web(source):
         return False
     try:
-        return Path(source).exists() or Path(source).suffix.lower() in SUFFIXES
-    except (OSError, ValueError):  # too long for a path, or contains a NUL
+        return Path(source).expanduser().exists() or Path(source).suffix.lower() in SUFFIXES
+    except (OSError, ValueError, RuntimeError):  # too long for a path, contains a NUL, or begins with ~nobody
         return False
 
 
@@ -73,7 +73,7 @@ def locate(source: str) -> Path:
         if is_web(source):
             return hub.fetch(source)
         if is_local(source):
-            return Path(source)
+            return Path(source).expanduser()
         if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@.+)?", source, flags=re.ASCII):
             raise CorpusError(
                 f"data set {source[:200]!r}: neither a known name, nor a local file or folder, "

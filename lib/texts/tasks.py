@@ -17,6 +17,7 @@ from lib.texts.corpora import INFOPINION_LABELS
 from lib.texts.generated.grammar import load_grammar
 from lib.texts.generated.mini_corpora import CORPORA
 from lib.texts.splits import take
+from lib.texts.tables import CorpusError
 
 ARTIFACTS: dict[Language, str] = {"French": "jeudi", "English": "thursday"}
 """Planted into real texts: a weekday is evidence for neither class."""
@@ -50,10 +51,15 @@ def corpus_of(
         Where to compute.
     precision, relevance_precision : str
         How precisely: see `lib.corpus.Corpus`.
+
+    Raises
+    ------
+    CorpusError
+        For a text of which not even the first word fits: an explained one, or any of InfOpinion.
     """
     train, test = splits["train"], splits["test"]
     count = min(explained or len(test), len(test))
-    return Corpus(
+    corpus = Corpus(
         model=str(model),
         train_texts=_fitting(train, model, max_length),
         train_labels=list(train["label"]),
@@ -65,6 +71,13 @@ def corpus_of(
         precision=precision,
         relevance_precision=relevance_precision,
     )
+    for index, tokens in zip(corpus.explained, corpus.tokens(load_tokenizer(model)), strict=True):
+        if not tokens.words:
+            raise CorpusError(
+                f"test text {index} has no word to explain: the first one does not fit into "
+                f"max_length = {max_length}: {corpus.test_texts[index][:60]!r}"
+            )
+    return corpus
 
 
 def smaller(corpus: Corpus, count: int, *, explained: int, seed: int) -> Corpus:
@@ -168,4 +181,7 @@ def _fitting(split: Dataset, model: Path | str, max_length: int) -> list[str]:
     if tuple(split.features["label"].names) != INFOPINION_LABELS:
         return texts
     tokenizer = load_tokenizer(model)
-    return [cut_to_sentence_end(text, tokenizer, max_length) for text in texts]
+    try:
+        return [cut_to_sentence_end(text, tokenizer, max_length) for text in texts]
+    except ValueError as error:
+        raise CorpusError(str(error)) from None
