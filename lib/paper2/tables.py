@@ -40,6 +40,7 @@ SUBSETS = 50  # random subsets of the seeds, for each size
 
 DEPARTURES = {
     "model": "a base model is out of reach of two CPU cores",
+    "dataset": "the authors' texts have to be fetched, and a base model learns from them",
     "max_length": "hardly a text is longer",
     "train_texts": "time",
     "test_texts": "time",
