@@ -1,4 +1,4 @@
-"""An executed notebook as it is published: no path of this machine, links that work, its error if any."""
+"""An executed notebook as it is published: the source with outputs, no path of this machine, any error."""
 
 import nbformat
 import pytest
@@ -24,18 +24,14 @@ def notebook(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("has_solutions", [True, False])
-def test_links_lead_to_the_profile_s_solutions_or_else_to_the_demo_s(notebook, tmp_path, has_solutions):
+def test_an_executed_notebook_keeps_its_source_and_tells_no_place(notebook, tmp_path):
     folder = tmp_path / "profile"
-    if has_solutions:
-        (folder / "solutions").mkdir(parents=True)
-        (folder / "solutions" / "1_small.ipynb").touch()
     outcome = execute(notebook("print('claims'); print(f'{seeds} reproduced')"), folder, {"seeds": 3})
     assert (outcome.summary, outcome.failed, outcome.page) == ("3 reproduced", False, folder / "1_small.html")
     executed = nbformat.read(folder / "1_small.ipynb", as_version=4)
-    sources = [cell.source for cell in executed.cells]
-    assert (LINK if has_solutions else "[Solution](../demo/solutions/1_small.ipynb)") in sources
+    assert LINK in [cell.source for cell in executed.cells]
     assert not executed.metadata.papermill.output_path.startswith("/")
+    assert "../demo/solutions/1_small.html" in (folder / "1_small.html").read_text(encoding="utf-8")
     assert str(ROOT) not in (folder / "1_small.html").read_text(encoding="utf-8")
 
 

@@ -19,10 +19,12 @@ def page(tmp_path_factory) -> BeautifulSoup:
         "# Title",
         title,
         "### The authors' variant",
-        "[solved](solutions/1.ipynb), [elsewhere](../demo/solutions/2.ipynb), [not](a:b.ipynb)",
+        "[solved](solutions/1.ipynb), [elsewhere](solutions/2.ipynb), [not](a:b.ipynb)",
     )
     cells = [nbformat.v4.new_markdown_cell(text) for text in texts]
     path = tmp_path_factory.mktemp("executed") / "notebook.ipynb"
+    (path.parent / "solutions").mkdir()
+    (path.parent / "solutions" / "1.ipynb").touch()
     nbformat.write(nbformat.v4.new_notebook(cells=[*cells, code]), path)
     return BeautifulSoup(write_page(path).read_text(encoding="utf-8"), "html.parser")
 
@@ -43,7 +45,7 @@ def test_code_and_progress_are_folded(page):
 def test_a_link_to_another_notebook_leads_to_its_page(page):
     links = {link.get_text(): link["href"] for link in page.find("main").find_all("a")}
     assert links["solved"] == "solutions/1.html"
-    assert links["elsewhere"] == "../demo/solutions/2.html"
+    assert links["elsewhere"] == "../demo/solutions/2.html"  # of a profile without solutions of its own
     assert links["not"].endswith(".ipynb")
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import nbformat
 import papermill
-from outputs import SOLUTIONS_ELSEWHERE
 from page import write_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,22 +53,19 @@ def execute(notebook: Path, folder: Path, parameters: dict[str, Any]) -> Outcome
         error = f"{getattr(problem, 'ename', type(problem).__name__)}: {getattr(problem, 'evalue', problem)}"
     page = executed
     if executed.is_file():
-        _make_public(executed)
+        _strip_machine(executed)
         page = write_page(executed)
     summary = f"FAILED: {error}" if error else _counted(executed)
     return Outcome(notebook.stem, time.monotonic() - start, summary, bool(error), page)
 
 
-def _make_public(executed: Path) -> None:
-    """Make the paths that papermill recorded relative, and lead links to solutions where there are some."""
+def _strip_machine(executed: Path) -> None:
+    """Make the paths that papermill recorded relative: executed notebooks are published."""
     notebook = nbformat.read(executed, as_version=4)
     recorded = notebook.metadata.get("papermill", {})
     for name in ("input_path", "output_path"):
         if name in recorded:
             recorded[name] = os.path.relpath(recorded[name], ROOT)
-    if not (executed.parent / "solutions" / executed.name).exists():
-        for cell in notebook.cells:
-            cell.source = cell.source.replace("](solutions/", SOLUTIONS_ELSEWHERE)
     nbformat.write(notebook, executed)
 
 

@@ -1,8 +1,6 @@
-"""What pages show of executed notebooks, whether beside them or on the site."""
+"""What a page shows of a cell's outputs, whether it is the page beside the notebook or one of the site."""
 
 import nbformat
-
-SOLUTIONS_ELSEWHERE = "](../demo/solutions/"  # a link's beginning where a profile has no solutions of its own
 
 
 def one_progress(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:

@@ -21,7 +21,7 @@ def write_page(executed: Path) -> Path:
     notebook = nbformat.read(executed, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = _NOTEBOOK.sub(r"](\1.html)", cell.source)
+            cell.source = _NOTEBOOK.sub(lambda link: f"]({_page(link[1], executed)})", cell.source)
         else:
             cell.outputs = one_progress(cell.outputs)
     body, _ = exporter.from_notebook_node(
@@ -30,6 +30,12 @@ def write_page(executed: Path) -> Path:
     page = executed.with_suffix(".html")
     page.write_text(body, encoding="utf-8")
     return page
+
+
+def _page(target: str, executed: Path) -> str:
+    """Return the page that a link to a notebook leads to; profiles without solutions lead to the demo's."""
+    solved = target.startswith("solutions/") and not (executed.parent / f"{target}.ipynb").exists()
+    return f"../demo/{target}.html" if solved else f"{target}.html"
 
 
 def contents(notebook: nbformat.NotebookNode) -> list[tuple[int, str, str]]:

@@ -20,7 +20,7 @@ import browser
 import nbformat
 from board import PROFILES, board_html, read_agreement, read_claims
 from docutils.nodes import make_id
-from outputs import SOLUTIONS_ELSEWHERE, one_progress
+from outputs import one_progress
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "build" / "site"
@@ -77,8 +77,9 @@ def stage() -> None:
 def _stage_notebook(executed: Path, folder: Path) -> nbformat.NotebookNode:
     """Write an executed notebook as its page shows it, and return it; solutions are the demo's."""
     notebook = staged_notebook(nbformat.read(executed, as_version=4))
+    solutions = "../solutions/" if folder.name == REAL else "solutions/"
     for cell in notebook.cells:
-        cell.source = cell.source.replace(SOLUTIONS_ELSEWHERE, "](../solutions/")
+        cell.source = cell.source.replace("](solutions/", f"]({solutions}")
     folder.mkdir(exist_ok=True)
     nbformat.write(notebook, folder / executed.name)
     return notebook

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lib.claims import Region, decisive
 from lib.intervals import Interval
-from lib.paper1.compared import FINE_TUNED, FROZEN
+from lib.paper1.compared import FINE_TUNED, FROZEN, require_a_run
 from lib.paper1.joint import HALVES, Floats, Indices, on_halves, over_halves
 from lib.paper1.runs import FineTunedOnArtifact, FrozenOnArtifact
 from lib.runs import Record, finished
@@ -125,8 +125,7 @@ def correct_without_artifact(found: Outcomes, labels: Sequence[int]) -> NDArray[
     RuntimeError
         If no model at rate 0 is there.
     """
-    if not found.get(0.0):
-        raise RuntimeError("models at rate 0: no run is done; at least one is required")
+    require_a_run(found.get(0.0, {}), "models at rate 0")
     predicted = np.stack([outcome.clean for outcome in found[0.0].values()])
     return predicted == np.array(labels)
 

@@ -1,6 +1,6 @@
 """The models that paper 1 compares, collected from the records of their runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, fields
 from typing import Self, TypeVar
 
@@ -269,13 +269,13 @@ def done_runs(records: Sequence[Record], run_class: type[R]) -> list[tuple[Recor
     return [(record, record.run) for record in finished(records) if isinstance(record.run, run_class)]
 
 
-def require_a_run(done: Sequence[Record], what: str) -> None:
+def require_a_run(done: Sized, what: str) -> None:
     """Check that there is a finished record.
 
     Parameters
     ----------
-    done : sequence of Record
-        Finished ones.
+    done : sized
+        Finished ones, or what was read from them.
     what : str
         What they are the records of.
 
