@@ -89,7 +89,7 @@ def paired_table(records: Sequence[Record]) -> pd.DataFrame:
         Index: the seed. Columns: whether the ``same adapter`` came out, and the difference of the
         log-perplexities in nats per token, ``unmerged`` (beside the base) and ``merged``.
     """
-    done = frame(records).query("status == 'done'")
+    done = frame(finished(records))
     by_seed = done[done.groupby("seed")["seed"].transform("size") > 1].groupby("seed")
     return pd.DataFrame(
         {
