@@ -140,7 +140,7 @@ def main() -> None:
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
     for dim in options.dims:
         print(f"| {' | '.join(row(dim, options, limits))} |", flush=True)
-    print("\nasked for: 200 heads of 768-D on a GPU at most 2.5 ms a step, 100 times the loop's speed")
+    print("\ntarget: 200 heads of 768-D on a GPU at most 2.5 ms a step, 100 times the loop's speed")
 
 
 if __name__ == "__main__":

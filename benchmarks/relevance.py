@@ -133,14 +133,14 @@ def measure(shape: argparse.Namespace, device: str) -> None:
         f"\n{place}: {shape.layers} layers x {shape.hidden}, {shape.batch} x {shape.tokens} tokens, float32"
     )
     print(described(limits))
-    print(f"median of {shape.repeats} turns; asked for on a GPU: 1,000 texts/s\n")
+    print(f"median of {shape.repeats} turns; target on a GPU: 1,000 texts/s\n")
     print("| | seconds | floor, s | texts/s | memory, MiB |\n| --- | --- | --- | --- | --- |")
     for name in turns[0]:
         held = f"{memory[name]:.0f}" if name in memory else ""
         least = f"{floors[name]:.4f}" if name in floors else ""
         taken = median(turn[name] for turn in turns)
         print(f"| {name} | {taken:.4f} | {least} | {shape.batch / taken:.1f} | {held} |")
-    print("\n| ratio | median | lowest | highest | asked for |\n| --- | --- | --- | --- | --- |")
+    print("\n| ratio | median | lowest | highest | target |\n| --- | --- | --- | --- | --- |")
     for name, other, asked in PAIRS:
         ratios = [turn[name] / turn[other] for turn in turns]
         print(

@@ -144,7 +144,7 @@ def fine_tuning(options: argparse.Namespace, device: torch.device) -> Iterator[R
 
     def beside_limits(taken: dict[str, float], precision: str) -> dict[str, float]:
         floor = {"floor, s": limits.training(parameters, work[1], precision)}
-        return row(taken, *work) | floor | ({"asked for, s": 0.006} if on_gpu else {})
+        return row(taken, *work) | floor | ({"target, s": 0.006} if on_gpu else {})
 
     loops = [("float32", "", "float32"), ("float32, fused AdamW", "fused", "float32")]
     if on_gpu:
@@ -215,7 +215,7 @@ def ensemble(options: argparse.Namespace, device: torch.device) -> Iterator[Row]
         parameters = encoder(shape, device).num_parameters()
         beside = {"floor, s": limits.training(parameters, texts * flops, precision)}
         if on_gpu:
-            beside["asked for, s"] = asked
+            beside["target, s"] = asked
         steps = SHORT * options.steps * (4 if shape is TINY and on_gpu else 1)
         alone = one_seed(shape, device, texts, tokens, precision, True)
         yield (
