@@ -39,7 +39,7 @@ class Overlaps(NamedTuple):
     cross, within_a, within_b : ndarray, (texts,)
         Shares of the top words that two halves have in common, one half of each type or both of one type.
     differences : ndarray, (texts,)
-        ``cross`` minus the mean of both ``within``: below 0 where the types differ by more than seeds do.
+        ``cross`` minus the ``within`` of the smaller mean: below 0 where types differ by more than seeds do.
     crossed : Crossed
         The mean of the differences, with its error over seeds and texts.
     """
@@ -405,9 +405,9 @@ def overlap_beyond_seeds(
 
     Notes
     -----
-    If one type is noisier than the other, the expected difference of two types with the same words is
-    slightly below 0 (by 0.01 for within-type overlaps of 0.75 and 0.85): two unlike halves share less than
-    the mean of what like halves share. A difference of this size says nothing.
+    A half of each type shares more words than two halves of the noisier type, even if both types have the
+    same words, and fewer than the halves of both types on average. So the yardstick is the noisier type:
+    with the mean of both, noise alone would tell types of the same words apart (a test shows it).
 
     The error over seeds is a jackknife: each seed is left out of its half, in every split. The expectation of
     the difference when the types have one distribution is 0 with a quadratic error, for which the jackknife
@@ -419,26 +419,31 @@ def overlap_beyond_seeds(
     sizes = np.asarray(lengths, int)
     half = min(map(len, types)) // 2
     overlaps = np.zeros((3, len(sizes)))  # cross, within a, within b
-    effects = [np.zeros((len(one), len(sizes))) for one in types]  # on the difference, of leaving a seed out
+    # Of leaving a seed out, on cross minus within a and on cross minus within b.
+    effects = [np.zeros((2, len(one), len(sizes))) for one in types]
 
-    def difference(tops: list[NDArray[np.bool_]]) -> Floats:
+    def differences_of(tops: list[NDArray[np.bool_]]) -> Floats:
         cross, within_a, within_b = _half_overlaps(tops, sizes, k)
-        return cross - (within_a + within_b) / 2
+        return np.array([cross - within_a, cross - within_b])  # (2, rows, texts)
 
     for _ in range(SPLITS):
         rows = [part for one in types for part in np.split(rng.permutation(len(one))[: 2 * half], 2)]
         halves = [types[index // 2][part] for index, part in enumerate(rows)]  # (half, words) each
         tops = [_top_words(values.mean(axis=0, keepdims=True), sizes, k) for values in halves]
         overlaps += np.concatenate(_half_overlaps(tops, sizes, k)) / SPLITS
-        together = difference(tops)
+        together = differences_of(tops)
         for index, values in enumerate(halves):
             without = (values.sum(axis=0) - values) / (half - 1)
             changed = [*tops[:index], _top_words(without, sizes, k), *tops[index + 1 :]]
-            effects[index // 2][rows[index]] += (together - difference(changed)) / SPLITS
+            effects[index // 2][:, rows[index]] += (together - differences_of(changed)) / SPLITS
     cross, within_a, within_b = overlaps
-    differences = cross - (within_a + within_b) / 2
+    noisier = int(within_b.mean() < within_a.mean())
+    differences = cross - (within_a, within_b)[noisier]
     # A seed is in a half in 2 half / seeds of the splits, and weighs 1 / half there.
-    parts = [_seeds_alone(differences + len(effect) * (half - 1) / half * effect) for effect in effects]
+    parts = [
+        _seeds_alone(differences + len(effect[noisier]) * (half - 1) / half * effect[noisier])
+        for effect in effects
+    ]
     return Overlaps(cross, within_a, within_b, differences, _with_texts(differences, parts))
 
 

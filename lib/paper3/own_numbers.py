@@ -127,10 +127,10 @@ def own_measurements(
         [100 * (percent["32-bit"] / percent["8-bit"] - 1) for percent in memory]
     )
     texts = [
-        prompt["32-bit"] for of_model in published["completions"].values() for prompt in of_model.values()
+        [prompt["32-bit"] for prompt in of_model.values()] for of_model in published["completions"].values()
     ]
     measured["completions_differ"] = _pairs_that_differ(texts, confidence)
-    letters = [column for of_model in published["answers"].values() for column in of_model["32-bit"]]
+    letters = [of_model["32-bit"] for of_model in published["answers"].values()]
     measured["answers_differ"] = _pairs_that_differ(letters, confidence)
     return {name: measured[name] for name in claims_of_paper if name in measured}
 
@@ -214,7 +214,7 @@ def _time_ratio(seconds: Mapping[str, Sequence[float]], confidence: float) -> In
     return exponential(_welch(np.log(seconds["32-bit"]), np.log(seconds["8-bit"]), confidence))
 
 
-def _pairs_that_differ(columns: Sequence[Sequence[str]], confidence: float) -> Interval:
-    """Return the share of pairs of trials with different texts: (columns, trials) -> Interval."""
-    trials = [list(texts) for texts in zip(*columns, strict=True)]
-    return share_interval(pairs_of_trials(trials, differ), confidence)
+def _pairs_that_differ(columns: Sequence[Sequence[Sequence[str]]], confidence: float) -> Interval:
+    """Return the share of pairs of trials with different texts: (models, prompts, trials) -> Interval."""
+    pairs = [pairs_of_trials(list(zip(*of_model, strict=True)), differ) for of_model in columns]
+    return share_interval(np.mean(pairs, axis=0), confidence)  # the models complete the same prompts

@@ -1,6 +1,7 @@
 """Paper 3's tables: trials measured here, and the published values in the same form."""
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -513,7 +514,7 @@ def repeats(groups: Mapping[str, Sequence[Record]], names: Sequence[str]) -> pd.
 
 
 def repetitions_alike(records: Sequence[Record], name: str, confidence: float) -> Interval | None:
-    """Return the share of repetitions with the result of the first, to the bit, with its exact interval.
+    """Return the share of repetitions with their setting's commonest result, to the bit, with its interval.
 
     Parameters
     ----------
@@ -522,22 +523,19 @@ def repetitions_alike(records: Sequence[Record], name: str, confidence: float) -
     name : str
         Which result to compare, such as the fingerprint ``adapter``.
     confidence : float
-        Coverage, over repetitions: those after the first of each setting, each equal to it or not.
+        Coverage, over repetitions: of each setting all but one, which is the standard of comparison.
 
     Returns
     -------
     Interval or None
-        None if no trial was repeated.
+        Exact. None if no trial was repeated.
     """
-    firsts: dict[Trial, Any] = {}
-    alike = []
+    results: dict[Trial, Counter[Any]] = defaultdict(Counter)
     for record in finished(records):
-        setting = replace(_trial(record), repetition=0)
-        if setting in firsts:
-            alike.append(record[name] == firsts[setting])
-        else:
-            firsts[setting] = record[name]
-    return proportion_interval(sum(alike), len(alike), confidence) if alike else None
+        results[replace(_trial(record), repetition=0)][record[name]] += 1
+    repetitions = sum(counts.total() - 1 for counts in results.values())
+    alike = sum(max(counts.values()) - 1 for counts in results.values())
+    return proportion_interval(alike, repetitions, confidence) if repetitions else None
 
 
 def _mean_of_last_tenth(losses: np.ndarray | float) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib.crossed import crossed_mean
-from lib.intervals import Interval, mean_interval, proportion_interval
+from lib.intervals import Interval, proportion_interval
 from lib.paper3.texts import (
     between_trials,
     beyond_sampling,
@@ -215,18 +215,21 @@ def answers_differ(
     Interval or None
         None with fewer than three trials of each model, or if no two of them answer the same question.
     """
-    pairs = _side_by_side(
-        [
-            pairs_of_trials(parsed(_column(rows, "answers"), parse), answers_apart)
-            for _, rows in table.groupby("model")
-        ]
-    )
-    shares = None if pairs is None else _linearised_share(pairs)
+    models = _with_common_seeds(table)
+    if not _enough(models):
+        return None
+    pairs = [pairs_of_trials(parsed(_column(rows, "answers"), parse), answers_apart) for rows in models]
+    shares = _linearised_share(np.array(pairs))
     return None if shares is None else share_interval(shares, confidence)
 
 
 def _linearised_share(pairs: np.ndarray) -> np.ndarray | None:
-    """Linearise a share among the values that are known: (trials, trials, questions), NaN where unknown.
+    """Linearise a share among the values that are known.
+
+    Parameters
+    ----------
+    pairs : ndarray, (models, trials, trials, questions)
+        0 or 1; NaN where unknown.
 
     Returns
     -------
@@ -235,13 +238,14 @@ def _linearised_share(pairs: np.ndarray) -> np.ndarray | None:
         diagonal. None if nothing is known.
     """
     known = ~np.isnan(pairs)
-    asked = known.any(axis=(0, 1))
+    asked = known.any(axis=(0, 1, 2))
     if not asked.any():
         return None
-    pairs, known = pairs[:, :, asked], known[:, :, asked]
-    apart = ~np.eye(len(pairs), dtype=bool)
-    share, part = pairs[known].mean(), known[apart].mean()
-    shares = np.where(known, share + (pairs - share) / part, share)
+    part = known[..., asked].mean(axis=0)  # (trials, trials, questions), of the models
+    of_all = np.where(known, pairs, 0.0)[..., asked].mean(axis=0)
+    apart = ~np.eye(len(part), dtype=bool)
+    share = of_all[apart].sum() / part[apart].sum()
+    shares = share + (of_all - share * part) / part[apart].mean()
     shares[~apart] = np.nan
     return shares
 
@@ -351,12 +355,14 @@ def two_trials_differ(table: pd.DataFrame, column: str, confidence: float) -> In
     Interval or None
         None with fewer than three trials of each model.
     """
-    parts = []
-    for _, rows in table.groupby("model", sort=False):
+    models = _with_common_seeds(table)
+    if not _enough(models):
+        return None
+    pairs = []
+    for rows in models:
         texts = own_draws(_samples(rows)) if column == "completions" else _column(rows, column)
-        parts.append(pairs_of_trials(texts, differ))
-    pairs = _side_by_side(parts)
-    return None if pairs is None else share_interval(pairs, confidence)
+        pairs.append(pairs_of_trials(texts, differ))
+    return share_interval(np.mean(pairs, axis=0), confidence)
 
 
 def training_beyond_sampling(table: pd.DataFrame, confidence: float) -> Interval | None:
@@ -374,14 +380,11 @@ def training_beyond_sampling(table: pd.DataFrame, confidence: float) -> Interval
     Interval or None
         In units of `lib.paper3.texts.unlike`; None with fewer than three trials or two samples.
     """
-    parts = []
-    for _, rows in table.groupby("model", sort=False):
-        compared = _between_and_within(rows)
-        if compared is None:
-            return None
-        parts.append(beyond_sampling(*compared))
-    pairs = _side_by_side(parts)
-    return None if pairs is None else crossed_mean(pseudo_values(pairs)).interval(confidence)
+    compared = [_between_and_within(rows) for rows in _with_common_seeds(table)]
+    beyond = [beyond_sampling(*both) for both in compared if both is not None]
+    if not beyond or len(beyond) < len(compared):
+        return None
+    return crossed_mean(pseudo_values(np.mean(beyond, axis=0))).interval(confidence)
 
 
 def largest_within(table: pd.DataFrame) -> float:
@@ -518,20 +521,26 @@ def published_soundness(
     return pd.DataFrame(rows).T.rename_axis(["model", "bits"])
 
 
-def sounder(measured: pd.DataFrame, model: str, confidence: float) -> Interval:
-    """Return the share of sound words, 32-bit minus 8-bit, paired by seed.
+def sounder(table: pd.DataFrame, lexicon: Collection[str], model: str, confidence: float) -> Interval:
+    """Return the share of sound words, 32-bit minus 8-bit, paired by seed and prompt.
 
     Parameters
     ----------
-    measured : DataFrame
-        Of `sound_texts`.
+    table : DataFrame
+        Of `lib.paper3.tables.frame`, the base models' rows.
+    lexicon : collection of str
+        The words of the training texts.
     model : str
         Which model.
     confidence : float
-        Coverage, over trials.
+        Coverage, over trials and prompts.
     """
-    sound = measured[measured["model"] == model].pivot(index="seed", columns="bits", values="sound")
-    return mean_interval((sound["32-bit"] - sound["8-bit"]).dropna(), confidence)
+    own = table[table["model"] == model].pivot(index="seed", columns="bits", values="completions").dropna()
+    sound = {
+        bits: np.array([[soundness(texts, lexicon)["sound"] for texts in prompts] for prompts in own[bits]])
+        for bits in ("8-bit", "32-bit")
+    }  # (trials, prompts) each
+    return crossed_mean(sound["32-bit"] - sound["8-bit"]).interval(confidence)
 
 
 def readings(
@@ -679,10 +688,20 @@ def _column(rows: pd.DataFrame, column: str) -> list[list[str]]:
     return rows.sort_values("seed")[column].to_list()
 
 
-def _side_by_side(pairs: Sequence[np.ndarray]) -> np.ndarray | None:
-    """Join the prompts of models whose trials share their seeds; None with fewer than three trials."""
-    trials = min((len(part) for part in pairs), default=0)
-    return None if trials < 3 else np.concatenate([part[:trials, :trials] for part in pairs], axis=2)
+def _with_common_seeds(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """Split a table by model, each with the seeds that all models have.
+
+    The models read the same prompts and their trials share seeds, so a prompt is one observation and a seed
+    is one, however many models there are: pairs of trials are averaged over models, not counted for each.
+    """
+    models = [rows for _, rows in table.groupby("model", sort=False)]
+    common = set(table["seed"]).intersection(*(rows["seed"] for rows in models))
+    return [rows[rows["seed"].isin(common)] for rows in models]
+
+
+def _enough(models: Sequence[pd.DataFrame]) -> bool:
+    """Return whether there are three trials of each model, which pairs of trials require."""
+    return bool(models) and len(models[0]) >= 3
 
 
 def _printed_models(printed: Mapping[str, Any], paper_names: Mapping[str, str]) -> list[str]:

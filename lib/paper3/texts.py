@@ -222,7 +222,8 @@ def share_interval(pairs: np.ndarray, confidence: float) -> Interval:
     Parameters
     ----------
     pairs : ndarray, (trials, trials, prompts)
-        1 where it holds of a pair and a prompt, else 0; the diagonal is ignored.
+        1 where it holds of a pair and a prompt, else 0, or the mean over models that share seeds and prompts;
+        the diagonal is ignored.
     confidence : float
         Coverage.
 
@@ -231,19 +232,22 @@ def share_interval(pairs: np.ndarray, confidence: float) -> Interval:
     Interval
         Over trials and prompts jointly (`pseudo_values`), in Wilson's form, which keeps its coverage near 0
         and 1. If it holds of all pairs or of none, there is no variance to go by: the exact interval of
-        Clopper and Pearson, one observation per prompt.
+        Clopper and Pearson, one observation per prompt. An exception does not tell more than none: the ends
+        never lie nearer to 1 or 0 than those.
     """
-    values = pseudo_values(pairs)
     prompts = pairs.shape[-1]
+    of_none, of_all = (proportion_interval(number, prompts, confidence) for number in (0, prompts))
     apart = pairs[~np.eye(len(pairs), dtype=bool)]
-    if apart.min() == apart.max():
-        return proportion_interval(int(apart.max()) * prompts, prompts, confidence)
-    interval = crossed_mean(values).interval(confidence)
+    if apart.max() == 0:
+        return of_none
+    if apart.min() == 1:
+        return of_all
+    interval = crossed_mean(pseudo_values(pairs)).interval(confidence)
     share = interval.estimate
     width = (interval.high - share) ** 2 / (share * (1 - share))  # t^2 / n, n the effective sample size
     centre = (share + width / 2) / (1 + width)
     half = math.sqrt(share * (1 - share) * width + width**2 / 4) / (1 + width)
-    return Interval(share, centre - half, centre + half)
+    return Interval(share, min(centre - half, of_all.low), max(centre + half, of_none.high))
 
 
 def within(interval: Interval, lowest: float) -> Interval:
