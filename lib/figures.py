@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 # Dark to light, so the order survives greyscale printing; dashes and markers distinguish the series too.
-COLOURS = ("#08306b", "#b2182b", "#4393c3", "#f4a582", "#5aae61", "#bdbdbd")
+COLOURS = ("#08306b", "#b2182b", "#4393c3", "#f4a582", "#5aae61", "#969696")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "x")
 
@@ -29,6 +29,7 @@ _STYLE: dict[Any, Any] = {
     "axes.titlelocation": "left",
     "figure.titlesize": 11,
     "figure.titleweight": "bold",
+    "figure.labelsize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,

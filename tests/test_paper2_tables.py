@@ -161,6 +161,21 @@ def test_every_figure_can_be_saved_with_its_data(types, measured, tmp_path):
     plt.close("all")
 
 
+def test_formats_are_shown_by_how_marks_are_filled_and_not_written(types, measured):
+    for figure in (
+        draw.noise_by_accuracy(tables.curve_table(measured, types, LABELS)),
+        draw.curve(tables.curve_table(measured, types, LABELS)),
+    ):
+        (legend,) = figure.legends
+        labels = [text.get_text() for text in legend.texts]
+        assert labels[-2:] == ["plain", "fp4"]
+        written = {text.get_text() for axes in figure.axes for text in axes.texts}
+        assert not {"plain", "fp4"} & written
+        fills = {line.get_fillstyle() for axes in figure.axes for line in axes.lines}
+        assert fills == {"full", "none"}
+        plt.close(figure)
+
+
 def test_a_text_of_one_word_has_no_noise_and_can_be_drawn(types):
     one_word = {name: replace(kind, relevance={LRP: np.zeros((12, 1))}) for name, kind in types.items()}
     figure, table = draw.stability_intervals({"one word": measure(one_word, [1])})

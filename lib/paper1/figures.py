@@ -61,7 +61,7 @@ def accuracy_marks(
         axes.axhline(baseline, color="black", linestyle=":", linewidth=1, label="bag of words, test")
         axes.set(title=task, xticks=range(len(kinds)), xticklabels=kinds, xlim=(-0.5, len(kinds) - 0.5))
         axes.set(xlabel="model (one mark per seed)", ylabel="accuracy")
-    panels[0].legend()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure, data
 
 
@@ -78,7 +78,8 @@ def conservation_lines(sums: Mapping[str, Floats]) -> tuple[Figure, pd.DataFrame
     for (kind, values), (colour, dash, marker) in zip(sums.items(), LINES, strict=False):
         low, median, high = np.quantile(values, [0.05, 0.5, 0.95], axis=0)  # (layers + 1,) each
         reach = max(reach, *np.abs(high - 1) * 1.1, *np.abs(low - 1) * 1.1)
-        axes.plot(median, linestyle=dash, marker=marker, color=colour, label=f"{kind}, median text")
+        (line,) = axes.plot(median, linestyle=dash, marker=marker, color=colour, label=f"{kind}, median text")
+        line.set_fillstyle("none")  # so coinciding marks are seen
         axes.fill_between(
             range(len(low)), low, high, color=colour, alpha=0.2, label=f"{kind}, 5 to 95 % of texts"
         )
@@ -156,7 +157,7 @@ def method_marks(scores: pd.DataFrame) -> Figure:
     axes.axvline(0.5, color="black", linestyle=":", linewidth=1)
     axes.set(yticks=range(len(names)), yticklabels=names, ylabel="method")
     axes.set(xlabel="ROC-AUC of relevance for the true cues (one mark per model)")
-    axes.legend(title="model")
+    figure.legend(title="model", loc="outside lower center", ncols=2)
     return figure
 
 
@@ -172,7 +173,7 @@ def faithfulness_lines(
     confidence : float
         Of the intervals over texts. They are drawn for the random order only; the data have all of them.
     """
-    figure, panels = plt.subplots(2, len(curves), sharey="col", figsize=(7.5, 6.4))
+    figure, panels = plt.subplots(2, len(curves), sharey="col", figsize=(8.2, 7))
     rows = []
     for column, (kind, by_method) in zip(panels.T, curves.items(), strict=True):
         for axes, part, action in zip(column, ("deletion", "insertion"), ("hidden", "shown"), strict=True):
@@ -256,15 +257,15 @@ def chain_lines(measured: pd.DataFrame, rounds: Sequence[str]) -> Figure:
     rounds : sequence of str
         Names of the rounds, including "before the first".
     """
-    figure, panels = plt.subplots(1, 2)
+    figure, panels = plt.subplots(1, 2, figsize=(7, 4.4))
     _means_and_marks(panels[0], measured, "task", "round", "accuracy")
     _means_and_marks(panels[1], measured, "task", "round", "components")
     for axes in panels:
         axes.set(xticks=range(len(rounds)), xticklabels=rounds, xlabel="fine-tuned on, round by round")
         axes.tick_params(axis="x", rotation=45)
     panels[0].set_ylabel("test accuracy of a frozen head")
-    panels[1].set_ylabel("components for 95 % of the variance")
-    panels[0].legend()
+    panels[1].set_ylabel("components for 95 %\nof the variance")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -311,7 +312,8 @@ def rate_lines(
             axes.axvline(len(rates) / recipe.epochs, color="black", linestyle=":", linewidth=1)
             rows += [(task, schedule, step, rate) for step, rate in enumerate(rates)]
         axes.set(title=f"{task}, {count:,} texts", xlabel="step of fine-tuning", ylabel="learning rate")
-    panels[0, 0].legend(title="schedule")
+    handles = panels[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, title="schedule", loc="outside lower center", ncols=2)
     return figure, pd.DataFrame(rows, columns=["task", "schedule", "step", "rate"])
 
 

@@ -2,23 +2,33 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from lib.figures import COLOURS, LINES
 from lib.paper2.model_types import Measured
 from lib.paper2.tables import QUANTITIES
+from lib.quantization import PLAIN
 from lib.trained_parts import ABOVE, LORA
 
 FAR = 1e12  # drawn for an infinite bound: beyond any axis
-MARK = 7.0  # pixels that a point covers across
+MARK = 13.0  # pixels that a point covers across
 APART = 1.15  # factor between the surfaces of neighbouring types, where these are as large
+# A quantised type's marks are larger than the plain one's, so both are seen where they coincide.
+FILLS: dict[str, dict[str, Any]] = {
+    PLAIN: {"fillstyle": "full", "markersize": 5},
+    "fp4": {"fillstyle": "none", "markersize": 8},
+    "nf4": {"fillstyle": "left", "markersize": 8, "markerfacecoloralt": "none"},
+    "fp8": {"fillstyle": "bottom", "markersize": 8, "markerfacecoloralt": "none"},
+}
 ABOVE_BELOW, RIGHT_LEFT = ((1, "bottom"), (-1, "top")), ((1, "left"), (-1, "right"))
 
 
@@ -105,6 +115,7 @@ def stability_intervals(measured: Mapping[str, Mapping[str, Measured]]) -> tuple
             axes.set_xlim(-0.6, len(types) - 0.4)
             axes.set_xticks(range(len(types)), types, rotation=60, ha="right", fontsize=8)
             axes.set_ylabel("ratio" if quantity == "snr" else "in equal shares, squared")
+            axes.tick_params(axis="y", which="minor", labelsize=8)
     for axes in panels[-1]:
         axes.set_xlabel("model type")
     columns = ["text", "type", "quantity", "unbiased", "low", "high", "plug-in"]
@@ -114,6 +125,8 @@ def stability_intervals(measured: Mapping[str, Mapping[str, Measured]]) -> tuple
 def curve(points: pd.DataFrame) -> Figure:
     """Draw noise and SNR over the fine-tuning surface, with 95 % intervals.
 
+    A mark's colour and shape are those of its family; how it is filled shows its format.
+
     Parameters
     ----------
     points : DataFrame
@@ -121,38 +134,61 @@ def curve(points: pd.DataFrame) -> Figure:
     """
     figure, panels = plt.subplots(2, 1, sharex=True, figsize=(9, 8))
     names = {"noise": "noise (in equal shares, squared)", "snr": "SNR"}
-    named: list[tuple[Axes, str, tuple[float, float], str]] = []
+    named: list[tuple[Axes, str, tuple[float, float]]] = []
     for axes, (quantity, label) in zip(panels, names.items(), strict=True):
         intervals = [quantity, f"{quantity}_low", f"{quantity}_high"]
-        for number, (family, rows) in enumerate(points.groupby("family", sort=False)):
+        for number, (_, rows) in enumerate(points.groupby("family", sort=False)):
             rows = rows.sort_values("surface")
             colour, dash, marker = LINES[number % len(LINES)]
             places = _apart(rows["surface"])
-            line = {"color": colour, "marker": marker, "linestyle": dash, "linewidth": 0.8}
-            axes.plot(places, rows[quantity], label=family, **line)
-            axes.vlines(
-                places, rows[intervals[1]], rows[intervals[2]].clip(upper=FAR), color=colour, linewidth=1
-            )
-            named += [
-                (axes, _short(point), (place, value), colour)
-                for point, place, value in zip(rows["point"], places, rows[quantity], strict=True)
-            ]
+            axes.plot(places, rows[quantity], color=colour, linestyle=dash, linewidth=0.8)
+            named += _points(axes, places, rows, quantity, colour, marker)
         axes.set_xscale("log")
         axes.set_ylabel(label)
         _scale(axes, points[intervals].to_numpy())
     panels[1].set_xlabel("fine-tuning surface, bits")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
+    _legend(figure, points)
     _name_points(figure, named)
     return figure
 
 
-def _name_points(figure: Figure, named: Sequence[tuple[Axes, str, tuple[float, float], str]]) -> None:
+def _points(
+    axes: Axes, places: Sequence[float], rows: pd.DataFrame, quantity: str, colour: str, marker: str
+) -> list[tuple[Axes, str, tuple[float, float]]]:
+    """Draw a family's points with their intervals; return the panel, name and place of each."""
+    low, high = rows[f"{quantity}_low"], rows[f"{quantity}_high"].clip(upper=FAR)
+    axes.vlines(places, low, high, color=colour, linewidth=1)
+    named = []
+    for point, place, value in zip(rows["point"], places, rows[quantity], strict=True):
+        axes.plot(place, value, marker, color=colour, **FILLS[_format(point)])
+        named.append((axes, _short(point), (place, value)))
+    return named
+
+
+def _legend(figure: Figure, points: pd.DataFrame) -> None:
+    """Explain the families' colours and shapes, and how the formats that occur are filled."""
+    handles = []
+    for number, family in enumerate(points["family"].unique()):
+        colour, _, marker = LINES[number % len(LINES)]
+        handles.append(
+            Line2D([], [], color=colour, marker=marker, linestyle="", label=family, **FILLS[PLAIN])
+        )
+    occurring = set(points["point"].map(_format))
+    for name in FILLS:
+        if name in occurring and len(occurring) > 1:
+            handles.append(Line2D([], [], color="black", marker="o", linestyle="", label=name, **FILLS[name]))
+    spaces = {"fontsize": 9, "columnspacing": 1.2, "handletextpad": 0.2}
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), **spaces)
+
+
+def _name_points(figure: Figure, named: Sequence[tuple[Axes, str, tuple[float, float]]]) -> None:
     """Write each point's name beside it, in the first place where it covers no point and no other name."""
     figure.canvas.draw()  # places are known only after the layout
-    points = [axes.transData.transform(place) for axes, _, place, _ in named]  # in pixels
+    points = [axes.transData.transform(place) for axes, _, place in named]  # in pixels
     taken = [Bbox([point - MARK / 2, point + MARK / 2]) for point in points]
-    for axes, name, place, colour in named:
-        written = axes.annotate(name, place, (0, 0), textcoords="offset points", fontsize=8, color=colour)
+    for axes, name, place in named:
+        written = axes.annotate(name, place, (0, 0), textcoords="offset points", fontsize=8)
+        written.set_bbox({"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5})
         for distance, (up, edge), (across, side) in product((5, 12, 19), ABOVE_BELOW, RIGHT_LEFT):
             written.set(ha=side, va=edge)
             written.xyann = (4 * across, distance * up)
@@ -173,32 +209,23 @@ def _apart(surfaces: pd.Series) -> list[float]:
 def noise_by_accuracy(points: pd.DataFrame) -> Figure:
     """Draw the noise of all types and points over their accuracy, with 95 % intervals of the noise.
 
+    A mark's colour and shape are those of its family; how it is filled shows its format.
+
     Parameters
     ----------
     points : DataFrame
         From `lib.paper2.tables.curve_table`.
     """
     figure, axes = plt.subplots(figsize=(9, 4.5))
-    for number, (family, rows) in enumerate(points.groupby("family", sort=False)):
+    named: list[tuple[Axes, str, tuple[float, float]]] = []
+    for number, (_, rows) in enumerate(points.groupby("family", sort=False)):
         colour, _, marker = LINES[number % len(LINES)]
-        accuracy = 100 * rows["accuracy"]
-        axes.plot(accuracy, rows["noise"], marker, color=colour, label=family)
-        axes.vlines(
-            accuracy, rows["noise_low"], rows["noise_high"].clip(upper=FAR), color=colour, linewidth=1
-        )
-        for point, place, value in zip(rows["point"], accuracy, rows["noise"], strict=True):
-            axes.annotate(
-                _short(point),
-                (place, value),
-                xytext=(4, 3),
-                textcoords="offset points",
-                fontsize=8,
-                color=colour,
-            )
+        named += _points(axes, 100 * rows["accuracy"], rows, "noise", colour, marker)
     _scale(axes, points[["noise", "noise_low", "noise_high"]].to_numpy())
     axes.set_xlabel("accuracy, %")
     axes.set_ylabel("noise (in equal shares, squared)")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
+    _legend(figure, points)
+    _name_points(figure, named)
     return figure
 
 
@@ -247,11 +274,16 @@ def _scale(axes: Axes, intervals: NDArray[np.float64]) -> None:
 
 
 def _short(point: str) -> str:
-    """Name a point within its family: a type's format, a number of layers or of texts, or a rank."""
+    """Name a point within its family: a number of layers or of texts, or a rank; a type has no name here."""
     if point.endswith(" texts"):
         return point
     for kind, symbol in {f"{ABOVE}:": "k = ", f"{LORA}:": "r = "}.items():
         if point.startswith(kind):
             return point.replace(kind, symbol)
+    return ""
+
+
+def _format(point: str) -> str:
+    """Return the format of a point's weights, as its name has it after a type."""
     _, _, quantization = point.partition(" ")
-    return quantization or ("" if point == "biases" else "plain")
+    return quantization if quantization in FILLS else PLAIN

@@ -8,9 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.figures import COLOURS, LINES
+from lib.figures import COLOURS, DASHES, LINES
 
 _BITS = ("32-bit", "8-bit")
+_HATCHES = ("", "////", "....", "xxxx")  # of bands
 
 
 def perplexities(
@@ -57,7 +58,8 @@ def merging(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 def losses(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw the loss curve of every trial, as a moving mean over a tenth of its steps (paper 3, Figure 4).
 
-    A model's two panels share their axes, so its optimizers can be compared.
+    A model's two panels share their axes, so its optimizers can be compared. Where there are more seeds than
+    colours, further seeds are dashed.
 
     Parameters
     ----------
@@ -65,18 +67,22 @@ def losses(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         Of `lib.paper3.tables.frame`, without failed trials.
     """
     models = table["model"].unique().tolist()
-    figure, panels = plt.subplots(2, len(models), figsize=(11, 5), sharex=True, sharey="col", squeeze=False)
+    figure, panels = plt.subplots(2, len(models), figsize=(11, 5.4), sharex=True, sharey="col", squeeze=False)
     seeds, rows = sorted(table["seed"].unique()), []
     for trial in table.itertuples():
         axes = panels[_BITS[::-1].index(trial.bits), models.index(trial.model)]
         steps = np.arange(1, len(trial.losses) + 1)
         smooth = pd.Series(trial.losses).rolling(max(1, len(steps) // 10)).mean()
-        axes.plot(steps, smooth, linewidth=0.8, color=COLOURS[seeds.index(trial.seed) % len(COLOURS)])
+        dashes, colour = divmod(seeds.index(trial.seed), len(COLOURS))
+        line = {"color": COLOURS[colour], "linestyle": DASHES[dashes % len(DASHES)], "linewidth": 0.8}
+        axes.plot(steps, smooth, **line, label=f"seed {trial.seed}")
         axes.set(title=f"{trial.model}, {trial.bits}", ylabel="loss (nats per token)")
         curve = {"step": steps, "loss": trial.losses}
         rows.append(pd.DataFrame(curve).assign(model=trial.model, bits=trial.bits, seed=trial.seed))
     for axes in panels[-1]:
         axes.set_xlabel("step")
+    lines = {line.get_label(): line for axes in panels.flat for line in axes.lines}  # one per seed
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=7)
     return figure, pd.concat(rows)
 
 
@@ -119,13 +125,14 @@ def explosion(
     """
     candidates, printed = outcomes["changed"].unique().tolist(), excess["model"].unique().tolist()
     names = [*candidates, *(f"paper, 8-bit: {model}" for model in printed)]
-    figure, panels = plt.subplots(1, 2, figsize=(12, 7), sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(11, 7), sharey=True)
     height = outcomes["changed"].map(candidates.index)
     finite, infinite = np.isfinite(outcomes["above"]), np.isinf(outcomes["above"])
     ends = {"above": ("low", "high"), "of_guess": ("of_guess_low", "of_guess_high")}
     for axes, (column, (low, high)) in zip(panels, ends.items(), strict=True):
         for number, model in enumerate(modes["model"].unique()):
-            band = {"color": COLOURS[number + 2], "alpha": 0.25, "linewidth": 0}
+            colour, hatch = COLOURS[number + 2], _HATCHES[number]
+            band = {"facecolor": colour, "edgecolor": colour, "hatch": hatch, "alpha": 0.35, "linewidth": 0}
             for position, mode in enumerate(modes[modes["model"] == model].to_dict("records")):
                 label = f"published, {model}" if position == 0 else None
                 axes.axvspan(mode[low], mode[high], label=label, **band)
@@ -134,16 +141,16 @@ def explosion(
         axes.plot([edge] * int(infinite.sum()), height[infinite], "X", color=COLOURS[1], label="not finite")
         published = len(candidates) + excess["model"].map(printed.index)
         axes.plot(excess[column], published, "s", color="black", markersize=4, label="a published trial")
-        axes.axvline(0, color="grey", linestyle=":")
+        axes.axvline(0, color="grey", linestyle=":", zorder=1, label="the pre-trained model")
     guess = (outcomes["above"] / outcomes["of_guess"])[finite].median()
-    panels[0].axvline(guess, color="grey", linestyle="--")
-    panels[1].axvline(1, color="grey", linestyle="--")
+    panels[0].axvline(guess, color="grey", linestyle="--", zorder=1)
+    panels[1].axvline(1, color="grey", linestyle="--", zorder=1, label="a uniform guess")
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set(xlabel="log-perplexity above the pre-trained (nats per token)", ylabel="changed")
     panels[1].set(xlabel="the same, uniform guess = 1", ylabel="changed")
     panels[1].label_outer()
     panels[0].invert_yaxis()
-    panels[1].legend()
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     own = outcomes[["changed", "seed", "above", "of_guess", "training", "diverged_step"]]
     return figure, pd.concat([own, excess.assign(changed="paper, 8-bit: " + excess["model"])])
 
@@ -151,25 +158,28 @@ def explosion(
 def sampling(compared: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw how many words two texts do not share: of one trial sampled again, and of two trials.
 
+    One row of panels per model; left with the 8-bit optimizer, right with the 32-bit one.
+
     Parameters
     ----------
     compared : DataFrame
         Of `lib.paper3.text_tables.sampling_against_training`.
     """
     kinds = compared.index.droplevel("compared").unique()
+    models = kinds.unique("model").tolist()
     names = compared.index.get_level_values("compared").unique().tolist()
-    figure, panels = plt.subplots(
-        1, len(kinds), figsize=(3 * len(kinds) + 3, 3.4), sharey=True, squeeze=False
-    )
+    size = (9, 1 + 2.2 * len(models))
+    figure, panels = plt.subplots(len(models), 2, figsize=size, sharex=True, sharey=True, squeeze=False)
     rows = []
-    for axes, (model, bits) in zip(panels.flat, kinds, strict=True):
+    for model, bits in kinds:
+        axes = panels[models.index(model), _BITS[::-1].index(bits)]
         for position, name in enumerate(names):
             interval = compared.loc[(model, bits, name), "unlike"]
             axes.plot([interval.low, interval.high], [position] * 2, color="black")
             axes.plot(interval.estimate, position, "o", color=COLOURS[0])
             bounds = {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
             rows.append({"model": model, "bits": bits, "compared": name, **bounds})
-        axes.axvline(0, color="grey", linestyle=":")
+        axes.axvline(0, color="grey", linestyle=":", zorder=1)  # below the marks
         axes.set(title=f"{model}, {bits}", xlabel="words not shared (1 - F1)", ylabel="compared")
         axes.set_yticks(range(len(names)), names)
         axes.label_outer()
@@ -191,15 +201,17 @@ def sound_texts(measured: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         "sound": "share of sound words",
         "surprise": "nats per token under\nthe pre-trained model",
     }
-    figure, panels = plt.subplots(1, 4, figsize=(12, 3.4))
+    figure, panels = plt.subplots(2, 2, figsize=(9, 6))
     models = measured["model"].unique().tolist()
-    for axes, (column, label) in zip(panels, labels.items(), strict=True):
+    for axes, (column, label) in zip(panels.flat, labels.items(), strict=True):
         _points(axes, measured, column)
         for position, model in enumerate(models):
             before = measured[(measured["model"] == model) & (measured["bits"] == "before")][column]
-            axes.hlines(before, 2 * position - 0.4, 2 * position + 1.4, color="grey", linestyle="--")
+            ends = 2 * position - 0.4, 2 * position + 1.4
+            name = "before fine-tuning" if position == 0 else None
+            axes.hlines(before, *ends, color="grey", linestyle="--", label=name)
         axes.set_ylabel(label)
-    panels[0].legend()
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure, measured
 
 
