@@ -272,6 +272,19 @@ def test_a_table_of_trials_has_log_perplexities_and_failed_runs():
     assert table["total_bytes"][0] == 1_030
 
 
+@pytest.mark.parametrize("failed", [[0, 1], []])
+def test_trials_that_all_failed_make_tables_without_results(failed):
+    records = [record(trial(seed)) for seed in failed]
+    table = frame(records)
+    assert table["status"].to_list() == ["failed"] * len(failed)
+    assert table[["nats", "lost", "scored_nats", "total_bytes", "train_seconds"]].isna().all(axis=None)
+    assert table["company"].str.len().isna().all()
+    assert paired_table(records).empty
+    outcomes = explosion_table(records, {"none": RECIPE}, 1.0)
+    assert outcomes["above"].isna().all()
+    assert len(by_trial(table, "perplexity")) == len(failed)
+
+
 def test_outputs_that_are_not_finite_are_scored_as_a_uniform_guess():
     table = frame([record(trial(0), **result(np.inf)), record(trial(1), **result(np.e))])
     assert table["nats"][0] == np.inf
