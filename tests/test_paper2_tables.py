@@ -16,7 +16,6 @@ from lib.intervals import Interval, exponential
 from lib.paper2 import figures as draw
 from lib.paper2 import tables
 from lib.paper2.model_types import ModelType, measure, shares, unit_scale
-from lib.recipes import TrainingRecipe
 
 matplotlib.use("Agg")
 LENGTHS = [8, 12, 20, 9]
@@ -176,14 +175,6 @@ def test_only_departures_from_the_authors_are_listed():
     assert table.loc["learning_rate", ["authors", "here"]].tolist() == ["2e-05", "0.0007"]
     assert tables.departure_table(authors, authors).empty
     assert set(tables.DEPARTURES) == set(authors)
-
-
-def test_the_authors_schedule_trains_a_quarter_of_the_steps():
-    recipe = TrainingRecipe(2, 2e-5, 4, "authors")
-    described = replace(recipe, schedule="described")
-    table = tables.schedule_table({"authors": (recipe, 8_000), "described": (described, 8_000)})
-    assert table.loc["authors"].tolist() == ["8,000", "4,000", "1,000", "0.5"]
-    assert table.loc["described"].tolist() == ["8,000", "4,000", "4,000", "2"]
 
 
 def test_claims_side_by_side_are_judged_without_their_conditions():

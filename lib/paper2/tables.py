@@ -24,7 +24,6 @@ from lib.paper2.model_types import (
     type_name,
 )
 from lib.quantization import surface_bits
-from lib.recipes import TrainingRecipe
 from lib.stability import (
     Stability,
     equivalent_subset,
@@ -72,25 +71,6 @@ def departure_table(authors: Mapping[str, Any], here: Mapping[str, Any]) -> pd.D
         if authors[name] != here[name]
     }
     return pd.DataFrame.from_dict(rows, orient="index", columns=["authors", "here", "why"])
-
-
-def schedule_table(trainings: Mapping[str, tuple[TrainingRecipe, int]]) -> pd.DataFrame:
-    """Return for how many steps a training has a learning rate above 0, and how many texts these see.
-
-    Parameters
-    ----------
-    trainings : mapping of str to (TrainingRecipe, int)
-        For each row the recipe and the number of training texts.
-    """
-    rows = {}
-    for name, (recipe, texts) in trainings.items():
-        rows[name] = {
-            "texts": f"{texts:,}",
-            "steps of all epochs": f"{len(recipe.rates(texts)):,}",
-            "with a rate above 0": f"{recipe.steps(texts):,}",
-            "times a text is seen": f"{recipe.texts_seen(texts) / texts:.2g}",
-        }
-    return pd.DataFrame(rows).T
 
 
 def side_by_side(
