@@ -245,21 +245,6 @@ def decomposition_table(
     return pd.DataFrame(rows).T
 
 
-def multiplicity(chance: Mapping[str, float]) -> str:
-    """Say how many claims were measured, and how many of them would pass by chance if all were false.
-
-    Parameters
-    ----------
-    chance : mapping of str to float
-        From `lib.claims.false_verdicts`.
-    """
-    return (
-        f"{chance['judged']} of {chance['claims']} claims were measured, {chance['at_90']} of them with "
-        f"intervals at 90 %: if all were false, at most {chance['expected']:.1f} would be expected to be "
-        "found reproduced by chance"
-    )
-
-
 def agreement_table(
     types: Mapping[str, ModelType],
     lengths: Sequence[int],
