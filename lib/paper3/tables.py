@@ -116,8 +116,7 @@ def paired_table(records: Sequence[Record]) -> pd.DataFrame:
     Parameters
     ----------
     records : sequence of Record
-        Two of each seed, such as those of `lib.paper3.trials.kernel_pairs`. Seeds with a failed one are left
-        out.
+        Two of each seed. Seeds with a failed one are left out.
 
     Returns
     -------
