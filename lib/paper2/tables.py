@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy import stats
 from transformers import PreTrainedConfig
 
 from lib import claims, stability
@@ -279,7 +280,7 @@ def agreement_table(
     rows = {}
     for name, kind in types.items():
         texts = stability.split_texts(kind.relevance[method], lengths)
-        found = [stability.concordance(text).p < 0.05 for text in texts if text.shape[1] >= 3]
+        found = [stats.friedmanchisquare(*text.T).pvalue < 0.05 for text in texts if text.shape[1] >= 3]
         rows[name] = {"not uniform": np.mean(found) if found else math.nan}
         for label, measure in measures.items():
             nulls = [stability.permuted_null(measure, text, permutations, rng) for text in texts]
