@@ -25,7 +25,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lib.intervals import Interval
-from lib.proportions import expected_false_passes
 
 Part = TypeVar("Part")
 
@@ -361,36 +360,30 @@ def decisive_part(
     return min(ranked, key=lambda entry: entry[:2])[2:]
 
 
-def false_verdicts(verdicts: Sequence[Verdict], confidence: float) -> dict[str, float]:
-    """Return how many claims were judged, and how many of them chance alone would be expected to pass.
+def false_verdicts(verdicts: Sequence[Verdict], confidence: float) -> str:
+    """Say how many claims were measured, and how many would be found reproduced by chance if all were false.
 
-    A count, or a range over all there is, has no sampling error and cannot pass by chance; see
-    `lib.proportions.expected_false_passes`.
+    A claim is false if the true value lies outside its region. It passes if the interval lies inside, so it
+    passes most often when the true value lies on the region's border; then the interval misses it on that
+    side with probability (1 - confidence) / 2. The sum over the claims is an upper bound of the expectation,
+    for dependent claims too. A count, or a range over all there is, has no sampling error and cannot pass by
+    chance.
 
     Parameters
     ----------
     verdicts : sequence of Verdict
     confidence : float
         Coverage of the intervals, except of claims that have their own (`Claim.confidence`).
-
-    Returns
-    -------
-    dict
-        ``claims``, ``judged`` (those with a measurement), ``intervals`` (of these, those that estimate from a
-        sample), ``at_90`` (of these, those at 90 %), ``expected`` (falsely passing, if every one of them lay
-        on its border) and ``at_least_one`` (the probability of any, if they were independent).
     """
-    judged = [verdict for verdict in verdicts if verdict.estimate is not None]
-    intervals = [verdict for verdict in judged if verdict.low != verdict.high and not verdict.counted]
-    coverages = Counter(verdict.claim.confidence or confidence for verdict in intervals)
-    none = math.prod(
-        (1 - expected_false_passes(1, coverage)) ** number for coverage, number in coverages.items()
+    measured = [verdict for verdict in verdicts if verdict.estimate is not None]
+    intervals = [verdict for verdict in measured if verdict.low != verdict.high and not verdict.counted]
+    coverages = [verdict.claim.confidence or confidence for verdict in intervals]
+    misses = [(1 - coverage) / 2 for coverage in coverages]
+    any_of_them = 1 - math.prod(1 - miss for miss in misses)
+    return (
+        f"{len(measured)} of {len(verdicts)} claims were measured, {len(intervals)} of them by an interval "
+        f"({coverages.count(0.9)} at 90 %). If all of these were false, with true values on the borders of "
+        f"their regions, and if the intervals cover as stated, {sum(misses):.2f} would be expected to be "
+        f"found reproduced by chance, and at least one with a probability of {100 * any_of_them:.0f} % if "
+        "they were independent."
     )
-    return {
-        "claims": len(verdicts),
-        "judged": len(judged),
-        "intervals": len(intervals),
-        "at_90": coverages[0.9],
-        "expected": sum(expected_false_passes(number, coverage) for coverage, number in coverages.items()),
-        "at_least_one": 1 - none,
-    }

@@ -28,6 +28,7 @@ depends on the shares above. Simulations in ``tests/test_crossed.py`` show that 
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,9 @@ Floats = NDArray[np.float64]
 
 PSEUDO_TEXTS = 2
 """Texts that every model classifies correctly, and as many that none does, added to estimate a proportion."""
+
+POWER = 0.8
+"""How often an interval shall show what is there, or that nothing is."""
 
 MOST_NEEDED = 10**7
 """Larger numbers of texts or seeds are not searched."""
@@ -107,9 +111,10 @@ class Crossed:
         below: float = math.inf,
         truth: float = 0.0,
         confidence: float = 0.95,
-        power: float = 0.8,
     ) -> int | None:
         """Return how many texts, with as many seeds as here, would settle a claim of equivalence.
+
+        The interval then lies inside the region with the probability `POWER`.
 
         Parameters
         ----------
@@ -119,8 +124,6 @@ class Crossed:
             The value that is assumed to be true, inside the region: 0 for no difference.
         confidence : float
             Of the interval that the claim is judged by. Two one-sided tests at 5 % are an interval at 0.9.
-        power : float
-            Required probability that the interval lies inside the region.
 
         Returns
         -------
@@ -137,7 +140,7 @@ class Crossed:
             raise ValueError("texts needed: the mean is about one text")
         region = _checked_region(above, below, truth)
         smallest = min(part.count for part in self.texts)
-        return smallest_number(lambda n: self._power(1.0, n / smallest, *region, confidence) >= power)
+        return smallest_number(lambda n: self._power(1.0, n / smallest, *region, confidence) >= POWER)
 
     def seeds_needed(
         self,
@@ -146,14 +149,13 @@ class Crossed:
         below: float = math.inf,
         truth: float = 0.0,
         confidence: float = 0.95,
-        power: float = 0.8,
     ) -> int | None:
         """Return how many seeds, with as many texts as here, would settle a claim; see `texts_needed`."""
         if not self.seeds:
             raise ValueError("seeds needed: the mean is about one seed")
         region = _checked_region(above, below, truth)
         smallest = min(part.count for part in self.seeds)
-        return smallest_number(lambda n: self._power(n / smallest, 1.0, *region, confidence) >= power)
+        return smallest_number(lambda n: self._power(n / smallest, 1.0, *region, confidence) >= POWER)
 
     def _power(
         self,
@@ -333,15 +335,13 @@ def smallest_number(enough: Callable[[int], bool]) -> int | None:
     int or None
         None if no power of 2 up to `MOST_NEEDED` is enough.
     """
-    low, high = 1, 2
+    high = 2
     while not enough(high):
-        low, high = high, 2 * high
+        high *= 2
         if high > MOST_NEEDED:
             return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    fewest = high // 2 + 1
+    return fewest + bisect_left(range(fewest, high), True, key=enough)
 
 
 def pair_pseudo_values(sums: Floats) -> Floats:

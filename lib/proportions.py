@@ -1,6 +1,6 @@
 """Tests of whether two accuracies differ: the authors' z, the textbook z, and McNemar's test for paired data.
 
-Accuracies are fractions; p-values are two-sided. Also: how many of several claims pass by chance.
+Accuracies are fractions; p-values are two-sided.
 """
 
 from typing import Any, Literal
@@ -58,28 +58,6 @@ def _fractions(name: str, accuracies: ArrayLike) -> NDArray[np.float64]:
 def two_sided_p(z: float) -> float:
     """Return the two-sided p-value of a standard normal statistic."""
     return float(2 * stats.norm.sf(abs(z)))
-
-
-def expected_false_passes(claims: int, confidence: float = 0.95) -> float:
-    """Return how many claims would be found reproduced by chance if all of their criteria were false.
-
-    A criterion is false if the true value lies outside the claim's region. It passes if the interval lies
-    inside, so it passes most often when the true value lies on the region's border; then the interval misses
-    it on that side with probability (1 - confidence) / 2. The result is the sum of that over the claims: an
-    upper bound of the expectation, reached if all true values lie on their borders. It holds for dependent
-    claims too.
-
-    Parameters
-    ----------
-    claims : int
-        Number of claims judged by intervals of this confidence. Counts (`lib.intervals.exactly`), ranges over
-        all there is (`lib.intervals.mean_and_range`) and claims without a measurement cannot pass by chance
-        and are not included.
-    confidence : float
-        Coverage of the intervals; for claims judged by two one-sided tests at 5 %, 0.9. Add the results for
-        claims of different confidence.
-    """
-    return claims * (1 - confidence) / 2
 
 
 def mcnemar_p(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> float:

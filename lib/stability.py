@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from lib.crossed import Crossed, Part, crossed_difference, crossed_mean
 from lib.intervals import Interval, exponential
@@ -49,13 +48,6 @@ class Overlaps(NamedTuple):
     within_b: Floats
     differences: Floats
     crossed: Crossed
-
-
-class Concordance(NamedTuple):
-    """Kendall's coefficient of concordance (0: arbitrary rankings, 1: identical ones) and its p-value."""
-
-    w: float
-    p: float
 
 
 def equivalent_subset(
@@ -445,23 +437,6 @@ def overlap_beyond_seeds(
         for effect in effects
     ]
     return Overlaps(cross, within_a, within_b, differences, _with_texts(differences, parts))
-
-
-def concordance(relevance: ArrayLike) -> Concordance:
-    """Test whether the words' ranks differ from uniformly random ones (Friedman's test).
-
-    If explanations were arbitrary, every order of the words would be equally likely for each seed, and the
-    expected mean rank over the seeds would be the same for all words (paper 2, section 1).
-
-    Parameters
-    ----------
-    relevance : array_like, (seeds, words)
-        At least three words.
-    """
-    relevance = np.asarray(relevance, float)
-    seeds, words = relevance.shape
-    statistic, p = stats.friedmanchisquare(*relevance.T)
-    return Concordance(float(statistic) / (seeds * (words - 1)), float(p))
 
 
 def permuted_null(

@@ -167,8 +167,8 @@ class Study:
         """Return how many verdicts there are of each kind, in one line."""
         return claims.count_verdicts(self._verdicts())
 
-    def false_verdicts(self, confidence: float) -> dict[str, float]:
-        """Return how many claims were judged, and how many of them chance alone would be expected to pass.
+    def false_verdicts(self, confidence: float) -> str:
+        """Say how many claims were measured, and how many of them would pass by chance if all were false.
 
         See `lib.claims.false_verdicts`.
         """

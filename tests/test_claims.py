@@ -217,19 +217,21 @@ def test_the_csv_table_keeps_every_digit(tmp_path):
 def test_false_verdicts_are_expected_of_intervals_only():
     measured = [Interval(1, 0, 2), exactly(2), None, Interval(3, 1, 5), mean_and_range([1, 3])]
     verdicts = [judge(CLAIM, interval, "too small") for interval in measured]
-    chance = claims.false_verdicts(verdicts, 0.95)
-    assert (chance["claims"], chance["judged"], chance["intervals"], chance["at_90"]) == (5, 4, 2, 0)
-    assert chance["expected"] == pytest.approx(0.05)
-    assert chance["at_least_one"] == pytest.approx(1 - 0.975**2)
+    text = claims.false_verdicts(verdicts, 0.95)
+    assert text.startswith(
+        "4 of 5 claims were measured, 2 of them by an interval (0 at 90 %). If all of these"
+    )
+    assert "0.05 would be expected to be found reproduced by chance" in text
+    assert "at least one with a probability of 5 % if" in text  # 1 - 0.975 ** 2 = 0.049
 
 
 def test_claims_judged_at_90_percent_pass_twice_as_often_by_chance():
     equal = CLAIM.model_copy(update={"confidence": 0.9})
     verdicts = [judge(claim, Interval(1, 0, 2)) for claim in (CLAIM, equal, equal)]
-    chance = claims.false_verdicts(verdicts, 0.95)
-    assert (chance["intervals"], chance["at_90"]) == (3, 2)
-    assert chance["expected"] == pytest.approx(0.025 + 2 * 0.05)
-    assert chance["at_least_one"] == pytest.approx(1 - 0.975 * 0.95**2)
+    text = claims.false_verdicts(verdicts, 0.95)
+    assert "3 of them by an interval (2 at 90 %)" in text
+    assert "cover as stated, 0.12 would" in text  # 0.025 + 2 x 0.05
+    assert "a probability of 12 % if" in text  # 1 - 0.975 x 0.95 ** 2
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from lib.crossed import (
+    POWER,
     Crossed,
     Part,
     crossed_contrast,
@@ -212,7 +213,7 @@ def test_means_of_normal_values_are_covered_whatever_source_dominates(confidence
         assert_covers(means_by(cells, *positions), confidence - 0.02, confidence + 0.02)
 
 
-def test_the_numbers_needed_have_the_power_that_was_asked_for():
+def test_the_numbers_needed_have_the_power_that_is_meant():
     rng = np.random.default_rng(8)
 
     def draw(seeds, texts):
@@ -220,22 +221,20 @@ def test_the_numbers_needed_have_the_power_that_was_asked_for():
         values = 0.02 * rng.standard_normal((seeds, 1)) + 0.3 * rng.standard_normal(texts)
         return values + 0.2 * rng.standard_normal((seeds, texts))
 
-    region = {"above": -0.05, "below": 0.05}
     residual = 0.2**2 / (5 * 300)
     known = Crossed(
         0.01,
         (Part(0.02**2 / 5 + residual, residual, 5),),
         (Part(0.3**2 / 300 + residual, residual, 300),),
     )
-    texts = known.texts_needed(**region, confidence=0.9)
-    seeds = known.seeds_needed(**region, confidence=0.9, power=0.6)
-    for size, power in (((5, texts), 0.8), ((seeds, 300), 0.6)):
+    texts = known.texts_needed(above=-0.05, below=0.05, confidence=0.9)
+    seeds = known.seeds_needed(above=-0.055, below=0.055, confidence=0.9)
+    for border, size in ((0.05, (5, texts)), (0.055, (seeds, 300))):
         inside = 0
         for _ in range(600):
             interval = crossed_mean(draw(*size)).interval(0.9)
-            inside += interval.low > -0.05 and interval.high < 0.05
-        assert inside / 600 == pytest.approx(power, abs=0.06)
-    assert known.texts_needed(**region, confidence=0.9, power=0.6) < texts
+            inside += interval.low > -border and interval.high < border
+        assert inside / 600 == pytest.approx(POWER, abs=0.06)
 
 
 def test_no_number_of_texts_makes_up_for_seeds():

@@ -64,8 +64,9 @@ def test_by_the_authors_schedule_half_of_the_texts_are_learned_from():
         assert set(np.flatnonzero(row)) == set(recipe.order(8, seed)[:4].tolist())
 
 
-def frozen(task, result):
-    return done(Frozen(4, seeds=(4, 5), task=task, head=RECIPE, methods=({LRP: 3}, {LRP: 3})), result)
+def frozen(task, result, seeds=(4, 5)):
+    run = Frozen(seeds[0], seeds=seeds, task=task, head=RECIPE, methods=len(seeds) * ({LRP: 3},))
+    return done(run, result)
 
 
 @pytest.fixture
@@ -106,16 +107,20 @@ def test_one_record_of_all_seeds_and_one_record_per_seed_give_the_same_models(mo
 
 def test_ranking_and_cue_shares_by_hand(monkeypatch):
     monkeypatch.setattr("lib.paper1.word_lists.LIST", 1)
-    words = [["plat", "film", "un"]]
-    tuned = [np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1]])]
-    cold = [np.array([[0.2, 0.7, 0.1], [0.4, 0.5, 0.1]])]
+    words = 2 * [["plat", "film", "un"]]
+    tuned = 2 * [np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1]])]
+    cold = 2 * [np.array([[0.2, 0.7, 0.1], [0.4, 0.5, 0.1]])]
     assert rank_words(words, tuned, cold, 1).index.tolist() == ["plat", "un", "film"]
     roles = pd.Series({"plat": "cue", "film": "topic", "un": "filler"})
     shares = cue_shares(words, tuned, cold, roles, 1)
-    assert shares.to_dict("list") == {"fine-tuned": [1, 1], "frozen": [0, 0]}
+    assert {kind: table[:, 0].tolist() for kind, table in shares.items()} == {
+        "fine-tuned": [1, 1],
+        "frozen": [0, 0],
+    }
 
 
-def test_models_are_collected_by_kind_and_task_and_a_missing_one_is_named():
+def paper_records(seeds):
+    """Records of all models of two tasks; a frozen model's classes and relevances are those of its seed."""
     records = []
     for task, other_task in (("a", "b"), ("b", "a")):
         crossed = {
@@ -124,14 +129,45 @@ def test_models_are_collected_by_kind_and_task_and_a_missing_one_is_named():
             "cross_embeddings": np.ones((3, 2)),
             f"cross_relevance/{LRP}": np.arange(6.0),
         }
-        records += [fine_tuned(seed, task, other_task, **crossed) for seed in (0, 1)]
+        records += [fine_tuned(seed, task, other_task, **crossed) for seed in seeds]
         heads = {
-            "train_predicted": np.ones((2, 2)),
-            "validation_accuracy": np.ones(2),
-            "predicted": np.zeros((2, 3)),
+            "train_predicted": np.ones((len(seeds), 2)),
+            "validation_accuracy": np.ones(len(seeds)),
+            "predicted": np.array([3 * [seed] for seed in seeds]),
             "embeddings": np.ones((3, 2)),
+            f"relevance/{LRP}": np.array([6 * [seed] for seed in seeds]),
+            f"relevance/{RANDOM}": np.array([6 * [seed] for seed in seeds[:2]]),
         }
-        records.append(frozen(task, heads))
+        records.append(frozen(task, heads, seeds))
+    return records
+
+
+def test_a_seed_of_which_a_run_failed_is_left_out_of_all_models_so_that_rows_are_pairs():
+    failed = {("a", 1), ("b", 3)}
+    records = [
+        replace(record, status="failed", result={})
+        if (record.run.task, record.run.seed) in failed and isinstance(record.run, FineTuned)
+        else record
+        for record in paper_records((0, 1, 2, 3, 4))
+    ]
+    models = collect(records, ["a", "b"])
+    assert {group.seeds for group in models.values()} == {(0, 2, 4)}
+    for task in ("a", "b"):
+        tuned, cold, crossed = (models[kind, task] for kind in (*KINDS, CROSS_TASK))
+        assert tuned.relevance[LRP][:, 0].tolist() == [0, 2, 4]
+        assert [embeddings[0, 0] for embeddings in tuned.embeddings] == [0, 2, 4]
+        assert cold.predicted[:, 0].tolist() == cold.relevance[LRP][:, 0].tolist() == [0, 2, 4]
+        assert cold.relevance[RANDOM][:, 0].tolist() == [0]
+        assert (len(cold.embeddings), len(crossed.embeddings)) == (1, 3)
+        assert len(tuned.train_predicted) == len(cold.validation_accuracy) == len(crossed.predicted) == 3
+    alone = [record for record in records if record.run.task == "b" or record.run.seed == 3]
+    heads = [record for record in records if isinstance(record.run, Frozen)]
+    with pytest.raises(RuntimeError, match="one seed: no run is done; at least one is required"):
+        collect([*alone, *heads], ["a", "b"])
+
+
+def test_models_are_collected_by_kind_and_task_and_a_missing_one_is_named():
+    records = paper_records((0, 1))
     models = collect(records, ["a", "b"])
     assert set(models) == {(kind, task) for kind in (*KINDS, CROSS_TASK) for task in ("a", "b")}
     assert [len(group.predicted) for group in models.values()] == [2] * 6

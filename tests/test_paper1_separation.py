@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.metrics import silhouette_samples, silhouette_score
 
-from lib.paper1.joint import difference_table, over_halves
+from lib.paper1.joint import over_halves
 from lib.paper1.separation import silhouettes
 
 
@@ -32,7 +32,7 @@ def test_the_standard_error_is_the_deviation_between_samples_of_texts():
     gains, errors, as_if_independent = [], [], []
     for _ in range(80):
         (near, labels), (far, _) = sample(rng, 60, 0.5), sample(rng, 60, 2.0)
-        gain = over_halves(difference_table(silhouettes([far], labels), silhouettes([near], labels)))
+        gain = over_halves(silhouettes([far], labels) - silhouettes([near], labels))
         gains.append(gain.estimate)
         errors.append(gain.texts[0].variance ** 0.5)
         by_text = silhouette_samples(far, labels) - silhouette_samples(near, labels)

@@ -1,11 +1,14 @@
 """What differs from the authors' recipe is listed, and their schedule is worked out from their numbers."""
 
+from dataclasses import replace
+
 import papermill
 import pytest
 
 from lib.claims import published
-from lib.paper1.tables import departures, schedule_arithmetic
+from lib.paper1.tables import departures
 from lib.recipes import TrainingRecipe
+from lib.schedules import schedule_table
 from lib.settings import PROJECT_ROOT, FinetunedVsFrozen, SettingsError
 
 PARAMETERS = papermill.inspect_notebook(str(PROJECT_ROOT / "notebooks" / "1_finetuned_vs_frozen.ipynb"))
@@ -18,10 +21,11 @@ def settings(**changed):
 
 
 def test_the_papers_schedules_end_after_half_an_epoch():
-    recipe = TrainingRecipe(AUTHORS["epochs"], AUTHORS["learning_rate"], AUTHORS["batch_size"])
-    table = schedule_arithmetic({name: (recipe, texts) for name, texts in AUTHORS["train_texts"].items()})
-    assert table.loc["allocine"].tolist() == ["160,000", "40,000", "80,000", "20,000", "80,000", "0.50"]
-    assert table.loc["infopinion", ["steps of all epochs", "total_steps"]].tolist() == ["4,000", "1,000"]
+    recipe = TrainingRecipe(AUTHORS["epochs"], AUTHORS["learning_rate"], AUTHORS["batch_size"], "authors")
+    described = replace(recipe, schedule="described")
+    table = schedule_table({"Allociné": (recipe, 160_000), "described": (described, 8_000)})
+    assert table.loc["Allociné"].tolist() == ["160,000", "40,000", "80,000", "20,000", "0.50"]
+    assert table.loc["described"].tolist() == ["8,000", "2,000", "4,000", "4,000", "2.00"]
 
 
 def test_only_what_differs_from_the_authors_is_a_departure():

@@ -52,11 +52,11 @@ def test_a_type_is_collected_from_finished_records() -> None:
     results = [{"fp4/predicted": np.array([0, 1], np.uint8), f"fp4/{LRP}": np.ones(3, np.float32)}] * 3
     records = [record({"seed": seed}, result) for seed, result in enumerate(results)]
     name = type_name("frozen", "fp4")
-    kind = model_type(name, records, quantization="fp4", training="frozen", surface=1)
+    kind = model_type(name, records, surface=1, training="frozen", quantization="fp4", methods=[LRP])
     assert (kind.name, kind.predicted.shape, kind.relevance[LRP].shape) == ("frozen fp4", (3, 2), (3, 3))
     assert kind.accuracy([0, 0]).tolist() == [0.5, 0.5, 0.5]
     with pytest.raises(ValueError, match="model type 'frozen fp4': 2 finished runs; at least 3 are required"):
-        model_type(name, records[:2], quantization="fp4", training="frozen", surface=1)
+        model_type(name, records[:2], surface=1)
 
 
 def test_models_that_are_as_accurate_as_others() -> None:

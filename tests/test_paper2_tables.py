@@ -10,13 +10,12 @@ from transformers import CamembertConfig
 
 from lib import figures
 from lib.attribution import LRP
-from lib.claims import false_verdicts, judge, load_claims, published
+from lib.claims import load_claims, published
 from lib.crossed import Crossed, Part
 from lib.intervals import Interval, exponential
 from lib.paper2 import figures as draw
 from lib.paper2 import tables
 from lib.paper2.model_types import ModelType, measure, shares, unit_scale
-from lib.recipes import TrainingRecipe
 
 matplotlib.use("Agg")
 LENGTHS = [8, 12, 20, 9]
@@ -193,14 +192,6 @@ def test_only_departures_from_the_authors_are_listed():
     assert set(tables.DEPARTURES) == set(authors)
 
 
-def test_the_authors_schedule_trains_a_quarter_of_the_steps():
-    recipe = TrainingRecipe(2, 2e-5, 4, "authors")
-    described = replace(recipe, schedule="described")
-    table = tables.schedule_table({"authors": (recipe, 8_000), "described": (described, 8_000)})
-    assert table.loc["authors"].tolist() == ["8,000", "4,000", "1,000", "0.5"]
-    assert table.loc["described"].tolist() == ["8,000", "4,000", "4,000", "2"]
-
-
 def test_claims_side_by_side_are_judged_without_their_conditions():
     claims = load_claims(2)
     inside, across = Interval(0.5, 0.4, 0.6), Interval(0.9, 0.5, 1.5)
@@ -275,18 +266,6 @@ def test_of_several_parts_the_row_is_that_of_the_decisive_one():
     assert row["seeds here"] == "9"
     corrected = exponential(far.interval(0.95))  # two parts at 90 %
     assert row["measured"] == str(corrected)
-
-
-def test_what_would_pass_by_chance():
-    claims = load_claims(2)
-    names = ("nf4_like_fp4", "noise_reduced_by_freezing", "other_words")
-    verdicts = [judge(claims[name], Interval(1, 0.9, 1.1)) for name in names]
-    verdicts.append(judge(claims["equivalent_half"], None, "no runs"))
-    text = tables.multiplicity(false_verdicts(verdicts, 0.95))
-    assert text.startswith(
-        "3 of 4 claims were measured, 1 of them with intervals at 90 %: if all were false,"
-    )
-    assert "at most 0.1 would" in text  # 2 x 0.025 + 0.05
 
 
 def test_a_decomposition_names_its_steps(types, measured):

@@ -50,7 +50,6 @@ from lib.paper3.trials import (
     explosion_candidates,
     factorial,
     instruction_task,
-    kernel_pairs,
     label_task,
     summary_task,
     sweep_parts,
@@ -119,17 +118,6 @@ def test_a_factorial_design_has_every_combination_once():
     assert {run.recipe for run in design} == {RECIPE}
     assert {run.sources.order for run in design} == {5, 6, 7}
     assert {run.seed for run in design} == {5}
-
-
-def test_kernels_are_compared_by_pairs_of_equal_seeds():
-    pairs = kernel_pairs("m", "t", RECIPE, [5, 6])
-    assert [(run.seed, run.recipe.attention) for run in pairs] == [
-        (5, "sdpa"),
-        (5, "eager"),
-        (6, "sdpa"),
-        (6, "eager"),
-    ]
-    assert all(run.sources == Sources.same(run.seed) for run in pairs)
 
 
 def test_prompts_are_distinct_beginnings_of_test_quotes():
@@ -272,6 +260,19 @@ def test_a_table_of_trials_has_log_perplexities_and_failed_runs():
     assert table["total_bytes"][0] == 1_030
 
 
+@pytest.mark.parametrize("failed", [[0, 1], []])
+def test_trials_that_all_failed_make_tables_without_results(failed):
+    records = [record(trial(seed)) for seed in failed]
+    table = frame(records)
+    assert table["status"].to_list() == ["failed"] * len(failed)
+    assert table[["nats", "lost", "scored_nats", "total_bytes", "train_seconds"]].isna().all(axis=None)
+    assert table["company"].str.len().isna().all()
+    assert paired_table(records).empty
+    outcomes = explosion_table(records, {"none": RECIPE}, 1.0)
+    assert outcomes["above"].isna().all()
+    assert len(by_trial(table, "perplexity")) == len(failed)
+
+
 def test_outputs_that_are_not_finite_are_scored_as_a_uniform_guess():
     table = frame([record(trial(0), **result(np.inf)), record(trial(1), **result(np.e))])
     assert table["nats"][0] == np.inf
@@ -296,10 +297,9 @@ def test_a_pair_of_kernels_shows_whether_the_adapters_are_the_same():
     values = [("a", 1.0), ("a", 1.0), ("b", 1.0), ("c", np.e)]
     records = [
         record(run, **result(adapter=adapter, perplexity_unmerged=perplexity, perplexity=perplexity**2))
-        for run, (adapter, perplexity) in zip(kernel_pairs("m", "t", RECIPE, [0, 1]), values, strict=True)
+        for run, (adapter, perplexity) in zip(2 * [trial(0)] + 2 * [trial(1)], values, strict=True)
     ]
-    failed = [record(run) for run in kernel_pairs("m", "t", RECIPE, [2])]
-    table = paired_table([*records, *failed[:1], record(failed[1].run, **result(adapter="d"))])
+    table = paired_table([*records, record(trial(2)), record(trial(2), **result(adapter="d"))])
     assert table["same adapter"].to_list() == [True, False]
     assert table["unmerged"].to_list() == pytest.approx([0, 1])
     assert table["merged"].to_list() == pytest.approx([0, 2])

@@ -130,8 +130,8 @@ def test_equal_spreads_of_unpaired_trials_are_shown_in_four_of_five_simulations(
 
 
 def test_the_rarest_event_that_shows():
-    assert rarest(7) == pytest.approx(0.348, abs=1e-3)
-    assert rarest(50) == pytest.approx(0.058, abs=1e-3)
+    assert rarest(7, confidence=0.95) == pytest.approx(0.348, abs=1e-3)
+    assert rarest(50, confidence=0.95) == pytest.approx(0.058, abs=1e-3)
 
 
 def test_a_row_per_number_of_trials():

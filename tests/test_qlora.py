@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from lib.errors import InputError
+from lib.paper3.tables import NUMBERS, OTHER_RESULTS
 from lib.qlora import Material, Pretrained, Reading, Recipe, Sources, Task, Trial
 from lib.qlora.adapters import data_order, load_base, new_adapter, optimizer_states
 from lib.qlora.causal_models import load_four_bit, load_tokenizer
@@ -153,6 +154,10 @@ def test_losses_by_text_add_up_to_the_perplexities(run):
     tokens = result["text_tokens"].sum()
     assert np.exp(result["merged_losses"].sum() / tokens) == pytest.approx(result["perplexity"])
     assert np.exp(result["text_losses"].sum() / tokens) == pytest.approx(result["perplexity_unmerged"])
+
+
+def test_a_table_of_trials_knows_all_their_results(run):
+    assert sorted(run()) == sorted([*NUMBERS, *OTHER_RESULTS])
 
 
 def test_bytes_are_those_of_what_training_keeps(run):

@@ -1,7 +1,7 @@
 """The models that paper 1 compares, collected from the records of their runs."""
 
-from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping, Sequence, Sized
+from dataclasses import dataclass, fields, replace
 from typing import Self, TypeVar
 
 import numpy as np
@@ -35,6 +35,8 @@ class Models:
 
     Attributes
     ----------
+    seeds : tuple of int, (seeds,)
+        In the order of the rows of everything else.
     train_predicted, predicted : ndarray of int
         Classes of the training texts (seeds, training texts) and of the test texts (seeds, test texts).
     validation_accuracy : ndarray, (seeds, epochs)
@@ -47,6 +49,7 @@ class Models:
         The record with the first seed's weights and curves.
     """
 
+    seeds: tuple[int, ...]
     train_predicted: NDArray[np.uint8]
     predicted: NDArray[np.uint8]
     validation_accuracy: NDArray[np.float64]
@@ -58,6 +61,7 @@ class Models:
     def fine_tuned(cls, records: Sequence[Record]) -> Self:
         """Collect records of `lib.paper1.runs.FineTuned`, one per seed."""
         return cls(
+            seeds=_seeds(records),
             train_predicted=np.stack([record["train_predicted"] for record in records]),
             predicted=np.stack([record["predicted"] for record in records]),
             validation_accuracy=np.stack([record["validation_accuracy"] for record in records]),
@@ -70,6 +74,7 @@ class Models:
     def cross_task(cls, records: Sequence[Record]) -> Self:
         """Collect from the same records the results of their encoders on the other task."""
         return cls(
+            seeds=_seeds(records),
             train_predicted=np.stack([record["cross_train_predicted"] for record in records]),
             predicted=np.stack([record["cross_predicted"] for record in records]),
             validation_accuracy=np.empty((len(records), 0)),
@@ -82,12 +87,28 @@ class Models:
     def frozen(cls, record: Record) -> Self:
         """Unpack the record of `lib.paper1.runs.Frozen`, which describes all seeds."""
         return cls(
+            seeds=tuple(record.settings["seeds"]),
             train_predicted=record["train_predicted"],
             predicted=record["predicted"],
             validation_accuracy=record["validation_accuracy"][:, None],
             embeddings=[record["embeddings"]],
             relevance={method: record[name] for method, name in _methods(record)},
             first=record,
+        )
+
+    def of_seeds(self, seeds: Collection[int]) -> Self:
+        """Return only the models of these seeds, in their order here."""
+        rows = np.flatnonzero(np.isin(self.seeds, list(seeds)))
+        one_encoder = len(self.embeddings) < len(self.seeds)  # the frozen one
+        return replace(
+            self,
+            seeds=tuple(self.seeds[row] for row in rows),
+            train_predicted=self.train_predicted[rows],
+            predicted=self.predicted[rows],
+            validation_accuracy=self.validation_accuracy[rows],
+            embeddings=self.embeddings if one_encoder else [self.embeddings[row] for row in rows],
+            # the seeds that have a method are the first ones
+            relevance={name: values[rows[rows < len(values)]] for name, values in self.relevance.items()},
         )
 
     def by_text(self, words: Words, method: str = LRP) -> list[NDArray[np.float64]]:
@@ -109,13 +130,13 @@ class Models:
 
 
 def collect(records: Sequence[Record], tasks: Sequence[str]) -> dict[tuple[str, str], Models]:
-    """Return the models of paper 1 by kind and task.
+    """Return the models of paper 1 by kind and task, all of the same seeds, so that rows are pairs.
 
     Parameters
     ----------
     records : sequence of Record
-        Of `lib.paper1.runs.FineTuned`, each used for the other task too, and `Frozen`; failed ones are left
-        out.
+        Of `lib.paper1.runs.FineTuned`, each used for the other task too, and `Frozen`. A seed of which a run
+        failed is left out throughout.
     tasks : sequence of str
         Both tasks.
 
@@ -127,7 +148,7 @@ def collect(records: Sequence[Record], tasks: Sequence[str]) -> dict[tuple[str, 
     Raises
     ------
     RuntimeError
-        If no run of a kind and task is done.
+        If no run of a kind and task is done, or no seed is done throughout.
     """
     fine_tuned, frozen = done_runs(records, FineTuned), done_runs(records, Frozen)
     models = {}
@@ -142,7 +163,9 @@ def collect(records: Sequence[Record], tasks: Sequence[str]) -> dict[tuple[str, 
         models[FINE_TUNED, task] = Models.fine_tuned(chosen[FINE_TUNED])
         models[FROZEN, task] = Models.frozen(chosen[FROZEN][0])
         models[CROSS_TASK, task] = Models.cross_task(chosen[CROSS_TASK])
-    return models
+    shared = set.intersection(*(set(group.seeds) for group in models.values()))
+    require_a_run(shared, "models of every kind and task with one seed")
+    return {key: group.of_seeds(shared) for key, group in models.items()}
 
 
 def fine_tuned_models(records: Sequence[Record], task: str) -> Models:
@@ -323,6 +346,10 @@ def split_explained(relevance: NDArray[np.float32], lengths: Sequence[int]) -> l
     ends = np.cumsum(lengths)
     explained = np.asarray(lengths)[ends <= relevance.shape[1]]
     return split_texts(relevance[:, : explained.sum()], explained)
+
+
+def _seeds(records: Sequence[Record]) -> tuple[int, ...]:
+    return tuple(record.settings["seed"] for record in records)
 
 
 def _not_kept(record: Record, what: str) -> RuntimeError:

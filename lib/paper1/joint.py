@@ -2,8 +2,8 @@
 
 `lib.crossed` gives intervals of means. Paper 1 also has lists of ten words, and components of a set of
 embeddings. Such a statistic is computed on all texts and on random halves of them, which gives a table
-(seeds, 1 + halves). A table of differences is the difference of two tables, and `over_halves` makes a crossed
-value of either.
+(seeds, 1 + halves). A table of differences is the difference of two tables with the same seeds (the frozen
+encoder's single row counts for all of them), and `over_halves` makes a crossed value of either.
 
 A statistic varies between random halves of the texts as much as between samples of as many texts
 (half-sampling; Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982, chapter 8). The usual
@@ -11,7 +11,7 @@ jackknife, which leaves out few texts at a time, fails for a list of ten words: 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,12 +54,6 @@ def on_halves(statistic: Callable[[Indices], ArrayLike], texts: int) -> Floats:
         Number of texts.
     """
     return np.stack([np.asarray(statistic(chosen), float) for chosen in half_samples(texts)], axis=1)
-
-
-def difference_table(first: Floats, second: Floats) -> Floats:
-    """Return first minus second, paired by seed; a single row (the frozen encoder) counts for all seeds."""
-    first, second = _common((first, second))
-    return first - second
 
 
 def over_halves(table: Floats) -> Crossed:
@@ -150,10 +144,3 @@ def needed_row(
 
 def _count(number: int | None) -> str:
     return "no number" if number is None else f"{number:,}"
-
-
-def _common(tables: Sequence[Floats]) -> list[Floats]:
-    """Cut tables to the seeds that all of them have; a single row is repeated."""
-    rows = min((len(table) for table in tables if len(table) > 1), default=1)
-    parts = [np.broadcast_to(table, (rows, table.shape[1])) if len(table) == 1 else table for table in tables]
-    return [part[:rows] for part in parts]

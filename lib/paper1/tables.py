@@ -1,13 +1,11 @@
-"""Tables of paper 1: where the notebook departs from the authors' recipe, and their schedule worked out."""
+"""Where the notebook of paper 1 departs from the authors' recipe."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.recipes import TrainingRecipe
 from lib.settings import FinetunedVsFrozen
 
 SMALL = "time"
@@ -72,36 +70,6 @@ def departures(
     )
     table = pd.DataFrame(rows, columns=["parameter", "authors", "here", "why"])
     return table.assign(authors=table["authors"].map(_text), here=table["here"].map(_text))
-
-
-def schedule_arithmetic(trainings: Mapping[str, tuple[TrainingRecipe, int]]) -> pd.DataFrame:
-    """Work out what the authors' schedule trains: one row per training.
-
-    Parameters
-    ----------
-    trainings : mapping of str to (TrainingRecipe, int)
-        For each name a recipe, whatever its schedule, and the number of training texts.
-
-    Returns
-    -------
-    DataFrame
-        Columns: the texts, the batches per epoch, the steps of all epochs, ``total_steps`` as the authors'
-        code counts them (the rate is 0 from there on), how many texts these steps learn from, and the share
-        of the training texts that is.
-    """
-    rows = {}
-    for name, (recipe, texts) in trainings.items():
-        authors = replace(recipe, schedule="authors")
-        all_steps, seen = len(authors.rates(texts)), authors.texts_seen(texts)
-        rows[name] = {
-            "texts": f"{texts:,}",
-            "batches per epoch": f"{all_steps // recipe.epochs:,}",
-            "steps of all epochs": f"{all_steps:,}",
-            "total_steps": f"{authors.steps(texts):,}",
-            "texts learned from": f"{seen:,}",
-            "share of the texts": f"{seen / texts:.2f}",
-        }
-    return pd.DataFrame(rows).T
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
-from lib.paper1.compared import FINE_TUNED, FROZEN, KINDS, Floats, Words
+from lib.paper1.compared import FINE_TUNED, FROZEN, Floats, Words
 from lib.paper1.joint import Indices, half_samples
 from lib.texts.cleaning import NUMBER, URL
 from lib.word_tables import discriminant_words, mean_relevance
@@ -48,37 +48,6 @@ def rank_words(
 def is_word(text: str) -> bool:
     """Whether a lower-cased "word" of a cleaned text is one: it has a letter and is no placeholder."""
     return text not in PLACEHOLDERS and any(map(str.isalpha, text))
-
-
-def cue_shares(
-    words: Words,
-    fine_tuned: Sequence[Floats],
-    frozen: Sequence[Floats],
-    roles: pd.Series,
-    min_count: int,
-) -> pd.DataFrame:
-    """Return the share of true cues among each model's ten words, for pairs of models with the same seed.
-
-    Parameters
-    ----------
-    words, fine_tuned, frozen, min_count
-        As in `rank_words`.
-    roles : Series
-        From `lib.words.majority_roles`.
-
-    Returns
-    -------
-    DataFrame, (seeds, 2)
-        Columns ``fine-tuned`` and ``frozen``.
-    """
-    rows = []
-    for pair in range(min(len(fine_tuned[0]), len(frozen[0]))):
-        ranked = rank_words(
-            words, [text[[pair]] for text in fine_tuned], [text[[pair]] for text in frozen], min_count
-        )
-        top, bottom = ranked.index[:LIST], ranked.index[-LIST:]
-        rows.append({FINE_TUNED: np.mean(roles[top] == "cue"), FROZEN: np.mean(roles[bottom] == "cue")})
-    return pd.DataFrame(rows, columns=list(KINDS))
 
 
 def strongest_words(
@@ -221,28 +190,32 @@ class WordMeans:
         return np.asarray((table.T @ self._members.T).T)
 
 
-def cue_gains_on_halves(
+def cue_shares(
     words: Words, fine_tuned: Sequence[Floats], frozen: Sequence[Floats], roles: pd.Series, min_count: int
-) -> Floats:
-    """Return the share of true cues, fine-tuned minus frozen, as `lib.paper1.joint.on_halves`.
+) -> dict[str, Floats]:
+    """Return the share of true cues among each model's ten words, as `lib.paper1.joint.on_halves`.
 
     Parameters
     ----------
-    words, fine_tuned, frozen, roles, min_count
-        As in `cue_shares`.
+    words, fine_tuned, frozen, min_count
+        As in `rank_words`, with the same seeds of both kinds.
+    roles : Series
+        From `lib.words.majority_roles`.
 
     Returns
     -------
-    array, (seeds, 1 + halves)
-        For pairs of models with the same seed.
+    dict of str to array, (seeds, 1 + halves)
+        ``fine-tuned``, of the first words of `rank_words` for each seed's two models, and ``frozen``, of the
+        last.
     """
     means = WordMeans(words, min_count)
     is_cue = (roles[means.names] == "cue").to_numpy()
-    table = []
-    for tuned, cold in zip(means.magnitudes(fine_tuned), means.magnitudes(frozen), strict=False):
-        orders = [_descending(row) for row in tuned - cold]
-        table.append([is_cue[order[:LIST]].mean() - is_cue[order[-LIST:]].mean() for order in orders])
-    return np.array(table)
+    pairs = zip(means.magnitudes(fine_tuned), means.magnitudes(frozen), strict=True)
+    orders = [[_descending(row) for row in tuned - cold] for tuned, cold in pairs]
+    return {
+        FINE_TUNED: np.array([[is_cue[order[:LIST]].mean() for order in model] for model in orders]),
+        FROZEN: np.array([[is_cue[order[-LIST:]].mean() for order in model] for model in orders]),
+    }
 
 
 def strongest_cues_on_halves(
@@ -291,7 +264,7 @@ def recurrence_on_halves(
     return np.array(
         [
             [recurrence(pd.Series(row, means.names).dropna(), lists) for row in tuned - cold]
-            for tuned, cold in zip(means.magnitudes(fine_tuned), means.magnitudes(frozen), strict=False)
+            for tuned, cold in zip(means.magnitudes(fine_tuned), means.magnitudes(frozen), strict=True)
         ]
     )
 

@@ -14,6 +14,7 @@ from scipy import stats
 from lib.attribution import LRP
 from lib.claims import Region
 from lib.crossed import Crossed, crossed_difference
+from lib.explanations import LABEL_LRP
 from lib.intervals import Interval, bootstrap_interval, exponential
 from lib.proportions import z_statistic
 from lib.quantization import PLAIN
@@ -86,12 +87,22 @@ def model_type(
     name: str,
     records: Sequence[Record],
     *,
-    quantization: str,
-    training: str,
     surface: int,
-    methods: Sequence[str] = (LRP,),
+    training: str | None = None,
+    quantization: str = PLAIN,
+    methods: Sequence[str] = (LRP, LABEL_LRP),
 ) -> ModelType:
     """Collect a type from finished records of `lib.paper2.runs`, one per seed.
+
+    Parameters
+    ----------
+    name, surface, training
+        As in `ModelType`; the training's name is that of the type if not given.
+    records : sequence of Record, (seeds,)
+    quantization : str
+        ``plain`` or a format, whose results are taken from the records.
+    methods : sequence of str
+        Whose relevance is taken.
 
     Raises
     ------
@@ -105,7 +116,7 @@ def model_type(
         for method in methods
     }
     predicted = np.stack([record[f"{quantization}/predicted"] for record in records])
-    return ModelType(name, training, surface, predicted, relevance)
+    return ModelType(name, training or name, surface, predicted, relevance)
 
 
 def equally_accurate(kind: ModelType, accuracy: float, labels: ArrayLike) -> NDArray[np.intp]:

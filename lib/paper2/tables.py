@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy import stats
 from transformers import PreTrainedConfig
 
 from lib import claims, stability
@@ -24,7 +25,6 @@ from lib.paper2.model_types import (
     type_name,
 )
 from lib.quantization import surface_bits
-from lib.recipes import TrainingRecipe
 from lib.stability import (
     Stability,
     equivalent_subset,
@@ -72,25 +72,6 @@ def departure_table(authors: Mapping[str, Any], here: Mapping[str, Any]) -> pd.D
         if authors[name] != here[name]
     }
     return pd.DataFrame.from_dict(rows, orient="index", columns=["authors", "here", "why"])
-
-
-def schedule_table(trainings: Mapping[str, tuple[TrainingRecipe, int]]) -> pd.DataFrame:
-    """Return for how many steps a training has a learning rate above 0, and how many texts these see.
-
-    Parameters
-    ----------
-    trainings : mapping of str to (TrainingRecipe, int)
-        For each row the recipe and the number of training texts.
-    """
-    rows = {}
-    for name, (recipe, texts) in trainings.items():
-        rows[name] = {
-            "texts": f"{texts:,}",
-            "steps of all epochs": f"{len(recipe.rates(texts)):,}",
-            "with a rate above 0": f"{recipe.steps(texts):,}",
-            "times a text is seen": f"{recipe.texts_seen(texts) / texts:.2g}",
-        }
-    return pd.DataFrame(rows).T
 
 
 def side_by_side(
@@ -265,21 +246,6 @@ def decomposition_table(
     return pd.DataFrame(rows).T
 
 
-def multiplicity(chance: Mapping[str, float]) -> str:
-    """Say how many claims were measured, and how many of them would pass by chance if all were false.
-
-    Parameters
-    ----------
-    chance : mapping of str to float
-        From `lib.claims.false_verdicts`.
-    """
-    return (
-        f"{chance['judged']} of {chance['claims']} claims were measured, {chance['at_90']} of them with "
-        f"intervals at 90 %: if all were false, at most {chance['expected']:.1f} would be expected to be "
-        "found reproduced by chance"
-    )
-
-
 def agreement_table(
     types: Mapping[str, ModelType],
     lengths: Sequence[int],
@@ -314,7 +280,7 @@ def agreement_table(
     rows = {}
     for name, kind in types.items():
         texts = stability.split_texts(kind.relevance[method], lengths)
-        found = [stability.concordance(text).p < 0.05 for text in texts if text.shape[1] >= 3]
+        found = [stats.friedmanchisquare(*text.T).pvalue < 0.05 for text in texts if text.shape[1] >= 3]
         rows[name] = {"not uniform": np.mean(found) if found else math.nan}
         for label, measure in measures.items():
             nulls = [stability.permuted_null(measure, text, permutations, rng) for text in texts]

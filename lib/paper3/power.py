@@ -8,11 +8,8 @@ import pandas as pd
 from scipy import stats
 from scipy.optimize import brentq
 
-from lib.crossed import smallest_number
+from lib.crossed import POWER, smallest_number
 from lib.intervals import sd_factors
-
-POWER = 0.8
-"""How often an interval shall show what is there."""
 
 
 def detectable_ratio(trials: int, correlation: float, *, confidence: float) -> float:
@@ -175,7 +172,7 @@ def trials_for_equal_spreads_unpaired(factor: float, *, confidence: float) -> in
     return smallest_number(enough)
 
 
-def rarest(trials: int, *, confidence: float = 0.95) -> float:
+def rarest(trials: int, *, confidence: float) -> float:
     """Return the probability of an event that shows at least once in so many trials, with that confidence."""
     return 1 - (1 - confidence) ** (1 / trials)
 

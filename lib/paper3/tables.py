@@ -18,6 +18,37 @@ from lib.runs import Record, finished
 
 PRINTED_DECIMALS = 3  # of the paper's perplexities with the 32-bit optimizer
 
+NUMBERS = (
+    "perplexity",
+    "perplexity_unmerged",
+    "vocabulary",
+    "trained_parameters",
+    "model_bytes",
+    "adapter_bytes",
+    "state_bytes",
+    "train_seconds",
+    "test_seconds",
+    "starved",
+    "diverged_step",
+)
+OTHER_RESULTS = (
+    "initial_adapter",
+    "order",
+    "losses",
+    "state_dtypes",
+    "adapter",
+    "company",
+    "at_a_time",
+    "merged_losses",
+    "text_losses",
+    "text_tokens",
+    "completions",
+    "cold_completions",
+    "cold_completions_again",
+    "answers",
+)
+"""What `lib.qlora.Trial` returns: `frame` has these columns even if every trial failed."""
+
 
 def frame(records: Sequence[Record]) -> pd.DataFrame:
     """Return the records of trials as a table, one row per trial, including failed ones.
@@ -26,10 +57,11 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
     -------
     DataFrame
         Columns ``model``, ``bits`` ("8-bit" or "32-bit"), ``seed``, ``status``, ``peak_memory`` (bytes), all
-        results of `lib.qlora.Trial`, and log-perplexities in nats per token: ``nats`` of the merged model,
-        ``nats_unmerged`` of the adapter beside its base, and their difference ``lost``, the cost of merging.
-        ``scored_nats`` is ``nats`` with a perplexity that is not finite replaced by that of a uniform guess,
-        and ``total_bytes`` what training keeps: 4-bit model, adapters and optimizer states.
+        results of `lib.qlora.Trial` (NaN where a trial failed), and log-perplexities in nats per token:
+        ``nats`` of the merged model, ``nats_unmerged`` of the adapter beside its base, and their difference
+        ``lost``, the cost of merging. ``scored_nats`` is ``nats`` with a perplexity that is not finite
+        replaced by that of a uniform guess, and ``total_bytes`` what training keeps: 4-bit model, adapters
+        and optimizer states.
     """
     rows = []
     for record in records:
@@ -44,7 +76,11 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
                 **record.result,
             }
         )
-    table = pd.DataFrame(rows)
+    given = ["model", "bits", "seed", "status", "peak_memory"]
+    table = pd.DataFrame(rows, columns=None if rows else given)
+    for name in (*NUMBERS, *OTHER_RESULTS):
+        if name not in table:
+            table[name] = pd.Series(np.nan, table.index, float if name in NUMBERS else object)
     nats, unmerged = np.log(table["perplexity"]), np.log(table["perplexity_unmerged"])
     guess = np.log(table["vocabulary"].astype(float))
     return table.assign(
@@ -81,8 +117,7 @@ def paired_table(records: Sequence[Record]) -> pd.DataFrame:
     Parameters
     ----------
     records : sequence of Record
-        Two of each seed, such as those of `lib.paper3.trials.kernel_pairs`. Seeds with a failed one are left
-        out.
+        Two of each seed. Seeds with a failed one are left out.
 
     Returns
     -------

@@ -16,7 +16,7 @@ from datasets import DatasetDict
 from lib.errors import InputError
 from lib.paper3.chats import Chat
 from lib.qlora.causal_models import load_tokenizer
-from lib.qlora.recipes import KERNELS, Recipe, Sources, Task
+from lib.qlora.recipes import Recipe, Sources, Task
 from lib.qlora.scores import token_ids
 from lib.qlora.trial import Material, Pretrained, Trial, check_lengths
 from lib.runs import Record
@@ -207,6 +207,9 @@ def with_both_optimizers(
 def factorial(model: str, task: str, recipe: Recipe, *, levels: int, first_seed: int) -> list[Trial]:
     """Cross the seeds of initialisation, order and dropout: a full design.
 
+    A kernel is no factor and no replicate: two kernels agree to about 1e-6 nats, so runs that differ in the
+    kernel alone would count as the same observation twice.
+
     Parameters
     ----------
     model, task : str
@@ -227,25 +230,6 @@ def factorial(model: str, task: str, recipe: Recipe, *, levels: int, first_seed:
     return [
         Trial(first_seed, model=model, task=task, recipe=recipe, sources=Sources(*combination))
         for combination in product(seeds, repeat=3)
-    ]
-
-
-def kernel_pairs(model: str, task: str, recipe: Recipe, seeds: Sequence[int]) -> list[Trial]:
-    """Train with each attention kernel under the same seeds: (2 * seeds,), the kernels of a seed in a row.
-
-    A kernel is no replicate of the factorial design: the two agree to about 1e-6 nats, so runs that differ in
-    the kernel alone would count as the same observation twice.
-    """
-    return [
-        Trial(
-            seed,
-            model=model,
-            task=task,
-            recipe=replace(recipe, attention=kernel),
-            sources=Sources.same(seed),
-        )
-        for seed in seeds
-        for kernel in KERNELS
     ]
 
 

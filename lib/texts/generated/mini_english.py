@@ -50,7 +50,7 @@ def small_talk(seed: int, count: int) -> list[tuple[str, str]]:
 
 def _story(draw: random.Random) -> str:
     words = lexicon("stories")
-    _, theme = theme_words(draw)
+    theme = theme_words(draw)
     person, person2 = draw.sample(words["people"], 2)
     sentences = []
     for frame in draw.sample(words["sentences"], draw.randint(*SENTENCES)):

@@ -63,18 +63,9 @@ def themes() -> list[str]:
     return list(lexicon("quotes")["themes"])
 
 
-def theme_words(draw: random.Random) -> tuple[list[str], dict[str, str]]:
-    """Draw two themes and, from them, a word for every slot that a frame can have.
-
-    Returns
-    -------
-    themes : list of str
-        The theme and the second theme.
-    words : dict of str to str
-        Slot name to word.
-    """
-    theme, other = draw.sample(themes(), 2)
-    return [theme, other], _words(draw, theme, other)
+def theme_words(draw: random.Random) -> dict[str, str]:
+    """Draw two themes and, from them, a word for every slot that a frame can have, by the slot's name."""
+    return _words(draw, *draw.sample(themes(), 2))
 
 
 def fill(frame: str, words: dict[str, str]) -> str:
