@@ -1,5 +1,6 @@
 import math
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -205,3 +206,25 @@ def test_a_max_length_beyond_the_context_is_an_error(folders):
 def test_unsuitable_models_are_an_error_before_training(model, max_length, message):
     with pytest.raises(ModelError, match=re.escape(message)):
         causal.check_models([model], device=CPU, dtype=torch.float32, max_length=max_length)
+
+
+def test_without_a_temperature_the_whole_distribution_is_drawn_from():
+    asked = []
+
+    def generate(**how):
+        asked.append(how)
+        return how["input_ids"]
+
+    def tokenizer(texts, **_):
+        return {"input_ids": [[1, 2]] * len(texts)}
+
+    tokenizer = type("Tokenizer", (), {
+        "__call__": staticmethod(tokenizer), "pad_token_id": 0,
+        "batch_decode": staticmethod(lambda tokens, **_: [""] * len(tokens)),
+    })()  # fmt: skip
+    model = SimpleNamespace(device=torch.device("cpu"), generate=generate)
+    complete(model, ["a"], tokenizer, new_tokens=3, seed=0)
+    (how,) = asked
+    assert {name: how[name] for name in ("do_sample", "temperature", "top_p", "top_k")} == {
+        "do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0,
+    }  # fmt: skip

@@ -252,3 +252,33 @@ def test_no_number_of_texts_makes_up_for_seeds():
 
 def test_an_interval_is_one_of_lib_intervals():
     assert isinstance(crossed_mean(np.eye(3)).interval(), Interval)
+
+
+def test_a_mean_about_one_text_needs_no_number_of_texts():
+    with pytest.raises(ValueError, match="about one text"):
+        Crossed(0.0, (Part(1.0, 0.0, 3),), ()).texts_needed(below=0.1)
+
+
+def test_no_accuracy_lies_outside_0_and_1():
+    correct = np.ones((3, 40), bool)
+    correct[0, 0] = False
+    interval, opposite = crossed_proportion_interval(correct), crossed_proportion_interval(~correct)
+    assert interval.high == 1
+    assert opposite.low == 0
+    assert interval.low == pytest.approx(1 - opposite.high)
+
+
+def test_a_contrast_weighs_variances_by_the_squares_of_its_weights():
+    rng = np.random.default_rng(0)
+    first, second = rng.random((4, 30)), rng.random((4, 20))
+    found, alone = (
+        crossed_contrast((0.5, first), (-0.25, second)),
+        [crossed_mean(first), crossed_mean(second)],
+    )
+    for weight, part, one in zip((0.5, -0.25), found.texts, alone, strict=True):
+        assert part.variance == pytest.approx(weight**2 * one.texts[0].variance)
+        assert part.residual == pytest.approx(weight**2 * one.texts[0].residual)
+    (seeds,) = found.seeds
+    by_seed = 0.5 * first.mean(axis=1) - 0.25 * second.mean(axis=1)
+    assert seeds.variance == pytest.approx(by_seed.var(ddof=1) / 4)
+    assert seeds.residual == pytest.approx(sum(part.residual for part in found.texts))

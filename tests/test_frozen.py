@@ -168,3 +168,10 @@ def test_on_cuda_capturing_changes_no_bit(data: Data) -> None:
         seeding.set_deterministic(False)
     assert largest_difference(first, again) == largest_difference(first, uncaptured) == 0
     assert largest_difference(first, train_heads(*data, [4, 1, 7], **TRAINING)) < 1e-3
+
+
+def test_each_head_predicts_a_class_for_each_text() -> None:
+    embeddings = torch.tensor([[1.0, -1.0], [-1.0, 1.0], [2.0, 0.5]])
+    weights = torch.stack([torch.eye(2), -torch.eye(2)])
+    heads = Heads(weights, torch.zeros(2, 2), torch.eye(2).repeat(2, 1, 1), torch.zeros(2, 2), torch.zeros(2))
+    assert heads.predicted(embeddings.numpy()).tolist() == [[0, 1, 0], [1, 0, 1]]

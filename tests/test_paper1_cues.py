@@ -10,6 +10,7 @@ from lib.paper1.cues import cue_auc_on_halves, mean_over_texts, supporting_cue_a
 from lib.paper1.joint import HALVES
 from lib.paper1.word_lists import (
     WordMeans,
+    _descending,
     cue_shares,
     is_word,
     published_words,
@@ -152,3 +153,31 @@ def test_the_papers_words_recur_in_a_ranking_that_puts_its_first_list_above_its_
     placed = published_words(ranked, {"finetuned": [order[2].upper()], "frozen": ["absent"]})
     assert placed.loc[order[2], ["list", "place", "of"]].tolist() == ["finetuned", 3, len(order)]
     assert np.isnan(placed.loc["absent", "place"])
+
+
+def test_of_equal_words_the_first_comes_first():
+    values = np.array([*[0.0] * 30, 1.0, np.nan, *[0.0] * 30])
+    assert _descending(values).tolist() == [30, *range(30), *range(32, 62)]
+
+
+def test_a_published_word_is_listed_with_its_difference():
+    ranked = pd.DataFrame({"difference": [0.4, 0.1, -0.2]}, ["plat", "un", "film"])
+    placed = published_words(ranked, {"finetuned": ["Plat"], "frozen": ["film", "absent"]})
+    assert placed["difference"].to_list()[:2] == [0.4, -0.2]
+    assert np.isnan(placed.loc["absent", "difference"])
+
+
+def test_words_are_ranked_by_means_over_seeds():
+    words = [["plat", "film"]]
+    tuned = [np.array([[0.1, 0.0], [0.1, 0.0], [1.0, 0.3]])]  # means 0.4 and 0.1, medians 0.1 and 0
+    cold = [np.array([[0.2, 0.0], [0.2, 0.0], [0.2, 0.0]])]
+    assert rank_words(words, tuned, cold, 1)["difference"].to_dict() == pytest.approx(
+        {"plat": 0.2, "film": 0.1}
+    )
+
+
+def test_half_as_many_appearances_are_enough_in_half_of_the_texts():
+    words = [["plat"]] * 40  # 20 in every half
+    means = WordMeans(words, 30).magnitudes([np.ones((1, 1))] * 40)
+    assert np.isfinite(means[0]).all()
+    assert np.isnan(WordMeans(words, 41).magnitudes([np.ones((1, 1))] * 40)[0]).all()

@@ -40,3 +40,12 @@ def test_the_standard_error_is_the_deviation_between_samples_of_texts():
     deviation = np.std(gains, ddof=1)
     assert 0.8 < np.mean(errors) / deviation < 1.3
     assert np.mean(as_if_independent) / deviation < 0.8
+
+
+def test_a_half_of_one_class_has_no_silhouette_for_any_encoder():
+    labels = np.array([0, 0, 0, 0, 0, 0, 1])
+    table = silhouettes(list(np.random.default_rng(0).normal(size=(3, 7, 2))), labels)
+    missing = np.isnan(table)
+    assert table.shape == (3, 51)
+    assert missing.any()
+    assert (missing.any(axis=0) == missing.all(axis=0)).all()

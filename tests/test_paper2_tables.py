@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from transformers import CamembertConfig
 
-from lib import figures
+from lib import figures, stability
 from lib.attribution import LRP
 from lib.claims import load_claims, published
 from lib.crossed import Crossed, Part
@@ -274,3 +274,110 @@ def test_a_decomposition_names_its_steps(types, measured):
     assert table.index.tolist() == ["freezing alone", "both"]
     assert table.loc["both", "accuracy, points"] == "+0.0"
     assert table.loc["both", "noise, true class"].startswith("0.1")
+
+
+def with_errors(name: str, surface: int, wrong: list[int]) -> ModelType:
+    """Models that classify so many of four texts wrongly."""
+    predicted = np.array([[label ^ (text < errors) for text, label in enumerate(LABELS)] for errors in wrong])
+    return ModelType(name, name, surface, predicted.astype(np.uint8), {})
+
+
+def test_accuracies_are_compared_first_minus_second():
+    types = {"small": with_errors("small", 10, [1, 2, 1, 2]), "large": with_errors("large", 25, [0, 0, 0, 2])}
+    pairs = [("small", "large"), ("large", "small")]
+    table = tables.reductions(types, pairs, LABELS)
+    assert table["accuracy, points"].tolist() == ["-25.0", "+25.0"]
+    assert table["surface"].tolist() == ["÷ 2.5", "× 2.5"]
+    steps = {"freezing": ("small", "large")}
+    assert tables.decomposition_table(steps, types, LABELS, {})["accuracy, points"].tolist() == ["-25.0"]
+    row = tables.accuracy_table(types, {"small": types["small"]}, LABELS, {}).loc["small"]
+    assert row["accuracy, %"] == "62.5 ± 14.4"  # 75, 50, 75, 50: the deviation of a sample
+
+
+def test_equivalent_models_are_counted_among_all_of_a_type():
+    all_models = with_errors("a", 1, [0, 0, 0, 4])
+    row = tables.accuracy_table({"a": all_models}, {"a": all_models.keep([0, 1])}, LABELS, {}).loc["a"]
+    assert row["equivalent by the authors' z"] == "3 of 4"
+
+
+def test_each_z_counts_its_own_equivalent_models():
+    # on 100 texts 0.95 differs from 0.89 by the authors' z (2.2), and not by the pooled one (1.6)
+    predicted = np.zeros((2, 100), np.uint8)
+    predicted[0, :5], predicted[1, :11] = 1, 1
+    types = {"a": ModelType("a", "a", 1, predicted, {})}
+    row = tables.accuracy_table(types, types, np.zeros(100, int), {}).loc["a"]
+    assert row["equivalent by the authors' z"] == "1 of 2"
+    assert row["by the pooled z"] == "2 of 2"
+
+
+def test_a_point_whose_signal_is_not_positive_has_no_bounds_of_it():
+    relevance = {LRP: np.array([[1.0, -1.0], [-1.0, 1.0], [0.1, -0.1]])}
+    kind = {"a": ModelType("a", "a", 1, np.zeros((3, 4), np.uint8), relevance)}
+    (row,) = tables.curve_table(measure(kind, [2], scale=unit_scale), kind, LABELS).to_dict("records")
+    assert np.isnan([row["signal_low"], row["signal_high"], row["snr_low"], row["snr_high"]]).all()
+    assert row["noise_low"] < row["noise"] < row["noise_high"]
+
+
+def test_a_seed_that_ties_all_words_of_a_text_leaves_the_other_texts_tau():
+    alike = np.tile([3.0, 1.0, 2.0, 5.0, 6.0, 4.0], (4, 1))
+    alike[0, 3:] = 5
+    kind = {"a": ModelType("a", "a", 1, np.zeros((4, 1), np.uint8), {LRP: alike})}
+    asked = {"top_words": 2, "permutations": 1, "rng": np.random.default_rng(0)}
+    assert tables.agreement_table(kind, [3, 3], LRP, **asked).loc["a", "tau"] == pytest.approx(1)
+
+
+def test_nine_in_ten_subsets_lie_between_the_bounds_of_the_snr(monkeypatch):
+    monkeypatch.setattr(tables, "SUBSETS", 400)
+    rng = np.random.default_rng(0)
+    relevance = np.resize([2.0, 0.0], 40) + rng.standard_normal((12, 40))
+    kind = {"a": ModelType("a", "a", 1, np.zeros((12, 1), np.uint8), {LRP: relevance})}
+    table = tables.snr_by_seeds(kind, [40], LRP, [4], np.random.default_rng(1)).set_index("estimate")
+    again = np.random.default_rng(1)
+    subsets = [again.choice(12, 4, replace=False) for _ in range(400)]
+    shares = tables.shares(relevance, [40])
+    snr = [tables.signal_noise(shares[subset], [40]).snr[0] for subset in subsets]
+    low, high = table.loc["plug-in", ["low", "high"]]
+    assert np.mean([low <= value <= high for value in snr]) == pytest.approx(0.9, abs=0.01)
+    assert np.mean([value < low for value in snr]) == pytest.approx(0.05, abs=0.01)
+
+
+def test_the_most_stable_words_are_those_of_a_large_mean_for_their_deviation():
+    rng = np.random.default_rng(0)
+    # words 0 and 1 are cues: smaller, but the same for every seed; words 2 and 3 are larger, and vary
+    relevance = np.array([2.0, 2.0, 3.0, 3.0, 0.0, 0.0]) + rng.normal(size=(12, 6)) * [0.01, 0.01, 1, 1, 0, 0]
+    kind = {"a": ModelType("a", "a", 1, np.zeros((12, 1), np.uint8), {LRP: np.tile(relevance, (1, 3))})}
+    roles = [["cue", "cue", "x", "x", "x", "x"]] * 3
+    row = tables.cue_table(kind, [6, 6, 6], LRP, roles).loc["a"]
+    assert float(row["most stable"].split()[0]) == pytest.approx(1)
+    assert float(row["most relevant"].split()[0]) < 0.6
+    longer = {"a": replace(kind["a"], relevance={LRP: np.tile(relevance, (1, 6))})}
+    roles = [["cue", "cue", "x", "x", "x", "x"]] * 2 + [["cue", *["x"] * 5]] * 4
+    assert tables.cue_table(longer, [6] * 6, LRP, roles).loc["a", "by chance"] == f"{(2 * 2 + 4) / 36:.3g}"
+
+
+def test_the_most_by_chance_is_the_largest_mean_of_the_permutations():
+    lengths, rng = [6, 9], np.random.default_rng(0)
+    relevance = rng.standard_normal((5, 15))
+    kind = {"a": ModelType("a", "a", 1, np.zeros((5, 1), np.uint8), {LRP: relevance})}
+    asked = {"top_words": 3, "permutations": 30, "rng": np.random.default_rng(1)}
+    table = tables.agreement_table(kind, lengths, LRP, **asked)
+    again, texts = np.random.default_rng(1), stability.split_texts(relevance, lengths)
+    nulls = [stability.permuted_null(stability.kendall_tau, text, 30, again) for text in texts]
+    assert table.loc["a", "tau, most by chance"] == pytest.approx(np.mean(nulls, axis=0).max())
+
+
+def test_a_point_has_its_own_accuracy_and_number_of_seeds():
+    signal = np.resize([2.0, 0.0], 20)
+    kinds = {
+        name: replace(
+            with_errors(name, surface, [0, 1, 2]),
+            relevance={LRP: signal + np.sqrt(noise) * np.random.default_rng(0).standard_normal((3, 20))},
+        )
+        for name, surface, noise in (("a", 1, 0.1), ("b", 2, 0.5), ("c", 4, 1.0))
+    }
+    measured = measure(kinds, [20], scale=unit_scale)
+    table = tables.curve_table(measured, kinds, LABELS)
+    assert table["accuracy"].tolist() == [0.75] * 3
+    assert table["seeds"].tolist() == [3] * 3
+    row = tables.proxy_table(measured, {"all": list(kinds.values())}).loc["all"]
+    assert row.tolist() == [1, -1]  # more noise, and so a smaller SNR, the larger the surface

@@ -14,7 +14,7 @@ from small import save_model
 
 from lib.claims import load_claims, published
 from lib.errors import InputError
-from lib.intervals import proportion_interval
+from lib.intervals import proportion_interval, sd_factors
 from lib.paper3.chats import Chat
 from lib.paper3.own_numbers import (
     ARCHITECTURES,
@@ -44,6 +44,7 @@ from lib.paper3.tables import (
     repetitions_alike,
     signature,
     single_source,
+    times,
 )
 from lib.paper3.trials import (
     beginnings,
@@ -58,6 +59,7 @@ from lib.paper3.trials import (
 )
 from lib.qlora import Material, Recipe, Sources, Task, Trial
 from lib.qlora.causal_models import load_tokenizer
+from lib.repeatability import compare, holm
 from lib.runs import Record
 from lib.study import Study
 
@@ -562,3 +564,126 @@ def test_grids_of_printed_values():
 
 def test_trials_with_the_same_fields_are_equal():
     assert trial(1) == Trial(1, model="m", task="t", recipe=RECIPE, sources=Sources(1, 1, 1))
+
+
+def test_what_merging_costs_is_the_difference_of_the_log_perplexities():
+    table = frame([record(trial(0), **result(math.e**3, perplexity_unmerged=math.e))])
+    assert table.loc[0, ["nats", "nats_unmerged", "lost"]].to_list() == pytest.approx([3, 1, 2])
+
+
+def test_times_stand_beside_the_papers():
+    records = [
+        record(trial(seed), **result(train_seconds=seconds, test_seconds=10 * seconds))
+        for seed, seconds in enumerate((1.0, 2.0, 6.0))
+    ]
+    printed = {"M": {"32-bit": [1.0, 2.0, 9.0]}}
+    values = {"train_seconds": printed, "test_seconds": {"M": {"32-bit": [2.0, 2.0, 5.0]}}}
+    row = times(frame(records), values, {"m": "M"}).loc[("m", "32-bit")]
+    assert row["train_seconds"].to_list() == pytest.approx([3, math.sqrt(7), 4, math.sqrt(19)])
+    assert row["test_seconds"].to_list() == pytest.approx([30, 10 * math.sqrt(7), 3, math.sqrt(3)])
+
+
+def test_the_gap_that_separates_modes_is_one_of_more_than_2_nats():
+    for gap, modes in ((1.9, ["only"]), (2.1, ["low", "high"])):
+        excess = pd.DataFrame({"model": "m", "above": [0.0, 0.5, 0.5 + gap], "of_guess": [0.1, 0.2, 0.5]})
+        assert signature(excess)["mode"].to_list() == modes
+
+
+def test_the_papers_own_numbers_are_those_of_the_model_that_contradicts_each_claim_most():
+    values = published(3)
+    measured = own_measurements(load_claims(3), values, 0.95)
+    printed = values["perplexity"].values()
+    nats = {
+        model: {bits: np.log(column) for bits, column in columns.items()}
+        for model, columns in values["perplexity"].items()
+    }
+    before = values["pretrained_perplexity"]
+
+    def time_ratios_of(name):
+        """Ratios of geometric means, 32-bit to 8-bit."""
+        return [
+            np.exp(np.mean(np.log(s["32-bit"])) - np.mean(np.log(s["8-bit"]))) for s in values[name].values()
+        ]
+
+    expected = {
+        "not_repeatable": min(1_000 * np.std(columns["32-bit"], ddof=1) for columns in printed),
+        "fine_tuning_helps": max(n["32-bit"].mean() - math.log(before[model]) for model, n in nats.items()),
+        "eight_bit_worse": min(n["8-bit"].mean() - n["32-bit"].mean() for n in nats.values()),
+        "eight_bit_less_repeatable": min(n["8-bit"].std() / n["32-bit"].std() for n in nats.values()),
+        "slower_32_bit": max(
+            time_ratios_of("train_seconds")
+        ),  # 1.77 is outside the region above, 0.999 below
+        "less_memory": np.mean(
+            [100 * (p["32-bit"] / p["8-bit"] - 1) for p in values["memory_percent"].values()]
+        ),
+    }
+    found = {name: measured[name].estimate for name in expected}
+    assert found == pytest.approx(expected)
+    assert measured["less_memory"].low > 0
+    testing = time_ratios_of("test_seconds")
+    assert np.isclose(measured["slower_testing_32_bit"].estimate, testing).sum() == 1
+
+
+def test_the_papers_own_texts_have_intervals_of_the_confidence_asked_for():
+    widths = [
+        interval.high - interval.low
+        for interval in (
+            own_measurements(load_claims(3), published(3), c)["answers_differ"] for c in (0.8, 0.95)
+        )
+    ]
+    assert widths[0] < 0.8 * widths[1]
+
+
+def test_a_fine_grid_is_named_by_its_power_of_two():
+    grids = printed_grids({"fine": [0.031, 0.406, 0.25]}, decimals=3)  # 1, 13 and 8 of 32
+    row = grids.loc["fine", ["grid", "multiples of it", "equal values"]]
+    assert row.to_list() == ["1/32", "1, 13, 8", 0]
+    assert grids.loc["fine", "chance that all fit"] == pytest.approx(0.064**3)
+
+
+def test_memory_is_that_of_the_trial_that_took_most_in_mib():
+    records = [
+        replace(record(trial(seed), **result(trained_parameters=5)), peak_memory=mib * 2**20)
+        for seed, mib in ((0, 3), (1, 7))
+    ]
+    assert memory_table(frame(records), {"M": {"32-bit": 17.0}}, {"m": "M"})["peak"].to_list() == [7]
+
+
+def test_the_training_loss_is_that_of_the_last_tenth_of_the_steps():
+    own = {"state_dtypes": ["uint8"], "losses": np.arange(40.0)}
+    table = explosion_table(
+        [record(trial(0), **result(math.e, **own))], {"none": RECIPE}, pretrained_nats=0.0
+    )
+    assert table.loc[0, "training"] == np.mean([36, 37, 38, 39])
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"), [("GPT-NeoX-20B", 8_650_752), ("Llama2-chat-7B", 4_194_304)]
+)
+def test_adapters_of_the_papers_models_are_counted_from_their_shapes(model, parameters):
+    assert lora_parameters(model, 8) == parameters
+
+
+def test_one_source_alone_has_the_interval_of_its_levels():
+    rng = np.random.default_rng(0)
+    design = pd.DataFrame([(a, b) for a in range(3) for b in range(2)], columns=["a", "b"])
+    interval = single_source(design.assign(printed=rng.normal(size=6)), "a", ["b"], 0.9)
+    factors = interval.low / interval.estimate, interval.high / interval.estimate
+    assert factors == pytest.approx(sd_factors(2, 0.9))
+
+
+def test_repetitions_have_an_interval_of_the_confidence_asked_for():
+    records = [record(trial(0, number), **result(adapter="a")) for number in range(4)]
+    assert repetitions_alike(records, "adapter", 0.9) == proportion_interval(3, 3, 0.9)
+
+
+def test_comparisons_are_corrected_over_the_models():
+    columns = pd.MultiIndex.from_product([["m", "n"], ["8-bit", "32-bit"]], names=["model", "bits"])
+    means = np.array([3, 0, 1, 0])
+    nats = pd.DataFrame(np.random.default_rng(0).normal(means, size=(5, 4)), columns=columns)
+    compared = comparisons(nats, paired=False, confidence=0.95)
+    alone = pd.DataFrame(
+        [compare(nats[m, "8-bit"], nats[m, "32-bit"], paired=False, confidence=0.95) for m in ("m", "n")]
+    )
+    assert compared["p permutation"].to_list() == list(holm(alone["p permutation"].to_dict()).values())
+    assert compared["p permutation"]["m"] == 2 * alone["p permutation"][0]

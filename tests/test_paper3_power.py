@@ -154,3 +154,35 @@ def test_what_equality_would_take_follows_from_the_pairs():
     assert row["correlation"] == pytest.approx(0.99, abs=0.01)
     assert row["spreads"] < 20 < row["spreads_unpaired"]
     assert row["means"] == trials_for_equal_means(row["difference_sd"], 0.5, confidence=0.95)
+
+
+def test_pairs_are_described_by_their_differences_and_the_32_bit_trials():
+    columns = pd.MultiIndex.from_product([["m"], ["8-bit", "32-bit"]], names=["model", "bits"])
+    nats = pd.DataFrame([[0.11, 0.1], [0.24, 0.2], [0.29, 0.3], [0.9, np.nan]], columns=columns)
+    row = needed(nats, margin=0.05, factor=1.25, confidence=0.9).loc["m"]
+    assert row["difference_sd"] == pytest.approx(np.std([0.01, 0.04, -0.01], ddof=1))
+    assert row["sd"] == pytest.approx(0.1)
+    assert row["spreads"] == trials_for_equal_spreads(row["correlation"], 1.25, confidence=0.9)
+    assert row["spreads_unpaired"] == trials_for_equal_spreads_unpaired(1.25, confidence=0.9)
+
+
+@pytest.mark.parametrize("trials", [2, 7, 50])
+def test_a_detectable_ratio_of_unpaired_trials_has_exactly_the_power(trials):
+    freedom = trials - 1, trials - 1
+    ratio = detectable_ratio_unpaired(trials, confidence=0.95)
+    assert stats.f.sf(stats.f.ppf(0.975, *freedom) / ratio**2, *freedom) == pytest.approx(0.8)
+
+
+def test_the_number_of_unpaired_trials_is_the_smallest_one():
+    trials = trials_for_equal_spreads_unpaired(1.25, confidence=0.95)
+    for number, enough in ((trials - 1, False), (trials, True)):
+        freedom = number - 1, number - 1
+        allowed = 1.25**2 / stats.f.ppf(0.975, *freedom)
+        assert (2 * stats.f.cdf(allowed, *freedom) - 1 >= 0.8) == enough
+
+
+def test_a_row_is_what_its_columns_are_called():
+    row = by_trials([7], sd=1.0, difference_sd=0.5, correlation=0.9, confidence=0.9).loc[7]
+    assert row["mean"] == pytest.approx(stats.t.ppf(0.95, 6) / np.sqrt(7))
+    assert row["difference"] == detectable_difference(7, 0.5, confidence=0.9)
+    assert row["event"] == pytest.approx(1 - 0.1 ** (1 / 7))

@@ -494,3 +494,25 @@ def test_trials_share_no_more_than_all_words():
         texts = [["x y" if rng.random() < 0.95 else "x z" for _ in range(4)] for _ in range(3)]
         shared = agreement_intervals(texts, 0.95)["shared words"]
         assert 0 <= shared.low <= shared.high <= 1
+
+
+def test_trials_of_two_models_are_joined_by_seed_whatever_their_order():
+    table = base_trials(lambda seed, prompt, sample: WORDS[max(seed, prompt)])
+    mixed = pd.concat([table[table["model"] == "a"], table[table["model"] == "b"].iloc[::-1]])
+    for column in ("completions", "cold_completions"):
+        assert two_trials_differ(mixed, column, 0.95) == two_trials_differ(table, column, 0.95)
+    answers = table["cold_completions"]
+    expected = answers_differ(table.assign(answers=answers), str, 0.95)
+    assert answers_differ(mixed.assign(answers=answers), str, 0.95) == expected
+
+
+def test_summaries_are_scored_by_means_over_documents():
+    scores = scored_summaries([["a b", "c", "d"]], ["a b", "d", "d e"])
+    assert scores.loc[0].to_list() == pytest.approx([1 / 3, (1 + 0 + 2 / 3) / 3])
+
+
+def test_a_trial_repeats_only_if_every_prompt_does():
+    texts = {"cold_completions": [["a", "b", "c"]], "cold_completions_again": [["a", "b", "x"]]}
+    table = pd.DataFrame({"model": ["m"], "seed": [0], **texts})
+    assert same_twice(table).to_list() == pytest.approx([2 / 3])
+    assert trials_that_repeat(table, 0.95).estimate == 0

@@ -215,3 +215,17 @@ def test_pictures_of_other_or_too_few_texts_are_not_scored(rng: np.random.Genera
         projection.trust(points, points[:19])
     with pytest.raises(ValueError, match="20 texts: trustworthiness requires more than 20"):
         projection.trust(points, points)
+
+
+def test_texts_with_one_embedding_in_common_have_no_variance() -> None:
+    with pytest.raises(ValueError, match="all embeddings are equal"):
+        projection.explained_variance(np.tile([1.0, 2.0, 3.0], (20, 1)))
+    points = np.tile(np.arange(20.0)[:, None], (1, 3))  # of each text all values are equal, the texts are not
+    assert projection.components_needed(projection.explained_variance(points)) == 1
+
+
+def test_embeddings_in_single_precision_are_analysed_in_double() -> None:
+    points = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+    np.testing.assert_array_equal(
+        projection.explained_variance(points), projection.explained_variance(points.astype(np.float64))
+    )

@@ -343,3 +343,14 @@ def test_a_wrong_measurement_of_a_pretrained_model_is_an_error():
         Pretrained(0, model="m", task="t", compute="int8", max_length=512)
     with pytest.raises(ValueError, match="max_length = 1: at least 2 tokens are required"):
         Pretrained(0, model="m", task="t", compute="float32", max_length=1)
+
+
+def test_starved_moments_are_a_share_of_the_entries_of_all_matrices():
+    weights = [torch.nn.Parameter(torch.zeros(size)) for size in (6, 2)]
+    optimizer = torch.optim.AdamW(weights)
+    for weight in weights:
+        optimizer.state[weight] = {"exp_avg": torch.ones(len(weight)), "exp_avg_sq": torch.ones(len(weight))}
+    optimizer.state[weights[0]]["exp_avg_sq"][:3] = 0
+    states = optimizer_states(optimizer)
+    assert states["starved"] == pytest.approx(3 / 8)
+    assert states["state_bytes"] == 2 * 8 * 4

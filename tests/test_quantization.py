@@ -147,3 +147,23 @@ def test_cuda_rounds_to_the_same_values_as_a_cpu(small: Classifier, kind: str) -
     # A weight about halfway between two values may go either way (on an H100 0.2 % of them, in 8 bits).
     assert differ.float().mean() < 5e-3
     assert ((there - weights).abs()[differ] < 2 * (here - weights).abs()[differ]).all()
+
+
+@pytest.mark.parametrize("kind", ["nf4", "fp4", "fp8"])
+def test_biases_of_linear_layers_are_rounded_to_16_bits(small: Classifier, kind: str) -> None:
+    for module in small.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.bias)  # a new model's are 0, which rounding leaves as they are
+    quantized = quantize(small, kind)
+    for name, module in small.named_modules():
+        if isinstance(module, nn.Linear):
+            assert torch.equal(quantized.get_submodule(name).bias, module.bias.half().float())
+
+
+def test_8_bit_weights_take_at_most_256_multiples_of_their_blocks_largest(small: Classifier) -> None:
+    quantized = quantize(small, "fp8")
+    for name, module in small.named_modules():
+        if isinstance(module, nn.Linear) and module.weight.numel() > 64 * 64:
+            blocks = quantized.get_submodule(name).weight.detach().reshape(-1, 64)
+            multiples = blocks / blocks.abs().amax(dim=1, keepdim=True)
+            assert len(multiples.mul(2**16).round().unique()) <= 256  # of thousands of weights

@@ -11,6 +11,7 @@ from loopback_hub import Hub
 from sklearn.metrics import average_precision_score
 from small import bert_tokenizer, camembert_tokenizer, classifier, roberta_tokenizer
 
+from lib.crossed import crossed_mean
 from lib.models import load_tokenizer
 from lib.rationales.figures import agreement_marks
 from lib.rationales.scores import (
@@ -293,3 +294,24 @@ def test_english_words_keep_their_form_and_marks():
     cleaned = clean_marked(words, [False, True, True, True, False, False, False, True], "English")
     assert cleaned.words == words
     assert cleaned.marks == [False, True, True, True, False, False, False, True]
+
+
+def test_a_words_rate_counts_its_appearances_in_upper_case():
+    others = [["FILM", "good"], ["Film", "good"], ["FILM", "x"], ["Film", "y"]]
+    marks = [[True, False], [False, True], [False, False], [False, False]]
+    # film is marked once in four, good once in two
+    scores = by_word([["film", "good"]], [[False, True]], others, marks)
+    assert scores[TOKEN_F1].tolist() == [[1.0]]
+
+
+def test_agreement_and_what_is_above_chance_have_intervals_of_the_confidence_asked_for():
+    rng = np.random.default_rng(0)
+    marks = [[*(rng.random(9) < 0.4).tolist(), True, False] for _ in range(12)]
+    scores, chance = agreement([rng.random((3, 11)) for _ in marks], marks), by_chance(marks)
+    table = measured_table(over_models("m", "r", scores, chance), 0.9).set_index("measure")
+    for measure in MEASURES:
+        row, values = table.loc[measure], scores[measure]
+        for prefix, found in (("", values), ("above_", values - chance[measure])):
+            interval = crossed_mean(found).interval(0.9)
+            ends = row[[f"{prefix}estimate", f"{prefix}low", f"{prefix}high"]].to_list()
+            assert ends == pytest.approx([interval.estimate, interval.low, interval.high])

@@ -10,7 +10,7 @@ from scipy import stats
 
 from lib import repeatability
 from lib.claims import published
-from lib.intervals import paired_sd_ratio_interval, sd_ratio_interval
+from lib.intervals import paired_sd_ratio_interval, sd_interval, sd_ratio_interval
 
 
 def test_bitwise_distinguishes_the_last_bit():
@@ -243,3 +243,55 @@ def test_random_values_lie_on_no_grid():
     rng = np.random.default_rng(0)
     found = [repeatability.coarsest_grid(rng.uniform(8, 9, 7).round(3).tolist(), 3) for _ in range(200)]
     assert sum(k is not None for k in found) < 10
+
+
+def test_opposite_pairs_have_equal_spreads():
+    assert repeatability.pitman_morgan_p([1, 2, 4], [-1, -2, -4]) == 1
+
+
+def test_pairs_are_tested_by_their_differences():
+    first, second = [2.0, 3.0, 6.5, 1.0], [1.0, 4.0, 2.0, 3.5]
+    paired = repeatability.compare(first, second, paired=True, confidence=0.95)
+    assert paired["p sign flip"] == repeatability.sign_flip_p([1.0, -1.0, 4.5, -2.5])
+    assert paired["p sign flip"] > 0.2  # all of them are positive, and their sums would give 2 in 16
+    assert paired["sd of the second"] == str(sd_interval(second, 0.95))
+    wide = repeatability.compare(first, second, paired=True, confidence=0.99)
+    assert wide["ratio of sds"] == str(paired_sd_ratio_interval(first, second, 0.99))
+    assert wide["sd of the second"] == str(sd_interval(second, 0.99))
+
+
+def test_no_corrected_p_exceeds_1():
+    assert repeatability.smallest_corrected_p(4, tests=4) == 1
+
+
+def test_each_source_but_the_last_is_tested_against_what_its_mean_square_contains():
+    index = list(product(range(3), repeat=3))
+    runs = pd.DataFrame(index, columns=list("abc")).assign(y=np.random.default_rng(0).normal(size=27))
+    found = repeatability.variance_components(runs, ["a", "b", "c"], "y")
+    ms, freedom = found["mean square"], found["freedom"]
+    rest = "a x b x c"
+    for factor, (one, other) in {
+        "a": ("a x b", "a x c"),
+        "b": ("a x b", "b x c"),
+        "c": ("a x c", "b x c"),
+    }.items():
+        over, under = ms[factor] + ms[rest], ms[one] + ms[other]
+        down = under**2 / (ms[one] ** 2 / freedom[one] + ms[other] ** 2 / freedom[other])
+        up = over**2 / (ms[factor] ** 2 / freedom[factor] + ms[rest] ** 2 / freedom[rest])
+        assert found.loc[factor, "F"] == pytest.approx(over / under)
+        assert found.loc[factor, "p"] == pytest.approx(stats.f.sf(over / under, up, down))
+        assert found.loc[factor, "sd"] ** 2 == pytest.approx(max(over - under, 0) / 9)
+    for pair in ("a x b", "a x c", "b x c"):
+        assert found.loc[pair, "F"] == pytest.approx(ms[pair] / ms[rest])
+        assert found.loc[pair, "p"] == pytest.approx(stats.f.sf(ms[pair] / ms[rest], 4, 8))
+        assert found.loc[pair, "sd"] ** 2 == pytest.approx(max(ms[pair] - ms[rest], 0) / 3)
+    assert np.isnan(found.loc[rest, ["F", "p"]].astype(float)).all()
+
+
+def test_the_order_of_the_runs_changes_no_component():
+    index = list(product(range(3), repeat=3))
+    runs = pd.DataFrame(index, columns=list("abc")).assign(y=np.random.default_rng(0).normal(size=27))
+    found = repeatability.variance_components(runs, ["a", "b", "c"], "y")
+    shuffled = repeatability.variance_components(runs.sample(frac=1, random_state=0), ["a", "b", "c"], "y")
+    pd.testing.assert_frame_equal(found, shuffled)
+    assert found.loc["a", "mean square"] == pytest.approx(9 * runs.groupby("a")["y"].mean().var())

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from fake_graphs import FakeGraphs, NoGraphs, use
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from transformers import Trainer
+from transformers import LlamaConfig, Trainer
 
 from lib.qlora import Material, Recipe, Sources, Task, Trial, side_by_side
 from lib.qlora.adapters import data_order, has_dropout, known_warnings, load_base
@@ -400,3 +400,10 @@ def test_on_a_gpu_capturing_changes_no_bit(material, monkeypatch, model):
     for (adapter, losses), (again, repeated) in zip(captured, uncaptured, strict=True):
         assert losses.tolist() == repeated.tolist()
         assert differ(adapter, again) == 0
+
+
+def test_a_trained_parameter_takes_16_bytes_beside_its_inputs():
+    config = LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+    recipe = Recipe(epochs=1, learning_rate=2e-3, dropout=0.0)
+    needed = [trial_bytes(config, recipe, 8, parameters=n, recomputed=False) for n in (1_000, 3_000)]
+    assert needed[1] - needed[0] == 16 * 2_000

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lib import stability
 from lib.crossed import crossed_mean
 from lib.intervals import mean_interval
 from lib.proportions import z_statistic
 from lib.stability import (
     Stability,
+    deviation_over_seeds,
     equivalent_subset,
     kendall_tau,
     log_stability,
+    mean_over_deviation,
     mean_relevance_statistic,
     over_texts,
     overlap_beyond_seeds,
@@ -374,3 +377,71 @@ def test_texts_without_a_value_are_left_out_of_a_mean_relevance_statistic() -> N
 def test_types_with_other_seeds_have_no_mean_relevance_statistic() -> None:
     with pytest.raises(ValueError, match="types of 3, 2 seeds: allowed is one number"):
         mean_relevance_statistic(np.add, np.ones((3, 4)), np.ones((2, 4)))
+
+
+def test_a_difference_is_significant_above_1_96() -> None:
+    # accuracies around 1/2 on 10,000 texts: z is 2 * difference * 100
+    best = 0.5
+    assert equivalent_subset([best, best - 1.955 / 200, best - 1.965 / 200], 10_000).tolist() == [0, 1]
+
+
+def test_ties_between_many_words_go_to_the_earlier_one() -> None:
+    a, b = np.zeros((2, 4, 60))
+    a[:, 30] = b[:, 50] = 1  # of the others the first 19 are among the top 20
+    found = overlap_beyond_seeds(a, b, [60], 20, np.random.default_rng(0))
+    assert found.cross.tolist() == pytest.approx([19 / 20])
+    assert top_k_overlap(np.stack([a[0], b[0]]), 20) == pytest.approx(19 / 20)
+
+
+@pytest.mark.parametrize("noises", [(1.0, 0.5), (0.5, 1.0)])
+def test_the_seeds_error_of_an_overlap_is_the_jackknifes(
+    noises: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One split, written out: what leaving a seed out of its half changes."""
+    monkeypatch.setattr(stability, "SPLITS", 1)
+    rng = np.random.default_rng(1)
+    lengths, k, seeds, half = [7, 9, 8] * 6, 3, 6, 3
+    signal, drawn = rng.normal(size=sum(lengths)), rng.normal(size=(2, seeds, sum(lengths)))
+    drawn[:, 0] -= 4 * signal  # a seed of each type that says the opposite: leaving it out changes all texts
+    types = signal + np.reshape(noises, (2, 1, 1)) * drawn
+    noisier = int(np.argmax(noises))
+    found = overlap_beyond_seeds(*types, lengths, k, np.random.default_rng(5))
+    again = np.random.default_rng(5)
+    rows = [part for _ in range(2) for part in np.split(again.permutation(seeds)[: 2 * half], 2)]
+
+    def difference(means: list[np.ndarray]) -> np.ndarray:
+        cuts = np.cumsum(lengths)[:-1]
+        tops = [[set(np.argsort(-text)[:k]) for text in np.split(mean, cuts)] for mean in means]
+
+        def shared(one: int, other: int) -> np.ndarray:
+            return np.array([len(x & y) / k for x, y in zip(tops[one], tops[other], strict=True)])
+
+        cross = (shared(0, 2) + shared(0, 3) + shared(1, 2) + shared(1, 3)) / 4
+        return cross - shared(2 * noisier, 2 * noisier + 1)
+
+    means = [types[index // 2][part].mean(axis=0) for index, part in enumerate(rows)]
+    together = difference(means)
+    assert found.differences == pytest.approx(together)
+    for kind in range(2):
+        pseudo = np.tile(together, (seeds, 1))
+        for index in (2 * kind, 2 * kind + 1):
+            for seed in rows[index]:
+                others = [row for row in rows[index] if row != seed]
+                left = [*means[:index], types[kind][others].mean(axis=0), *means[index + 1 :]]
+                pseudo[seed] += seeds * (half - 1) / half * (together - difference(left))
+        expected = crossed_mean(pseudo).seeds[0].net
+        assert expected > 0
+        assert found.crossed.seeds[kind].variance == pytest.approx(expected)
+
+
+def test_of_one_text_the_error_is_that_of_the_seeds_alone() -> None:
+    found = mean_relevance_statistic(lambda mean: mean[:1], np.random.default_rng(0).normal(size=(5, 3)))
+    assert found.texts == ()
+    assert found.interval().has_width
+
+
+def test_a_deviation_follows_from_the_moments() -> None:
+    values = np.random.default_rng(0).normal(2, 1, (6, 3))
+    moments = values.mean(axis=0), (values**2).mean(axis=0)
+    assert deviation_over_seeds(*moments) == pytest.approx(values.std(axis=0))
+    assert mean_over_deviation(*moments) == pytest.approx(values.mean(axis=0) / values.std(axis=0))

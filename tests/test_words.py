@@ -286,3 +286,8 @@ def test_heat_map_refuses_a_wrong_number_of_relevances() -> None:
         words.heatmap_html(["a", "b"], [1.0])
     with pytest.raises(ValueError, match="2 finite numbers are required"):
         words.heatmap_html(["a", "b"], [1.0, np.inf])
+
+
+def test_heat_map_is_relative_to_the_texts_largest_magnitude() -> None:
+    page = words.heatmap_html(["a", "b"], [2.0, -4.0])
+    assert [float(value) for value in re.findall(r"([\d.]+)\); padding", page)] == [0.38, 0.75]
