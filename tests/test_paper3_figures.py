@@ -27,7 +27,8 @@ def test_a_kind_that_is_missing_leaves_its_panel_empty(tmp_path):
     )
     figure, data = draw.sampling(compared)
     assert len(data) == 6
-    assert [axes.get_title() for axes in figure.axes] == [
+    titles = [axes.get_title(plt.rcParams["axes.titlelocation"]) for axes in figure.axes]
+    assert titles == [
         "GPT-NeoX, 8-bit", "GPT-NeoX, 32-bit", "", "Llama, 32-bit"
     ]  # fmt: skip
     save(figure, data, tmp_path, "sampling", "Does training vary texts more than sampling does?")
