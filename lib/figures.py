@@ -75,8 +75,9 @@ def save(figure: Figure, data: pd.DataFrame, figure_dir: Path, name: str, title:
         bare = not axes.axison or axes.get_label() == "<colorbar>"
         lacking = [] if bare or not axes.has_data() else [which for which in "xy" if not _label(axes, which)]
         if lacking:
+            panel = axes.get_title(plt.rcParams["axes.titlelocation"])
             raise ValueError(
-                f"figure {name!r}: the {lacking[0]} axis of panel {axes.get_title(plt.rcParams['axes.titlelocation'])!r} has no label; "
+                f"figure {name!r}: the {lacking[0]} axis of panel {panel!r} has no label; "
                 f"allowed: set_{lacking[0]}label, also of a panel that shares it, or sup{lacking[0]}label"
             )
     width = int(CHARACTERS * figure.get_size_inches()[0])
