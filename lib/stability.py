@@ -433,8 +433,8 @@ def overlap_beyond_seeds(
     differences = cross - (within_a, within_b)[noisier]
     # A seed is in a half in 2 half / seeds of the splits, and weighs 1 / half there.
     parts = [
-        _seeds_alone(differences + len(effect[noisier]) * (half - 1) / half * effect[noisier])
-        for effect in effects
+        _seeds_alone(differences + len(effect) * (half - 1) / half * effect)
+        for effect in (both[noisier] for both in effects)
     ]
     return Overlaps(cross, within_a, within_b, differences, _with_texts(differences, parts))
 

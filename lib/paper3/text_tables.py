@@ -216,7 +216,7 @@ def answers_differ(
         None with fewer than three trials of each model, or if no two of them answer the same question.
     """
     models = _with_common_seeds(table)
-    if not _enough(models):
+    if not models:
         return None
     pairs = [pairs_of_trials(parsed(_column(rows, "answers"), parse), answers_apart) for rows in models]
     shares = _linearised_share(np.array(pairs))
@@ -356,7 +356,7 @@ def two_trials_differ(table: pd.DataFrame, column: str, confidence: float) -> In
         None with fewer than three trials of each model.
     """
     models = _with_common_seeds(table)
-    if not _enough(models):
+    if not models:
         return None
     pairs = []
     for rows in models:
@@ -381,10 +381,8 @@ def training_beyond_sampling(table: pd.DataFrame, confidence: float) -> Interval
         In units of `lib.paper3.texts.unlike`; None with fewer than three trials or two samples.
     """
     compared = [_between_and_within(rows) for rows in _with_common_seeds(table)]
-    beyond = [beyond_sampling(*both) for both in compared if both is not None]
-    if not beyond or len(beyond) < len(compared):
-        return None
-    return crossed_mean(pseudo_values(np.mean(beyond, axis=0))).interval(confidence)
+    beyond = [beyond_sampling(*both) for both in compared if both is not None]  # all have as many samples
+    return crossed_mean(pseudo_values(np.mean(beyond, axis=0))).interval(confidence) if beyond else None
 
 
 def largest_within(table: pd.DataFrame) -> float:
@@ -689,19 +687,15 @@ def _column(rows: pd.DataFrame, column: str) -> list[list[str]]:
 
 
 def _with_common_seeds(table: pd.DataFrame) -> list[pd.DataFrame]:
-    """Split a table by model, each with the seeds that all models have.
+    """Split a table by model, each with the seeds that all models have; no model with fewer than three.
 
     The models read the same prompts and their trials share seeds, so a prompt is one observation and a seed
     is one, however many models there are: pairs of trials are averaged over models, not counted for each.
+    Intervals over pairs require three trials.
     """
     models = [rows for _, rows in table.groupby("model", sort=False)]
     common = set(table["seed"]).intersection(*(rows["seed"] for rows in models))
-    return [rows[rows["seed"].isin(common)] for rows in models]
-
-
-def _enough(models: Sequence[pd.DataFrame]) -> bool:
-    """Return whether there are three trials of each model, which pairs of trials require."""
-    return bool(models) and len(models[0]) >= 3
+    return [rows[rows["seed"].isin(common)] for rows in models] if len(common) >= 3 else []
 
 
 def _printed_models(printed: Mapping[str, Any], paper_names: Mapping[str, str]) -> list[str]:
