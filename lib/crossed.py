@@ -257,47 +257,34 @@ def crossed_sum(*samples: ArrayLike) -> Crossed:
     return Crossed(float(sum(matrix.mean() for matrix in matrices)), tuple(parts), texts)
 
 
-def crossed_contrast(*terms: tuple[float, ArrayLike]) -> Crossed:
-    """Return a weighted sum of means over the same seeds but different texts.
+def crossed_gap(train: ArrayLike, test: ArrayLike) -> Crossed:
+    """Return the mean of training texts minus that of test texts, over the same seeds.
 
     Parameters
     ----------
-    *terms : (weight, values)
-        ``values`` are (seeds, texts), the seeds in the same order.
+    train : array_like, (seeds, training texts)
+        Such as whether each model classifies each training text correctly.
+    test : array_like, (seeds, test texts)
+        The same for test texts, the seeds in the same order.
 
     Raises
     ------
     ValueError
         If the numbers of seeds differ.
     """
-    by_seed: list[Floats] = []
-    texts, total = [], 0.0
-    for weight, values in terms:
-        matrix = _matrix(values)
+    train, test = _matrix(train), _matrix(test)
+    if len(train) != len(test):
+        raise ValueError(f"train has {len(train)} seeds, test {len(test)}: the same seeds are required")
+    texts = []
+    for matrix in (train, test):
         _, by_text, residual = _sources(matrix)
-        by_seed.append(weight * matrix.mean(axis=1))
         if matrix.shape[1] > 1:
-            texts.append(Part(weight**2 * by_text, weight**2 * residual, matrix.shape[1]))
-            total += weight**2 * residual
-    if len({len(means) for means in by_seed}) != 1:
-        raise ValueError(f"terms with {[len(means) for means in by_seed]} seeds: the same are required")
-    means = np.sum(by_seed, axis=0)  # (seeds,)
-    count = len(means)
-    seeds = (Part(float(means.var(ddof=1)) / count, total, count),) if count > 1 else ()
-    return Crossed(float(means.mean()), seeds, tuple(texts))
-
-
-def crossed_gap(train: ArrayLike, test: ArrayLike) -> Crossed:
-    """Return training minus test accuracy of the same models, each on its own texts.
-
-    Parameters
-    ----------
-    train : array_like, (seeds, training texts)
-        Whether each model classifies each training text correctly.
-    test : array_like, (seeds, test texts)
-        The same for test texts, the seeds in the same order.
-    """
-    return crossed_contrast((1.0, train), (-1.0, test))
+            texts.append(Part(by_text, residual, matrix.shape[1]))
+    by_seed = train.mean(axis=1) - test.mean(axis=1)  # (seeds,)
+    count = len(by_seed)
+    total = sum(part.residual for part in texts)
+    seeds = (Part(float(by_seed.var(ddof=1)) / count, total, count),) if count > 1 else ()
+    return Crossed(float(by_seed.mean()), seeds, tuple(texts))
 
 
 def crossed_proportion_interval(correct: ArrayLike, confidence: float = 0.95) -> Interval:

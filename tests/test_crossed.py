@@ -11,7 +11,6 @@ from lib.crossed import (
     POWER,
     Crossed,
     Part,
-    crossed_contrast,
     crossed_difference,
     crossed_gap,
     crossed_mean,
@@ -99,8 +98,8 @@ def test_shapes_that_do_not_belong_together_are_refused():
         crossed_difference(np.zeros((3, 4)), np.zeros((3, 5)), paired=False)
     with pytest.raises(ValueError, match="the same seeds of paired"):
         crossed_difference(np.zeros((3, 4)), np.zeros((2, 4)), paired=True)
-    with pytest.raises(ValueError, match=r"terms with \[3, 2\] seeds"):
-        crossed_contrast((1.0, np.zeros((3, 4))), (-1.0, np.zeros((2, 4))))
+    with pytest.raises(ValueError, match="train has 3 seeds, test 2: the same"):
+        crossed_gap(np.zeros((3, 4)), np.zeros((2, 4)))
 
 
 def test_an_accuracy_is_covered():
@@ -189,15 +188,6 @@ def test_a_gap_of_training_and_test_accuracy_is_covered():
         assert_covers(means_by(cells, *positions))
 
 
-def test_a_mean_gap_over_two_tasks_is_their_mean():
-    rng = np.random.default_rng(6)
-    train, test = [rng.random((3, 200)) < 0.98 for _ in "AB"], [rng.random((3, 50)) < 0.9 for _ in "AB"]
-    mean = crossed_contrast((0.5, train[0]), (-0.5, test[0]), (0.5, train[1]), (-0.5, test[1]))
-    gaps = [crossed_gap(*pair).estimate for pair in zip(train, test, strict=True)]
-    assert mean.estimate == pytest.approx(np.mean(gaps))
-    assert [part.count for part in mean.texts] == [200, 50, 200, 50]
-
-
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
 def test_means_of_normal_values_are_covered_whatever_source_dominates(confidence):
     rng = np.random.default_rng(7)
@@ -268,17 +258,13 @@ def test_no_accuracy_lies_outside_0_and_1():
     assert interval.low == pytest.approx(1 - opposite.high)
 
 
-def test_a_contrast_weighs_variances_by_the_squares_of_its_weights():
+def test_a_gap_has_the_texts_of_both_sides_and_seeds_that_are_paired():
     rng = np.random.default_rng(0)
-    first, second = rng.random((4, 30)), rng.random((4, 20))
-    found, alone = (
-        crossed_contrast((0.5, first), (-0.25, second)),
-        [crossed_mean(first), crossed_mean(second)],
-    )
-    for weight, part, one in zip((0.5, -0.25), found.texts, alone, strict=True):
-        assert part.variance == pytest.approx(weight**2 * one.texts[0].variance)
-        assert part.residual == pytest.approx(weight**2 * one.texts[0].residual)
-    (seeds,) = found.seeds
-    by_seed = 0.5 * first.mean(axis=1) - 0.25 * second.mean(axis=1)
+    train, test = rng.random((4, 30)), rng.random((4, 20))
+    gap = crossed_gap(train, test)
+    assert gap.estimate == pytest.approx(train.mean() - test.mean())
+    assert gap.texts == (*crossed_mean(train).texts, *crossed_mean(test).texts)
+    (seeds,) = gap.seeds
+    by_seed = train.mean(axis=1) - test.mean(axis=1)
     assert seeds.variance == pytest.approx(by_seed.var(ddof=1) / 4)
-    assert seeds.residual == pytest.approx(sum(part.residual for part in found.texts))
+    assert seeds.residual == pytest.approx(sum(part.residual for part in gap.texts))

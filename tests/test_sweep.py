@@ -167,10 +167,10 @@ def test_one_and_two_workers_give_the_same_bits(tmp_path):
     assert all(record.peak_memory > 2**20 for record in one + two)
 
 
-def test_a_sweep_takes_over_the_processes_of_the_last_one_unless_they_failed(tmp_path):
-    def processes(name, fail=(), threads=1):
+def test_a_sweep_takes_over_the_processes_of_the_last_one_unless_they_failed(tmp_path, monkeypatch):
+    def processes(name, fail=()):
         runs = [TellProcess(seed, seed in fail) for seed in range(4)]
-        how = {"name": name, "cache_dir": tmp_path, "workers": 2, "threads": threads}
+        how = {"name": name, "cache_dir": tmp_path, "workers": 2}
         records = finished(sweep(runs, {"shared": name}, **how))
         assert {record["shared"] for record in records} == {name}
         return {record["process"] for record in records}
@@ -178,7 +178,7 @@ def test_a_sweep_takes_over_the_processes_of_the_last_one_unless_they_failed(tmp
     first = processes("first")
     assert len(first) == 2
     assert processes("second") == first
-    assert not processes("other-threads", threads=2) & first
+    monkeypatch.setenv("ANY", "other")
     again = processes("again")
     assert not again & first
     processes("failed", fail=(2, 3))
@@ -199,12 +199,15 @@ def test_a_process_that_died_between_two_sweeps_is_replaced(tmp_path):
     assert not second & first
 
 
-def test_threads_are_set_for_the_run_alone(tmp_path):
+def test_a_run_has_one_thread_and_the_caller_as_many_as_before(tmp_path):
     before = torch.get_num_threads()
-    record = sweep(seeds(1), name="s", cache_dir=tmp_path, threads=2)[0]
-    assert record["threads"] == 2
-    assert record.provenance["threads"] == 2
-    assert torch.get_num_threads() == before
+    torch.set_num_threads(2)
+    try:
+        record = sweep(seeds(1), name="s", cache_dir=tmp_path)[0]
+        assert record["threads"] == record.provenance["threads"] == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -248,19 +251,18 @@ def test_everything_that_decides_a_result_decides_the_record(tmp_path, monkeypat
     assert times_run(seed=2) == 4
     assert times_run(inputs={"texts": "aa"}) == 5
     assert times_run(inputs={"texts": "bb"}) == 6
-    assert times_run(threads=2) == 7
-    assert times_run(device="cuda") == 8
-    assert times_run(deterministic=False) == 9
+    assert times_run(device="cuda") == 7
+    assert times_run(deterministic=False) == 8
     versions = dict(provenance.versions()) | {"torch": "1.0"}
     with monkeypatch.context() as older:
         for module in (sweeps, tasks):
             older.setattr(module, "versions", lambda: versions)
-        assert times_run() == 10
+        assert times_run() == 9
     with monkeypatch.context() as edited:
         for module in (sweeps, tasks):
             edited.setattr(module, "code_fingerprint", lambda _: "edited")
-        assert times_run() == 11
-    assert times_run() == times_run(options={"lr": 1e-4}) == times_run(inputs={}, together=3) == 11
+        assert times_run() == 10
+    assert times_run() == times_run(options={"lr": 1e-4}) == times_run(inputs={}, together=3) == 10
 
 
 class Texts:
@@ -561,13 +563,13 @@ def test_a_class_that_no_worker_can_import_is_refused(tmp_path):
 
 def test_each_process_sees_one_of_several_gpus(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
-    seen = [engines.worker_environment(slot, 1, "cuda")["CUDA_VISIBLE_DEVICES"] for slot in range(5)]
+    seen = [engines.worker_environment(slot, "cuda")["CUDA_VISIBLE_DEVICES"] for slot in range(5)]
     assert seen == ["4", "5", "7", "4", "5"]
-    assert "CUDA_VISIBLE_DEVICES" not in engines.worker_environment(0, 1, "cpu")
+    assert "CUDA_VISIBLE_DEVICES" not in engines.worker_environment(0, "cpu")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(ValueError, match="no GPU that torch can use"):
-        engines.worker_environment(0, 1, "cuda")
+        engines.worker_environment(0, "cuda")
 
 
 def test_ray_that_is_not_installed_is_refused(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def check_engine(engine: str | Executor) -> None:
         raise ValueError("engine is 'ray', which is not installed: pip install -r requirements-ray.txt")
 
 
-def start_engine(engine: str, workers: int, threads: int, device: str) -> Executor:
+def start_engine(engine: str, workers: int, device: str) -> Executor:
     """Start an engine by its name.
 
     Parameters
@@ -45,21 +45,19 @@ def start_engine(engine: str, workers: int, threads: int, device: str) -> Execut
         "local": this process, or worker processes if there is more than one worker. "ray": a Ray cluster.
     workers : int
         How many runs (or groups of runs) run at a time. GPUs are shared evenly among them.
-    threads : int
-        Threads per run.
     device : str
         "cpu" or "cuda".
 
     Raises
     ------
     ValueError
-        If a GPU is required and there is none, or no machine of the cluster has as many threads.
+        If a GPU is required and there is none.
     """
     if engine == "ray":
         from lib.runs.ray_cluster import RayCluster  # an optional extra
 
-        return RayCluster(workers, threads, device)
-    return InProcess() if workers == 1 else LocalProcesses(workers, threads, device)
+        return RayCluster(workers, device)
+    return InProcess() if workers == 1 else LocalProcesses(workers, device)
 
 
 class InProcess(Executor):
@@ -80,8 +78,8 @@ class LocalProcesses(Executor):
     are spawned, so a script needs the guard ``if __name__ == "__main__":``.
     """
 
-    def __init__(self, workers: int, threads: int, device: str) -> None:
-        environments = [worker_environment(slot, threads, device) for slot in range(workers)]
+    def __init__(self, workers: int, device: str) -> None:
+        environments = [worker_environment(slot, device) for slot in range(workers)]
         self.slots = [_Slot(number, environment) for number, environment in enumerate(environments)]
         _Slot.end_idle()
 
@@ -178,7 +176,7 @@ class _Slot:
             worker.end()
 
 
-def worker_environment(slot: int, threads: int, device: str) -> dict[str, str]:
+def worker_environment(slot: int, device: str) -> dict[str, str]:
     """Return the environment variables that a worker process needs before it loads any library.
 
     Raises
@@ -187,7 +185,7 @@ def worker_environment(slot: int, threads: int, device: str) -> dict[str, str]:
         If a GPU is required and there is none.
     """
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS")
-    environment = dict.fromkeys(names, str(threads))
+    environment = dict.fromkeys(names, "1")
     environment["TOKENIZERS_PARALLELISM"] = "false"
     environment["TQDM_DISABLE"] = "1"  # a sweep has one bar: the caller's
     if device == "cuda":

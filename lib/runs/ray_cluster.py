@@ -1,4 +1,4 @@
-"""A Ray cluster as an engine: each call is a task that requests its threads and its share of a GPU."""
+"""A Ray cluster as an engine: each call is a task that requests one CPU and its share of a GPU."""
 
 import logging
 import math
@@ -24,18 +24,15 @@ class RayCluster(Executor):
     Raises
     ------
     ValueError
-        If no machine of the cluster has one CPU per thread, or a GPU is required and none has one.
+        If a GPU is required and no machine of the cluster has one.
     """
 
-    def __init__(self, workers: int, threads: int, device: str) -> None:
+    def __init__(self, workers: int, device: str) -> None:
         self.connected_here = not ray.is_initialized()
         if self.connected_here:
-            _connect(workers * threads)
-        self.request = {"num_cpus": threads, "num_gpus": 0.0, "max_retries": 0}
+            _connect(workers)
+        self.request = {"num_cpus": 1, "num_gpus": 0.0, "max_retries": 0}
         try:
-            most = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-            if threads > most:
-                raise ValueError(f"threads is {threads}; the cluster's machines have at most {most:.0f} CPUs")
             if device == "cuda":
                 self.request["num_gpus"] = share_of_gpu(ray.cluster_resources().get("GPU", 0), workers)
         except BaseException:

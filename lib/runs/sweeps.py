@@ -2,8 +2,8 @@
 
 A killed sweep loses only the runs in flight; a sweep that is started again with unchanged runs reads its
 records. A record is identified by everything that decides its result: the class of the run and its code, its
-fields, the fingerprints of the inputs, versions, threads, the kind of device, and whether kernels are
-deterministic.
+fields, the fingerprints of the inputs, versions, the kind of device, and whether kernels are
+deterministic. Every run computes on one thread.
 """
 
 import logging
@@ -41,7 +41,6 @@ def sweep(
     cache_dir: str | Path,
     engine: str | Executor = "local",
     workers: int = 1,
-    threads: int = 1,
     device: str = "cpu",
     deterministic: bool = True,
     together: int = 1,
@@ -70,8 +69,6 @@ def sweep(
         any executor, which is left running.
     workers : int
         How many runs (or groups of runs) run at a time. GPUs are shared evenly among them.
-    threads : int
-        Threads per run. They are part of a record's key.
     device : {"cpu", "cuda"}
         Where the inputs tell the runs to compute.
     deterministic : bool
@@ -84,17 +81,18 @@ def sweep(
     ------
     ValueError
         Before anything runs: a run that is not JSON, a class that workers cannot import, an unknown engine or
-        device, a name that is not a file name, a number below 1, or too few GPUs or threads.
+        device, a name that is not a file name, a number below 1, or no GPU where one is required.
     TypeError
         Before anything runs: an input that cannot be fingerprinted.
     RecordNotKeptError
         If a record cannot be written; what was kept before stays.
     """
-    numbers = {"workers": workers, "threads": threads, "together": together}
+    numbers = {"workers": workers, "together": together}
     _refuse(name, device, numbers)
     check_engine(engine)
     inputs = inputs or {}
-    how = {"threads": threads, "device": device, "deterministic": deterministic}
+    # How sums are split depends on the number of threads: always one. More workers use more cores.
+    how = {"threads": 1, "device": device, "deterministic": deterministic}
     tasks = _tasks(runs, input_fingerprints(inputs), how)
     store = Store(Path(cache_dir) / "records" / name)
     kept = {task.key: store.read(task.key) for task in tasks}
@@ -102,7 +100,7 @@ def sweep(
     todo = {task.key: task for task in tasks if task.key not in known}
     if todo:
         attempts = {key: record.attempts for key, record in kept.items() if record is not None}
-        executor = engine if isinstance(engine, Executor) else start_engine(engine, workers, threads, device)
+        executor = engine if isinstance(engine, Executor) else start_engine(engine, workers, device)
         progress = Progress(name, total=len(kept), kept=len(known))
         try:
             work = _Work(executor, store, todo, attempts, known, Inputs.of(inputs), progress)

@@ -130,7 +130,7 @@ def _endings(tasks: Sequence[Task], inputs: Inputs) -> list[Ending]:
     how = tasks[0].provenance
     try:
         _refuse_other_code(tasks[0])
-        with _threads(how["threads"]), _kernels(deterministic=how["deterministic"]):
+        with _one_thread(), _kernels(deterministic=how["deterministic"]):
             results = _results([task.run for task in tasks], _unpickled(inputs))
     except (Exception, SystemExit) as error:
         return [_failed(error)] * len(tasks)
@@ -175,12 +175,12 @@ def _refuse_other_code(task: Task) -> None:
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Limit torch and the linear algebra libraries to these threads: how sums are split changes bits."""
+def _one_thread() -> Iterator[None]:
+    """Limit torch and the linear algebra libraries to one thread: how sums are split changes bits."""
     before = torch.get_num_threads()
     try:
-        with threadpool_limits(number):
-            torch.set_num_threads(number)
+        with threadpool_limits(1):
+            torch.set_num_threads(1)
             yield
     finally:
         torch.set_num_threads(before)
