@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import torch
 
+from lib.precision import float32_products
+
 COPIED = {"cuda": 2**30, "cpu": 2**27}  # bytes: far more than any cache holds
 SIDE = {"cuda": 8192, "cpu": 1024}  # of the square matrices that are multiplied
 REPEATS = 5
@@ -32,10 +34,8 @@ def measure(device: torch.device) -> Limits:
     for precision in ("float32", "tf32", "bfloat16") if device.type == "cuda" else ("float32",):
         kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
         a = torch.ones(side, side, device=device, dtype=kind)
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-        products[precision] = 2 * side**3 / _fastest(lambda a=a: a @ a, device)
-        torch.set_float32_matmul_precision(before)
+        with float32_products(precision):
+            products[precision] = 2 * side**3 / _fastest(lambda a=a: a @ a, device)
     return Limits(bandwidth, products)
 
 

@@ -37,6 +37,7 @@ from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
 from lib.ensembles import fine_tune_together
 from lib.finetuning import fine_tune
+from lib.precision import float32_products
 from lib.seeding import set_deterministic
 from lib.tiny import encoder as pretraining
 
@@ -153,14 +154,14 @@ def fine_tuning(options: argparse.Namespace, device: torch.device) -> Iterator[R
         name, tricks, precision = loops[-1]
         loops.append((f"{name}, torch.compile", f"{tricks} compiled", precision))
     for name, tricks, precision in loops:
-        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         model = encoder(BASE, device)
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused="fused" in tricks)
         runner = torch.compile(model) if "compiled" in tricks else model
         batch = encoder_batch(texts, tokens, device)
         loop = Loop(runner, batch, optimizer, mixed=precision == "bfloat16")
-        yield name, beside_limits(timed(loop, options.steps, device), precision)
-    torch.set_float32_matmul_precision("highest")
+        with float32_products(precision):
+            taken = timed(loop, options.steps, device)
+        yield name, beside_limits(taken, precision)
     for precision, capture, deterministic in OURS if on_gpu else OURS[:1]:
         set_deterministic(deterministic)
         train = one_seed(BASE, device, texts, tokens, precision, capture)

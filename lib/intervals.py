@@ -1,7 +1,7 @@
 """Interval estimates: of a mean, a proportion, a standard deviation, a ratio, and from bootstrap resamples.
 
 Every function returns an `Interval`, an estimate and its bounds in the unit of the values, except
-`percentile_interval` and `sd_factors`, which return the bounds alone.
+`sd_factors`, which returns multiples of an estimate.
 """
 
 import math
@@ -200,17 +200,22 @@ def _pairs(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats, float]:
     return a, b, float(np.sum((x - y) ** 2) * np.sum((x + y) ** 2)) / 4
 
 
-def percentile_interval(resamples: ArrayLike, confidence: float = 0.95, *, n: int) -> tuple[float, float]:
-    """Return the bounds of the bootstrap's expanded percentile interval.
+def bootstrap_interval(
+    estimate: float, resamples: ArrayLike, confidence: float = 0.95, *, n: int
+) -> Interval:
+    """Return an estimate with the bootstrap's expanded percentile interval.
 
     With few seeds, a plain percentile interval is too narrow, as a normal interval is where Student's t is
     required. The quantiles are therefore taken at sqrt(n / (n - 1)) times Student's t quantile for
-    ``confidence``, read on the normal scale (Hesterberg, The American Statistician 69, 2015).
+    ``confidence``, read on the normal scale (Hesterberg, The American Statistician 69, 2015). The interval is
+    widened to contain the estimate where the bootstrap's own error leaves it just outside.
 
     Parameters
     ----------
+    estimate : float
+        From the sample itself.
     resamples : array_like, (resamples,)
-        NaN (such as an SNR from a resample that drew one seed throughout) is ignored.
+        The same from each resample; NaN is ignored.
     confidence : float
         Intended coverage.
     n : int
@@ -221,15 +226,4 @@ def percentile_interval(resamples: ArrayLike, confidence: float = 0.95, *, n: in
     # No interpolation: a ratio is infinite where a resample has no noise.
     values = np.asarray(resamples, float)
     low, high = np.nanquantile(values, [outside, 1 - outside], method="inverted_cdf")
-    return float(low), float(high)
-
-
-def bootstrap_interval(
-    estimate: float, resamples: ArrayLike, confidence: float = 0.95, *, n: int
-) -> Interval:
-    """Return an estimate with its expanded percentile interval (`percentile_interval`).
-
-    The interval is widened to contain the estimate where the bootstrap's own error leaves it just outside.
-    """
-    low, high = percentile_interval(resamples, confidence, n=n)
-    return Interval(estimate, min(low, estimate), max(high, estimate))
+    return Interval(estimate, min(float(low), estimate), max(float(high), estimate))

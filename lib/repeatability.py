@@ -4,7 +4,7 @@ Seven trials are few: tests are exact up to 100,000 choices (they enumerate all 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -60,19 +60,7 @@ def permutation_p(first: ArrayLike, second: ArrayLike) -> float:
     Exact up to 100,000 splits, drawn beyond. Two groups of seven have 3,432 splits, so p is at least
     2 / 3432. Values that are not finite are left out; NaN if fewer than two of a group are left.
     """
-    groups = _finite(first), _finite(second)
-    if min(map(len, groups)) < 2:
-        return math.nan
-    result = stats.permutation_test(
-        groups,
-        lambda a, b, axis: a.mean(axis) - b.mean(axis),
-        permutation_type="independent",
-        vectorized=True,
-        n_resamples=MOST_CHOICES,
-        batch=1_000,
-        rng=np.random.default_rng(0),
-    )
-    return float(result.pvalue)
+    return _p_of(lambda a, b, axis: a.mean(axis) - b.mean(axis), "independent", first, second)
 
 
 def sign_flip_p(differences: ArrayLike) -> float:
@@ -81,13 +69,18 @@ def sign_flip_p(differences: ArrayLike) -> float:
     Exact up to 100,000 choices, drawn beyond. Seven pairs have 128 choices, so p is at least 2 / 128 = 0.016.
     Differences that are not finite are left out; NaN if fewer than two are left.
     """
-    values = _finite(differences)
-    if len(values) < 2:
+    return _p_of(lambda a, axis: a.mean(axis), "samples", differences)
+
+
+def _p_of(statistic: Callable[..., np.ndarray], rearranged: str, *groups: ArrayLike) -> float:
+    """Return the p-value of a statistic of groups; ``rearranged`` is SciPy's ``permutation_type``."""
+    finite = [_finite(group) for group in groups]
+    if min(map(len, finite)) < 2:
         return math.nan
     result = stats.permutation_test(
-        (values,),
-        lambda a, axis: a.mean(axis),
-        permutation_type="samples",
+        finite,
+        statistic,
+        permutation_type=rearranged,
         vectorized=True,
         n_resamples=MOST_CHOICES,
         batch=1_000,

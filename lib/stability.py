@@ -129,11 +129,6 @@ def signal_noise(
     return Stability(*(values[0] for values in result)) if lengths is None else result
 
 
-def resample(n: int, resamples: int, rng: np.random.Generator) -> Floats:
-    """Draw ``n`` of ``n`` items with replacement; return counts, (resamples, n), each row summing to n."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
-
-
 def over_texts(stability: Stability) -> Stability:
     """Average signal and noise over texts; SNR is the ratio of the averages.
 

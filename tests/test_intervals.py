@@ -14,7 +14,6 @@ from lib.intervals import (
     mean_and_range,
     mean_interval,
     paired_sd_ratio_interval,
-    percentile_interval,
     proportion_interval,
     sd_factors,
     sd_interval,
@@ -171,20 +170,20 @@ def test_standard_deviations_that_do_not_exist_are_refused(first, second):
 
 
 @pytest.mark.parametrize("values", [15, 30])
-def test_percentile_interval_covers_the_truth_at_its_rate(values):
+def test_bootstrap_interval_covers_the_truth_at_its_rate(values):
     rng = np.random.default_rng(values)
     hits = []
     for _ in range(1_000):
         sample = rng.normal(1, 2, values)
-        low, high = percentile_interval(rng.choice(sample, (400, values)).mean(axis=1), n=values)
-        hits.append(low < 1 < high)
+        means = rng.choice(sample, (400, values)).mean(axis=1)
+        interval = bootstrap_interval(float(sample.mean()), means, n=values)
+        hits.append(interval.low < 1 < interval.high)
     assert 0.93 < np.mean(hits) < 0.97
 
 
-def test_bootstrap_interval_is_the_percentile_interval_widened_to_its_estimate():
+def test_bootstrap_interval_is_expanded_and_contains_its_estimate():
     resamples = np.append(np.arange(1_000.0), np.nan)
-    low, high = percentile_interval(resamples, n=30)
-    assert low < 25  # wider than the plain quantiles 2.5 % and 97.5 %
-    assert high > 975
-    assert bootstrap_interval(500.0, resamples, n=30) == Interval(500.0, low, high)
-    assert bootstrap_interval(2_000.0, resamples, n=30) == Interval(2_000.0, low, 2_000.0)
+    within = bootstrap_interval(500.0, resamples, n=30)
+    assert 0 < within.low < 25  # wider than the plain quantiles 2.5 % and 97.5 %
+    assert 975 < within.high < 999
+    assert bootstrap_interval(2_000.0, resamples, n=30) == Interval(2_000.0, within.low, 2_000.0)

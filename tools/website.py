@@ -12,13 +12,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import browser
 import nbformat
 from board import PROFILES, board_html, read_agreement, read_claims
+from bs4 import BeautifulSoup
 from docutils.nodes import make_id
 from outputs import one_progress
 
@@ -153,33 +154,31 @@ def _staged_output(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return output
 
 
-class _References(HTMLParser):
-    """Collects a page's anchors and what it refers to."""
+class _References(NamedTuple):
+    """A page's anchors and what it refers to."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.anchors: set[str] = set()
-        self.links: list[str] = []
-        self.loaded: list[str] = []
+    anchors: set[str]
+    links: list[str]
+    loaded: list[str]
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Read one element."""
-        given = {name: value or "" for name, value in attrs}
-        self.anchors.update(given[name] for name in ("id", "name") if name in given)
-        if tag == "a" and "href" in given:
-            self.links.append(given["href"])
-        elif tag in ("img", "script") and "src" in given:
-            self.loaded.append(given["src"])
-        elif tag == "link" and given.get("rel") in ("stylesheet", "icon", "preload"):
-            self.loaded.append(given["href"])
+
+def _references(page: Path) -> _References:
+    content = BeautifulSoup(page.read_bytes(), "html.parser")
+
+    def values(selector: str, name: str) -> list[str]:
+        return [str(element[name]) for element in content.select(selector)]
+
+    files = "link[rel~=stylesheet], link[rel~=icon], link[rel~=preload]"
+    return _References(
+        anchors={*values("[id]", "id"), *values("[name]", "name")},
+        links=values("a[href]", "href"),
+        loaded=values("img[src], script[src]", "src") + values(files, "href"),
+    )
 
 
 def broken_links(pages: Path) -> Iterator[str]:
     """Yield one line for each internal link that leads nowhere and each file loaded from the network."""
-    read = {}
-    for page in browser.site_pages(pages):
-        read[page.resolve()] = references = _References()
-        references.feed(page.read_text(encoding="utf-8"))
+    read = {page.resolve(): _references(page) for page in browser.site_pages(pages)}
     for page, references in read.items():
         shown = page.relative_to(pages.resolve())
         for address in references.loaded:

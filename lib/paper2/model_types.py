@@ -25,7 +25,6 @@ from lib.stability import (
     equivalent_subset,
     log_stability,
     over_texts,
-    resample,
     signal_noise,
     split_texts,
     stability_interval,
@@ -298,7 +297,8 @@ def equivalent_share(correct: NDArray[np.bool_], n: int, *, seed: int, resamples
     """
     rng = np.random.default_rng(seed)
     seeds, texts = correct.shape
-    accuracies = resample(texts, resamples, rng) @ correct.T / texts  # (resamples, seeds)
+    drawn_texts = rng.multinomial(texts, np.full(texts, 1 / texts), size=resamples)  # (resamples, texts)
+    accuracies = drawn_texts.astype(float) @ correct.T / texts  # (resamples, seeds)
     drawn = np.take_along_axis(accuracies, rng.integers(seeds, size=(resamples, seeds)), axis=1)
     best = drawn.max(axis=1, keepdims=True)
     shares_kept = (z_statistic(best, drawn, n) <= SIGNIFICANT).mean(axis=1)
