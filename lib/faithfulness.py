@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from lib.attribution import RANDOM
@@ -15,6 +16,26 @@ BETTER = {
     "insertion": "higher",
 }
 """The scores, and whether a faithful explanation has a higher or a lower one."""
+
+
+def scores(explained: Curves) -> pd.DataFrame:
+    """Return the scores of one explanation, one row per text and one column for each of `BETTER`.
+
+    - comprehensiveness: the fall in probability when the most relevant tokens are hidden; sufficiency: the
+      fall when only they are shown; both averaged over the shares up to one half, as in ERASER (DeYoung et
+      al. 2020);
+    - deletion and insertion: the areas under the two curves (Petsiuk et al. 2018).
+    """
+    whole = explained.deletion[:, :1]
+    early = (explained.shares > 0) & (explained.shares <= 0.5)
+    return pd.DataFrame(
+        {
+            "comprehensiveness": (whole - explained.deletion[:, early]).mean(axis=1),
+            "sufficiency": (whole - explained.insertion[:, early]).mean(axis=1),
+            "deletion": np.trapezoid(explained.deletion, explained.shares),
+            "insertion": np.trapezoid(explained.insertion, explained.shares),
+        }
+    )
 
 
 def against_random(explained: Mapping[str, Curves], confidence: float = 0.95) -> pd.DataFrame:
@@ -43,22 +64,22 @@ def against_random(explained: Mapping[str, Curves], confidence: float = 0.95) ->
         raise ValueError(
             f"no explanation named {RANDOM!r} among {', '.join(explained)}: the random order is required"
         )
-    chance = explained[RANDOM].scores()
+    chance = scores(explained[RANDOM])
     if len(chance) < 2:
         raise ValueError(f"{len(chance)} text: an interval requires two or more")
     rows = []
     for name, found in explained.items():
         if name == RANDOM:
             continue
-        scores = found.scores()
+        own = scores(found)
         for score, better in BETTER.items():
-            difference = scores[score] - chance[score]  # (texts,)
+            difference = own[score] - chance[score]  # (texts,)
             interval = mean_interval(difference, confidence)
             rows.append(
                 {
                     "explanation": name,
                     "score": score,
-                    "mean": scores[score].mean(),
+                    "mean": own[score].mean(),
                     "random": chance[score].mean(),
                     "difference": interval.estimate,
                     "low": interval.low,

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from tqdm.auto import tqdm
@@ -37,25 +36,6 @@ class Curves:
     shares: NDArray[np.float64]
     deletion: NDArray[np.float64]
     insertion: NDArray[np.float64]
-
-    def scores(self) -> pd.DataFrame:
-        """Return the scores of `lib.faithfulness.BETTER`, one row per text.
-
-        - comprehensiveness: the fall in probability when the most relevant tokens are hidden; sufficiency:
-          the fall when only they are shown; both averaged over the shares up to one half, as in ERASER
-          (DeYoung et al. 2020);
-        - deletion and insertion: the areas under the two curves (Petsiuk et al. 2018).
-        """
-        whole = self.deletion[:, :1]
-        early = (self.shares > 0) & (self.shares <= 0.5)
-        return pd.DataFrame(
-            {
-                "comprehensiveness": (whole - self.deletion[:, early]).mean(axis=1),
-                "sufficiency": (whole - self.insertion[:, early]).mean(axis=1),
-                "deletion": np.trapezoid(self.deletion, self.shares),
-                "insertion": np.trapezoid(self.insertion, self.shares),
-            }
-        )
 
 
 def curves(

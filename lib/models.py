@@ -21,12 +21,13 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    set_seed,
 )
 from transformers.utils import logging as transformers_logging
 
 from lib.architectures import CLASSIFIERS
 from lib.errors import InputError, first_line
-from lib.seeding import fingerprint, seed_everything
+from lib.seeding import fingerprint
 
 # The files of a model that are used. Others (a model card, weights in other formats) are neither fetched nor
 # part of its fingerprint.
@@ -91,7 +92,7 @@ def load_classifier(model: str | Path, *, seed: int, device: torch.device | str 
         If there is no such folder or no safetensors file in it, or the architecture cannot be explained.
     """
     config = encoder_config(model)
-    seed_everything(seed)
+    set_seed(seed)
     try:
         with quiet_libraries():
             config.num_labels = 2

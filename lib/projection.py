@@ -1,4 +1,4 @@
-"""PCA and multi-scale t-SNE of text embeddings, and how far to trust the projection."""
+"""Multi-scale t-SNE of text embeddings, and how far to trust the projection."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,51 +9,12 @@ from openTSNE import TSNE, initialization
 from openTSNE.affinity import Multiscale
 from openTSNE.nearest_neighbors import PrecomputedNeighbors
 from scipy.spatial.distance import cdist
-from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
-FEWEST_TEXTS = 8  # with fewer, two scales of neighbourhoods cannot be distinguished
-SHARE = 0.95  # of the variance, as in paper 1
+from lib.components import checked_embeddings
+
 NEIGHBOURS = 10  # of a text, for trustworthiness
 BLOCK = 256  # rows of the distance matrix held in memory at a time
-
-
-def explained_variance(embeddings: ArrayLike) -> NDArray[np.float64]:
-    """Return the cumulative share of the variance in the first 1, 2, ... principal components.
-
-    Parameters
-    ----------
-    embeddings : array, (texts, dim)
-        One embedding per text.
-
-    Returns
-    -------
-    array, (min(texts, dim),)
-        Cumulative shares, the last being 1.
-
-    Raises
-    ------
-    ValueError
-        If there are too few texts, a value that is not finite, or no variance.
-
-    Notes
-    -----
-    Paper 1, section 3.3. The components are fitted to the given texts (in the paper, the test texts).
-    """
-    points = _checked(embeddings)
-    # From the eigenvalues of the covariance, whose size does not grow with the number of texts.
-    return np.cumsum(PCA(svd_solver="covariance_eigh").fit(points).explained_variance_ratio_)
-
-
-def components_needed(cumulative: ArrayLike) -> int:
-    """Return the number of principal components at which the explained variance first reaches 95 %.
-
-    Parameters
-    ----------
-    cumulative : array, (components,)
-        From `explained_variance`.
-    """
-    return int(np.searchsorted(cumulative, SHARE)) + 1
 
 
 def perplexities(texts: int) -> list[float]:
@@ -94,7 +55,7 @@ def multiscale_tsne(embeddings: ArrayLike, *, seed: int = 0) -> NDArray[np.float
     the optimiser: theirs is L-BFGS from the coarsest scale to the finest, openTSNE's is gradient descent with
     early exaggeration. Both start from the first two principal components.
     """
-    points = _checked(embeddings)
+    points = checked_embeddings(embeddings)
     start = initialization.pca(points, svd_solver="full", random_state=seed)  # (texts, 2)
     # With one thread and Barnes-Hut forces, no sum depends on the order in which threads finish.
     tsne = TSNE(n_jobs=1, negative_gradient_method="bh", random_state=seed)
@@ -160,7 +121,7 @@ def trust(embeddings: ArrayLike, picture: ArrayLike) -> Trust:
     ValueError
         If the numbers of texts differ, there are too few, or a value is not finite.
     """
-    high, low = _checked(embeddings), _checked(picture)
+    high, low = checked_embeddings(embeddings), checked_embeddings(picture)
     if len(high) != len(low):
         raise ValueError(
             f"{len(high)} embeddings but {len(low)} points in the picture: the numbers must be equal"
@@ -224,16 +185,3 @@ def _by_distance(points: NDArray, rows: slice) -> tuple[NDArray[np.int64], NDArr
     own = np.arange(len(distances))
     distances[own, own + rows.start] = -1  # itself before texts with the same embedding
     return distances.argsort(axis=1, kind="stable"), distances
-
-
-def _checked(embeddings: ArrayLike) -> NDArray[np.float64]:
-    points = np.asarray(embeddings, dtype=np.float64)
-    if points.ndim != 2 or len(points) < FEWEST_TEXTS:
-        raise ValueError(
-            f"embeddings of shape {points.shape}: required is (texts, dim) with at least {FEWEST_TEXTS} texts"
-        )
-    if not np.isfinite(points).all():
-        raise ValueError(f"{int((~np.isfinite(points)).sum())} values of the embeddings are not finite")
-    if not np.ptp(points, axis=0).any():
-        raise ValueError("all embeddings are equal: nothing to project")
-    return points

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,17 +10,6 @@ import torch
 
 # Hex digits, i.e. 64 bits: accidental collisions are negligible among millions of runs.
 FINGERPRINT_LENGTH = 16
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and PyTorch (all devices) with the same number.
-
-    Call it before building the model: published QLoRA scripts seeded afterwards, so their "same seed" trials
-    started from different adapters.
-    """
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries still use the legacy generator
-    torch.manual_seed(seed)
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:

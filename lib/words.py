@@ -1,12 +1,10 @@
-"""Relevance of words from that of word pieces: normalised, drawn; and the roles of words."""
+"""Relevance of words from that of word pieces, and normalised as in paper 1."""
 
-import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
@@ -14,7 +12,6 @@ from transformers import PreTrainedTokenizerBase
 Floats = NDArray[np.floating]
 
 _WORD = re.compile(r"\S+")  # the words of str.split(), with their positions
-_FOR, _AGAINST = "0, 114, 178", "213, 94, 0"  # blue and vermilion, equally dark in greyscale
 
 
 @dataclass(frozen=True)
@@ -146,69 +143,6 @@ def normalise(relevance: ArrayLike, predicted: ArrayLike) -> Floats:
     shares = np.where(equal, 1, above)
     sign = np.where(predicted == 1, -1, 1)[..., None]
     return sign * shares / shares.sum(axis=-1, keepdims=True)
-
-
-def heatmap_html(words: Sequence[str], relevance: ArrayLike, title: str = "") -> str:
-    """Draw a text with its words' relevances as an HTML fragment; words and title are escaped.
-
-    More relevant words are darker, also in greyscale; negative relevance is underlined with dots.
-
-    Parameters
-    ----------
-    words : sequence of str, (words,)
-    relevance : array, (words,)
-        Shown relative to the text's largest magnitude; a word's tooltip gives the value.
-    title : str
-        Shown in bold before the text.
-
-    Raises
-    ------
-    ValueError
-        If the numbers of relevances and words differ, or a relevance is not finite.
-    """
-    relevance = np.asarray(relevance, dtype=float)
-    if relevance.shape != (len(words),) or not np.isfinite(relevance).all():
-        raise ValueError(
-            f"relevance of shape {relevance.shape}: {len(words)} finite numbers are required, one per word"
-        )
-    largest = np.abs(relevance).max(initial=0) or 1.0
-    spans = [_span(word, value, abs(value) / largest) for word, value in zip(words, relevance, strict=True)]
-    heading = f"<b>{html.escape(title)}</b> " if title else ""
-    style = "background: white; color: black; line-height: 1.8; padding: 0.3em"
-    return f'<p style="{style}">{heading}{" ".join(spans)}</p>'
-
-
-def majority_roles(words: Sequence[Sequence[str]], roles: Sequence[Sequence[str]]) -> pd.Series:
-    """Return the most frequent role of each lower-cased word of a generated corpus.
-
-    ``majority_roles(words, roles)[table.index[:10]].value_counts()`` counts the true cues and the planted
-    artifacts among the first ten words of `lib.word_tables.discriminant_words`.
-
-    Parameters
-    ----------
-    words, roles : sequence of sequences of str, (texts,) of (words,)
-        A truncated text has more roles than words.
-
-    Returns
-    -------
-    Series
-        One role per word; ties go to the first role in alphabetical order.
-    """
-    plays = [
-        (word.lower(), role)
-        for text, text_roles in zip(words, roles, strict=True)
-        for word, role in zip(text, text_roles, strict=False)
-    ]
-    table = pd.DataFrame(plays, columns=["word", "role"])
-    return pd.crosstab(table["word"], table["role"]).idxmax(axis="columns").rename("role")
-
-
-def _span(word: str, value: float, share: float) -> str:
-    colour = _AGAINST if value < 0 else _FOR
-    line = "; border-bottom: 2px dotted black" if value < 0 else ""
-    # At most 75 % opaque: black letters stay readable.
-    style = f"background: rgba({colour}, {0.75 * share:.2f}); padding: 0.1em{line}"
-    return f'<span style="{style}" title="{value:+.4f}">{html.escape(word)}</span>'
 
 
 def _tokens(text: str, encoding: Encoding) -> Tokens:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lib import attribution, hiding
-from lib.faithfulness import BETTER, against_random
+from lib.faithfulness import BETTER, against_random, scores
 from lib.hiding import Curves, curves
 
 TOKENIZER = bert_tokenizer()
@@ -53,14 +53,12 @@ def test_curves_and_scores_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     insertion = [sigmoid(x) for x in (0, 3, 4, 4, 3)]
     np.testing.assert_allclose(found.deletion, [deletion])
     np.testing.assert_allclose(found.insertion, [insertion])
-    scores = found.scores().iloc[0]
+    row = scores(found).iloc[0]
     whole = sigmoid(3)
-    assert scores["comprehensiveness"] == pytest.approx(whole - (sigmoid(0) + sigmoid(-1)) / 2)
-    assert scores["sufficiency"] == pytest.approx(whole - (sigmoid(3) + sigmoid(4)) / 2)
-    assert scores["deletion"] == pytest.approx((deletion[0] / 2 + sum(deletion[1:4]) + deletion[4] / 2) / 4)
-    assert scores["insertion"] == pytest.approx(
-        (insertion[0] / 2 + sum(insertion[1:4]) + insertion[4] / 2) / 4
-    )
+    assert row["comprehensiveness"] == pytest.approx(whole - (sigmoid(0) + sigmoid(-1)) / 2)
+    assert row["sufficiency"] == pytest.approx(whole - (sigmoid(3) + sigmoid(4)) / 2)
+    assert row["deletion"] == pytest.approx((deletion[0] / 2 + sum(deletion[1:4]) + deletion[4] / 2) / 4)
+    assert row["insertion"] == pytest.approx((insertion[0] / 2 + sum(insertion[1:4]) + insertion[4] / 2) / 4)
 
 
 def test_curves_follow_the_class_predicted_for_the_whole_text(monkeypatch: pytest.MonkeyPatch) -> None:

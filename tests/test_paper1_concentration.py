@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from lib.components import components_needed, explained_variance
 from lib.paper1.concentration import Spectra, component_share, first_share, participation_ratio
 from lib.paper1.joint import HALVES, half_samples
-from lib.projection import components_needed, explained_variance
 
 
 def test_components_are_interpolated_and_a_share_of_the_dimensions():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.word_tables import discriminant_words, mean_relevance, role_agreement
+from lib.word_tables import discriminant_words, majority_roles, mean_relevance, role_agreement
 
 
 def test_discriminant_words_by_hand() -> None:
@@ -50,3 +50,24 @@ def test_random_relevance_scores_at_chance() -> None:
     means = table.mean()
     assert means["share"] == pytest.approx(0.05)
     assert means["average_precision"] == pytest.approx(0.05, abs=0.03)
+
+
+def test_majority_roles_by_hand() -> None:
+    texts = [["Plat", "du", "jour"], ["plat", "et", "plat"], ["du", "pain"]]
+    roles = [["topic", "filler", "topic", "cut"], ["cue", "filler", "cue"], ["filler", "topic"]]
+    found = majority_roles(texts, roles)
+    assert found.to_dict() == {
+        "plat": "cue",
+        "du": "filler",
+        "jour": "topic",
+        "et": "filler",
+        "pain": "topic",
+    }
+    top = found[["plat", "pain", "jour"]].value_counts()
+    assert top.to_dict() == {"topic": 2, "cue": 1}
+
+
+def test_majority_roles_of_a_tie_do_not_depend_on_the_order_of_the_texts() -> None:
+    texts, roles = [["plat"], ["plat"]], [["topic"], ["cue"]]
+    assert majority_roles(texts, roles)["plat"] == "cue"
+    assert majority_roles(texts, roles[::-1])["plat"] == "cue"

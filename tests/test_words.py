@@ -1,8 +1,6 @@
-"""From pieces to words, paper 1's normalisation and ranking, the words' true roles, and heat maps."""
+"""From pieces to words, and paper 1's normalisation."""
 
-import re
 import sys
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -205,89 +203,3 @@ def test_normalise_refuses_nan_and_unknown_classes() -> None:
         words.normalise([1.0, np.nan], 0)
     with pytest.raises(ValueError, match="predicted = 2: allowed are the classes 0 and 1"):
         words.normalise([1.0, 2.0], 2)
-
-
-# The true roles of words
-
-
-def test_majority_roles_by_hand() -> None:
-    texts = [["Plat", "du", "jour"], ["plat", "et", "plat"], ["du", "pain"]]
-    roles = [["topic", "filler", "topic", "cut"], ["cue", "filler", "cue"], ["filler", "topic"]]
-    found = words.majority_roles(texts, roles)
-    assert found.to_dict() == {
-        "plat": "cue",
-        "du": "filler",
-        "jour": "topic",
-        "et": "filler",
-        "pain": "topic",
-    }
-    top = found[["plat", "pain", "jour"]].value_counts()
-    assert top.to_dict() == {"topic": 2, "cue": 1}
-
-
-def test_majority_roles_of_a_tie_do_not_depend_on_the_order_of_the_texts() -> None:
-    texts, roles = [["plat"], ["plat"]], [["topic"], ["cue"]]
-    assert words.majority_roles(texts, roles)["plat"] == "cue"
-    assert words.majority_roles(texts, roles[::-1])["plat"] == "cue"
-
-
-# Heat map
-
-
-class Reader(HTMLParser):
-    """What a browser would show, and the tags it would interpret."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.text, self.tags, self.attributes = "", set(), []
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += attrs
-
-
-def read(fragment: str) -> Reader:
-    reader = Reader()
-    reader.feed(fragment)
-    return reader
-
-
-def test_heat_map_shows_the_text_and_interprets_none_of_it() -> None:
-    texts = [*STRANGE.split(), "\"onmouseover='x'", "&amp;", "<img/src=x>"]
-    page = read(words.heatmap_html(texts, np.linspace(-1, 1, len(texts)), title="<b>Avis</b> n° 1"))
-    assert page.text == "<b>Avis</b> n° 1 " + " ".join(texts)
-    assert page.tags == {"p", "b", "span"}
-    assert {name for name, _ in page.attributes} == {"style", "title"}
-
-
-def test_heat_map_is_darkest_at_the_largest_magnitude_and_marks_signs_without_colour() -> None:
-    styles = re.findall(r'<span style="([^"]+)"', words.heatmap_html(["a", "b", "c"], [0.5, -1.0, 0.0]))
-    assert [float(re.search(r"([\d.]+)\)", style)[1]) for style in styles] == [0.38, 0.75, 0]
-    assert ["dotted" in style for style in styles] == [False, True, False]
-
-
-@pytest.mark.parametrize("rgb", [words._FOR, words._AGAINST])
-def test_heat_map_letters_stay_readable(rgb: str) -> None:
-    # WCAG 2.1: relative luminance of the darkest background, and 4.5 : 1 against black letters.
-    linear = []
-    for channel in map(int, rgb.split(",")):
-        mixed = (0.75 * channel + 0.25 * 255) / 255
-        linear.append(((mixed + 0.055) / 1.055) ** 2.4)
-    luminance = np.dot([0.2126, 0.7152, 0.0722], linear)
-    assert (luminance + 0.05) / 0.05 > 4.5
-
-
-def test_heat_map_refuses_a_wrong_number_of_relevances() -> None:
-    assert read(words.heatmap_html([], [])).text == ""
-    with pytest.raises(ValueError, match="2 finite numbers are required"):
-        words.heatmap_html(["a", "b"], [1.0])
-    with pytest.raises(ValueError, match="2 finite numbers are required"):
-        words.heatmap_html(["a", "b"], [1.0, np.inf])
-
-
-def test_heat_map_is_relative_to_the_texts_largest_magnitude() -> None:
-    page = words.heatmap_html(["a", "b"], [2.0, -4.0])
-    assert [float(value) for value in re.findall(r"([\d.]+)\); padding", page)] == [0.38, 0.75]

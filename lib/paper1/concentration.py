@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.components import SHARE, explained_variance
 from lib.paper1.joint import Floats, half_samples
-from lib.projection import SHARE, explained_variance
 
 
 def component_share(cumulative: Floats, dimensions: int) -> float:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.attribution import LRP, METHODS
+from lib.components import components_needed, explained_variance
 from lib.corpus import Corpus, Planted, WithoutFineTuning
 from lib.explanations import check_methods, flat_words, relevance, word_relevance
 from lib.finetuning import Encoded, Training, encode, fine_tune
 from lib.frozen import Heads, train_heads
 from lib.hiding import curves
 from lib.models import load_classifier, load_tokenizer
-from lib.projection import components_needed, explained_variance
 from lib.recipes import TrainingRecipe
 from lib.runs import Run, check_first_seed
 from lib.words import normalise, texts_to_words, tokenize

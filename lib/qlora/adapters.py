@@ -17,12 +17,12 @@ from peft import (
     set_peft_model_state_dict,
 )
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, set_seed
 
 from lib.models import quiet_libraries
 from lib.qlora.causal_models import load_four_bit
 from lib.qlora.recipes import Recipe
-from lib.seeding import derive, generator, seed_everything
+from lib.seeding import derive, generator
 from lib.whole_folder import whole_folder
 
 PREFIX = "base_model.model."
@@ -102,7 +102,8 @@ def new_adapter(base: PreTrainedModel, recipe: Recipe, seed: int) -> dict[str, T
         Matrices by peft's names, on the base's device: of each adapted layer ``lora_A`` (rank, in), and
         ``lora_B`` (out, rank), which is zero.
     """
-    seed_everything(seed)
+    # Before the adapters are built: published scripts seed afterwards, and start the same seed differently.
+    set_seed(seed)
     adapted = _adapted(base, recipe)
     dtype = getattr(torch, recipe.adapter)
     adapter = {name: matrix.to(dtype) for name, matrix in get_peft_model_state_dict(adapted).items()}

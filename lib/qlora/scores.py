@@ -7,10 +7,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from lib.padding import pad, token_mask
-from lib.seeding import derive, seed_everything
+from lib.seeding import derive
 
 IGNORED = -100  # the label of a position that does not count in any loss
 FILLER = 0  # the token that pads a text: any would do, since padding is never seen
@@ -226,7 +226,7 @@ def complete(
     for length in sorted({len(ids) for ids in encoded}):
         alike = [number for number, ids in enumerate(encoded) if len(ids) == length]
         batch = torch.tensor([encoded[number] for number in alike], device=model.device)
-        seed_everything(derive(seed, length))
+        set_seed(derive(seed, length))
         tokens = cast(Any, model).generate(
             input_ids=batch,
             attention_mask=torch.ones_like(batch),

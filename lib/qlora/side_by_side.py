@@ -23,14 +23,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from transformers import PreTrainedModel, get_scheduler
+from transformers import PreTrainedModel, get_scheduler, set_seed
 
 from lib.capture import Steps, graphs_for, has_static_lengths, static_lengths
 from lib.padding import pad
 from lib.qlora.adapters import BLOCK, PREFIX, has_dropout, optimizer_states
 from lib.qlora.recipes import Recipe
 from lib.qlora.scores import FILLER, IGNORED
-from lib.seeding import derive, seed_everything
+from lib.seeding import derive
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ def train_side_by_side(base: PreTrainedModel, learners: Sequence[Learner], *, at
     torch.OutOfMemoryError
         If there is no room for a single trial.
     """
-    seed_everything(learners[0].seed)  # dropout of the base itself would be drawn from this
+    set_seed(learners[0].seed)  # dropout of the base itself would be drawn from this
     graphs = graphs_for(base.device, capture=not has_dropout(base.config))
     most = base.config.max_position_embeddings
     lengths = _lengths(learners, most, static=has_static_lengths(base.device))

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from lib.errors import InputError
 from lib.models import model_fingerprint, name_of
@@ -28,7 +28,7 @@ from lib.qlora.recipes import DTYPES, Recipe, Sources, Task
 from lib.qlora.scores import choose, complete, continuation_losses, perplexity_of, text_losses, token_ids
 from lib.qlora.side_by_side import Learner, train_side_by_side
 from lib.runs.run import Run
-from lib.seeding import derive, fingerprint, seed_everything
+from lib.seeding import derive, fingerprint
 
 # The same in every trial: the same sample of two trials differs only because the models do, and different
 # samples differ because of the sampling too.
@@ -250,7 +250,7 @@ class Pretrained(OneOfMaterial):
     @known_warnings()
     def carry_out(self, *, material: Material) -> dict[str, Any]:
         """Return ``perplexity``, ``text_losses`` and ``text_tokens`` (texts,), and ``completions``."""
-        seed_everything(self.seed)
+        set_seed(self.seed)
         model, task = material.models[self.model], material.tasks[self.task]
         tokenizer = load_tokenizer(model)
         base = load_four_bit(model, device=torch.device(material.device), dtype=getattr(torch, self.compute))

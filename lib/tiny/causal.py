@@ -26,13 +26,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
+    set_seed,
 )
 
 from lib.checkpoints import config_folder
 from lib.models import ModelError, quiet_libraries
 from lib.qlora.causal_models import check_fits, dialogue, load_tokenizer, prompt
 from lib.runs.provenance import files_fingerprint, versions
-from lib.seeding import fingerprint, seed_everything
+from lib.seeding import fingerprint
 from lib.texts.generated.mini_english import small_talk, stories
 from lib.tiny.keeping import is_kept, keep
 from lib.trainer import run_trainer
@@ -193,7 +194,7 @@ def _pretrain(name: str, folders: dict[str, Path], seed: int, steps: int) -> Non
     torch.set_num_threads(1)
     family, base = TINY[name]
     batch_size = BATCH_SIZE
-    seed_everything(seed)
+    set_seed(seed)
     if base is None:
         texts = stories(seed, 8 * steps + HELD_OUT)
         talk = small_talk(seed, 2_000)

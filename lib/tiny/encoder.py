@@ -20,13 +20,14 @@ from transformers import (
     CamembertTokenizer,
     DataCollatorForLanguageModeling,
     Trainer,
+    set_seed,
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from lib.checkpoints import config_folder, model_folder
 from lib.models import encoder_config
 from lib.runs.provenance import files_fingerprint, versions
-from lib.seeding import derive, fingerprint, generator, seed_everything
+from lib.seeding import derive, fingerprint, generator
 from lib.tiny.cooccurrence import piece_vectors
 from lib.tiny.keeping import is_kept, keep
 from lib.tiny.vocabulary import train_tokenizer
@@ -203,7 +204,7 @@ def _pretrain_into(
     training_texts, held_out = texts[:-HELD_OUT_TEXTS], texts[-HELD_OUT_TEXTS:]
     tokenizer = train_tokenizer(training_texts, VOCABULARY, MAX_LENGTH)
     pieces = tokenizer(list(training_texts), truncation=True, max_length=MAX_LENGTH)["input_ids"]
-    seed_everything(seed)
+    set_seed(seed)
     model = CamembertForMaskedLM(_config(tokenizer))
     frequencies = _frequencies(pieces, tokenizer)
     _start_from_counts(model, frequencies, pieces, seed)
