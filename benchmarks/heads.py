@@ -21,7 +21,7 @@ from transformers.models.camembert.modeling_camembert import CamembertClassifica
 
 from lib.frozen import heads_side_by_side, train_heads
 
-BATCH = 4  # paper 2's
+BATCH = 4  # in the authors' code
 LOOP_HEADS = 3  # that the loop trains
 CPU_WEIGHTS = 2**23  # of all heads of a size, at most, on a CPU; a GPU trains all of them
 COLUMNS = [
@@ -39,7 +39,7 @@ COLUMNS = [
 
 
 def one_by_one(embeddings: Tensor, labels: Tensor, seeds: range, *, fused: bool | None) -> None:
-    """Train a head a seed with a plain PyTorch loop."""
+    """Train one head per seed with a plain PyTorch loop."""
     dim, device = embeddings.shape[1], embeddings.device
     for seed in seeds:
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""How long profiles take: smoke and demo as measured here, gpu and paper on H100s as computed.
+"""How long profiles take: the executed ones as measured, gpu and paper on H100s as computed.
 
     PYTHONPATH=. python benchmarks/profiles.py [--gpus 4]
 

@@ -47,7 +47,7 @@ Row = tuple[str, dict[str, float]]
 PEAKS = {"A100": 312e12, "H100 80GB HBM3": 989e12, "H200": 989e12}
 """FLOP/s of dense bfloat16 products, from NVIDIA's data sheets, by a part of the device's name."""
 
-PAPERS_BATCH = 4  # papers 1 and 2
+PAPERS_BATCH = 4  # in the code of papers 1 and 2
 BASE = {"vocab_size": 32_005, "max_position_embeddings": 514, "type_vocab_size": 1}  # CamemBERT-base
 TINY = BASE | {
     "vocab_size": pretraining.VOCABULARY,
@@ -205,7 +205,7 @@ def one_seed(
 
 
 def ensemble(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
-    """Seeds with the paper's batch of 4, one after the other and side by side: times of a seed and step."""
+    """Seeds with the authors' batch of 4, one after the other and side by side: times of a seed and step."""
     on_gpu, texts, limits = device.type == "cuda", options.batch or PAPERS_BATCH, measure(device)
     precision = "bfloat16" if on_gpu else "float32"
     seeds = options.seeds or (10 if on_gpu else 4)

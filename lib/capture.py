@@ -20,7 +20,7 @@ WARM_UP = 3
 """Steps of each shape before it is captured: libraries choose kernels and workspaces in the first ones."""
 
 STATIC_LENGTHS = 4
-"""To how many lengths batches are padded on CUDA, each of which is captured once."""
+"""Number of lengths to which batches are padded on CUDA; each is captured once."""
 
 MULTIPLE = 8
 """What static lengths are multiples of: fast kernels require it."""
@@ -96,7 +96,7 @@ def graphs_for(device: torch.device, capture: bool) -> Graphs | None:
 
 
 def has_static_lengths(device: torch.device) -> bool:
-    """Whether batches are padded to a few lengths on a device: captured or not, so a result is the same."""
+    """Whether batches are padded to a few lengths: on CUDA, captured or not, so results are the same."""
     return device.type == "cuda"
 
 

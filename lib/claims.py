@@ -146,7 +146,7 @@ def published(paper: int) -> dict[str, Any]:
 
 
 def load_claims(paper: int, *, margin: float | None = None) -> dict[str, Claim]:
-    """Return a paper's claims by name, in the order in which the paper makes them.
+    """Return a paper's claims by name, in the order of its YAML file.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ def explained_variance(embeddings: ArrayLike) -> NDArray[np.float64]:
 
     Notes
     -----
-    Paper 1, section 3.3. The components are fitted to the given texts (in the paper, the test texts).
+    Paper 1, section 3.3. The components are fitted to the given texts (in the authors' code, the test texts).
     """
     points = checked_embeddings(embeddings)
     # From the eigenvalues of the covariance, whose size does not grow with the number of texts.

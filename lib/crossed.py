@@ -243,9 +243,17 @@ def crossed_sum(*samples: ArrayLike) -> Crossed:
     ----------
     *samples : array_like, (seeds, texts)
         The numbers of seeds may differ.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of texts differ.
     """
     parts, total = [], 0.0
     matrices = [_matrix(sample) for sample in samples]
+    if len({matrix.shape[1] for matrix in matrices}) != 1:
+        shapes = ", ".join(str(matrix.shape) for matrix in matrices)
+        raise ValueError(f"samples of shapes {shapes}: the same texts are required")
     for matrix in matrices:
         seeds, _, residual = _sources(matrix)
         if len(matrix) > 1:

@@ -1,8 +1,8 @@
 """Fine-tune a classifier under one seed, and encode texts with it.
 
-`fine_tune` trains as papers 1 and 2 describe, or as their authors' code does (`lib.recipes`). It is one loop
-for every device: on CUDA its steps are captured in graphs and replayed (`lib.capture`), on a CPU they are
-carried out one by one.
+`fine_tune` trains for the epochs that papers 1 and 2 describe, or for as long as their authors' code does
+(`lib.recipes`). It is one loop for every device: on CUDA its steps are captured in graphs and replayed
+(`lib.capture`), on a CPU they are carried out one by one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -101,13 +101,13 @@ def fine_tune(
     precision: Precision | None = None,
     capture: bool = True,
 ) -> Training:
-    """Fine-tune every weight of ``model`` that requires a gradient, in place, as papers 1 and 2 do.
+    """Fine-tune every weight of ``model`` that requires a gradient, in place, as the authors' code does.
 
     AdamW with eps 1e-8 and a weight decay of 0.01, a learning rate that decays linearly to zero without
-    warm-up, gradients clipped at norm 1, and one order of the texts for all epochs (the authors' code).
-    Training stops where the rate reaches 0: nothing would change a weight from there on. Training runs on the
-    model's device. On CUDA batches are padded to one of a few lengths, captured or not, which changes a loss
-    by rounding only, and dropout masks, which are drawn for the padding too.
+    warm-up, gradients clipped at norm 1, and one order of the texts for all epochs. Training stops where the
+    rate reaches 0: nothing would change a weight from there on. Training runs on the model's device. On CUDA,
+    batches are padded to one of a few lengths, whether or not steps are captured. Losses change by rounding
+    only, but dropout masks differ, since they are drawn for the padding too.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Frozen encoders: embed every text once, then train the heads of all seeds together.
 
-A head is small and so are its batches (4 texts in paper 2): training one head at a time leaves most of a
-machine idle. The heads of many seeds are therefore stacked, and one step of all is a few batched products,
-which on CUDA are captured in a graph and replayed (`lib.capture`).
+A head is small and so are its batches (4 texts in the authors' code): training one head at a time leaves most
+of a machine idle. The heads of many seeds are therefore stacked, and one step of all is a few batched
+products, which on CUDA are captured in a graph and replayed (`lib.capture`).
 """
 
 from collections import deque
@@ -112,8 +112,8 @@ def train_heads(
         See `lib.recipes.TrainingRecipe`. The authors count the steps of a head correctly, so ``described`` is
         what they do; ``authors`` is their schedule of fine-tuning.
     side_by_side : int, optional
-        How many heads train at once; by default `heads_side_by_side`. If memory runs out they are half as
-        many, and the log says so.
+        How many heads train at once; by default `heads_side_by_side`. If memory runs out, half as many
+        train at once, and the log says so.
     device : torch.device or str
         Where to train.
     capture : bool

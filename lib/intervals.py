@@ -91,7 +91,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 
 
 def proportion_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Return a proportion with the exact interval of Clopper and Pearson."""
+    """Return a proportion of one trial or more with the exact interval of Clopper and Pearson."""
     bounds = stats.binomtest(successes, trials).proportion_ci(confidence)
     return Interval(successes / trials, float(bounds.low), float(bounds.high))
 

@@ -1,4 +1,4 @@
-"""What a training will need of a device's memory, and how it goes on where that was too much."""
+"""How much device memory training needs, and how it continues in smaller groups when memory runs out."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -97,7 +97,8 @@ def in_groups(
         Works on a group and returns its results. If memory runs out it must leave the members as they were.
     members : sequence
     capacity : int
-        How many members a group has, each as large as the largest of them. A single one always is a group.
+        How many members a group has, each as large as the largest of them. A single member always forms a
+        group.
     what : str
         What they are, for the log.
     size : callable, optional
@@ -108,7 +109,7 @@ def in_groups(
     sequence
         The results of a group.
     str
-        Why the group is smaller than it should be, in one line; empty if it isn't.
+        Why the group is smaller than it should be, in one line; empty if it is not.
 
     Raises
     ------

@@ -89,7 +89,8 @@ def load_classifier(model: str | Path, *, seed: int, device: torch.device | str 
     Raises
     ------
     ModelError
-        If there is no such folder or no safetensors file in it, or the architecture cannot be explained.
+        If there is no such folder or no safetensors file in it, or the architecture cannot be explained or
+        has a classification head already.
     """
     config = encoder_config(model)
     set_seed(seed)
@@ -112,7 +113,7 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     Raises
     ------
     ModelError
-        If the model has no tokenizer that can map pieces to words.
+        If `encoder_config` refuses the model, or it has no tokenizer that can map pieces to words.
     """
     encoder_config(model)
     try:

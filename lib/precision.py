@@ -45,7 +45,7 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 @contextmanager
 def float32_products(precision: Precision) -> Iterator[None]:
-    """Round the operands of float32 products to TF32, if that is the precision, and to nothing otherwise."""
+    """Round the operands of float32 products to TF32 if that is the precision; otherwise leave them."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     try:

@@ -119,7 +119,7 @@ def trust(embeddings: ArrayLike, picture: ArrayLike) -> Trust:
     Raises
     ------
     ValueError
-        If the numbers of texts differ, there are too few, or a value is not finite.
+        If the numbers of texts differ, there are too few, a value is not finite, or all points are equal.
     """
     high, low = checked_embeddings(embeddings), checked_embeddings(picture)
     if len(high) != len(low):

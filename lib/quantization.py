@@ -46,8 +46,8 @@ def quantize(model: PreTrainedModel, kind: str) -> PreTrainedModel:
     """Quantise a trained classifier without further training.
 
     Every linear layer, including the head's, gets 4-bit (bitsandbytes) or 8-bit weights; every other
-    parameter is rounded to 16 bits. This is what 7.44e8 bits imply (paper 2, section 2.1 and Table 1) and how
-    transformers loaded a model in 4 bits. Computation stays in 32 bits.
+    parameter is rounded to 16 bits. This is what the mantissa of the 7.4e7 bits in paper 2's Table 1 implies
+    (counted: 7.44e8), and how transformers loaded a model in 4 bits. Computation stays in 32 bits.
 
     Parameters
     ----------

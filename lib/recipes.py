@@ -1,9 +1,10 @@
 """How a classifier, or the head of a frozen one, is trained: rate, order of the texts, optimiser, clipping.
 
-Papers 1 and 2 describe a learning rate that decays linearly to 0 over two epochs. In the authors' code it is
-0 after a quarter of them (1 / batch size), and nothing changes a weight from there on: ``train_model`` of
-paper 1's public notebook computes ``batches_per_epoch = len(train_set) // batch_size``, but ``train_set`` is
-a ``DataLoader``, whose length is already the number of batches. `TrainingRecipe` offers both schedules.
+Papers 1 and 2 describe two epochs of fine-tuning, and no schedule. In the authors' code the learning rate
+decays linearly to 0 and reaches it after a quarter of all steps (1 / batch size); nothing changes a weight
+from there on. The reason is a miscount: ``train_model`` of paper 1's public notebook computes
+``batches_per_epoch = len(train_set) // batch_size``, but ``train_set`` is a ``DataLoader``, whose length is
+already the number of batches. `TrainingRecipe` offers both schedules.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +29,7 @@ MAX_GRADIENT_NORM = 1.0  # the authors' code, for fine-tuning and heads
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """What papers 1 and 2 state of a training, and what only the authors' code says.
+    """What papers 1 and 2 state about training, and what only the authors' code says.
 
     Attributes
     ----------

@@ -1,6 +1,6 @@
 """Statistics for a few trials: what repeats, how far trials scatter, whether groups differ, and why.
 
-Seven trials are few: tests are exact up to 100,000 choices (they enumerate all permutations), drawn beyond.
+Seven trials are few: tests enumerate all rearrangements up to 100,000; of more, 100,000 are drawn.
 """
 
 import math
@@ -17,7 +17,7 @@ from lib.intervals import paired_sd_ratio_interval, sd_interval, sd_ratio_interv
 from lib.seeding import fingerprint
 
 MOST_CHOICES = 100_000
-"""Splits or choices of signs up to which a test is exact; of more, so many are drawn."""
+"""Splits or choices of signs up to which a test is exact; of more, as many are drawn at random."""
 
 
 def bitwise(results: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, int]:
@@ -191,6 +191,11 @@ def compare(first: ArrayLike, second: ArrayLike, *, paired: bool, confidence: fl
         of the means, a sign-flip test of the pairs (None if unpaired) and a test of the spreads. Spreads of
         pairs are compared by Pitman and Morgan's interval and test, those of independent trials by the F
         interval and Brown and Forsythe's test; None if all trials of a group are equal.
+
+    Raises
+    ------
+    ValueError
+        With fewer than two trials, or three pairs.
     """
     first, second = np.asarray(first, float), np.asarray(second, float)
     ratio_interval = paired_sd_ratio_interval if paired else sd_ratio_interval
@@ -218,7 +223,7 @@ def variance_components(
 
     Each level of a factor is a random draw (a seed), and each combination of levels is run once, so the
     interaction of all three cannot be told from what does not repeat. Runs that merely repeat the arithmetic
-    of others, such as another attention kernel, are no replicates: use one of them.
+    of others, such as another attention kernel, are not replicates: use one of them.
 
     Parameters
     ----------
@@ -345,7 +350,8 @@ def coarsest_grid(values: Sequence[float], decimals: int) -> int | None:
     """Return the smallest k for which all printed values can be multiples of 2 ** -k, or None.
 
     A printed value, rounded or truncated, may stand for any multiple less than one unit of the last decimal
-    away. A grid as fine as that unit fits every value and is not tried, nor one with a k above 10.
+    away. A grid whose spacing is at most two units fits every value and is not tried, nor one with a k
+    above 10.
 
     Parameters
     ----------

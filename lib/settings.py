@@ -389,6 +389,10 @@ class FinetunedVsFrozen(ClassifierSettings):
     def _tasks_must_differ(self) -> Self:
         if self.dataset == self.other_dataset:
             raise ValueError(f"other_dataset = {self.other_dataset!r}: must differ from dataset")
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_must_suffice(self) -> Self:
         for name in ("compared_seeds", "described_seeds"):
             value = getattr(self, name)
             if value > self.seeds:
@@ -428,7 +432,7 @@ class FinetunedVsFrozen(ClassifierSettings):
 
     @property
     def heads(self) -> dict[str, TrainingRecipe]:
-        """How the frozen head of each task is trained; the paper does so differently for each."""
+        """How the frozen head of each task is trained; the authors' code trains each differently."""
         first = self.head_epochs, self.head_learning_rate, self.head_batch_size
         other = self.head_epochs, self.other_head_learning_rate, self.other_head_batch_size
         return {
@@ -452,7 +456,8 @@ class QloraRepeatability(NotebookSettings):
     llama: Text
     neox_chat: Text
     llama_chat: Text
-    pretraining_steps: Annotated[int, Field(ge=10, le=3_000)]  # the generated small talk ends there
+    # A chat model reads 64 texts of small talk per step, and mini_english generates at most 50,000.
+    pretraining_steps: Annotated[int, Field(ge=10, le=779)]
     quotes: Text
     instructions: Text
     quote_texts: Annotated[int, Field(ge=0)]

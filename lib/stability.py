@@ -113,7 +113,8 @@ def signal_noise(
     Raises
     ------
     ValueError
-        With fewer than two seeds, an unknown estimate, or lengths that do not add up to the number of words.
+        With fewer than two seeds, an unknown estimate, a text without words, or lengths that do not add up to
+        the number of words.
     """
     relevance = _checked(relevance, lengths)
     seeds = len(relevance)
@@ -324,8 +325,8 @@ def mean_over_deviation(mean: Floats, mean_square: Floats) -> Floats:
 def mean_relevance_statistic(statistic: Callable[..., ArrayLike], *relevance: ArrayLike) -> Crossed:
     """Return the mean over texts of a statistic of relevances averaged over seeds, with its error over both.
 
-    Such as the overlap of the top words of two types, or the average precision of finding cues. An interval
-    over texts alone leaves out that other seeds have another mean relevance, in many texts at once.
+    Examples are the overlap of the top words of two types and the average precision of finding cues. An
+    interval over texts alone leaves out that other seeds have another mean relevance, in many texts at once.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ class Study:
     Attributes
     ----------
     claims : dict of str to Claim
-        In the paper's order.
+        In the order of the YAML file.
     published : dict
         The paper's published values.
     """
@@ -157,7 +157,7 @@ class Study:
         return figures.as_text(claims.verdict_table(chosen)).hide()
 
     def verdicts(self) -> Styler:
-        """Return the closing table, in the paper's order, and save ``verdicts.csv`` beside the figures."""
+        """Return the closing table, in the claims' order, and save ``verdicts.csv`` beside the figures."""
         folder = self.settings.figure_dir
         folder.mkdir(parents=True, exist_ok=True)
         claims.verdict_csv_table(self._verdicts()).to_csv(folder / "verdicts.csv", index=False)
@@ -185,5 +185,5 @@ class Study:
         figures.save(figure, data, self.settings.figure_dir, name, title)
 
     def _verdicts(self) -> list[Verdict]:
-        """Return the verdicts so far, in the paper's order."""
+        """Return the verdicts so far, in the claims' order."""
         return [self._ledger[name] for name in self.claims if name in self._ledger]

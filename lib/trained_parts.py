@@ -1,7 +1,7 @@
 """How the trained part of a classifier is named.
 
 ``all`` or ``head``; ``biases``; ``above:K``, the layers above the lowest K; ``lora:R``, adapters of rank R.
-The head is trained in every case. `lib.quantization.choose_trained` makes a model so.
+The head is trained in every case. `lib.quantization.choose_trained` applies a name to a model.
 """
 
 import re

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Lend an empty folder, which becomes ``target`` once all is in it.
+    """Yield an empty folder that becomes ``target`` when the block succeeds.
 
     If another process has made ``target`` meanwhile, that one stays. After an error nothing is left.
 

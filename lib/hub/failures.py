@@ -34,7 +34,7 @@ def shown(kind: Kind, source: str) -> str:
 
 
 def why_refused(error: BaseException, kind: Kind, name: str, revision: str | None = None) -> str:
-    """Say why the Hub refuses a request, and what would help; "" if it does not, but fails."""
+    """Say why the Hub refuses a request, and what would help; "" if it failed rather than refused."""
     page = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{name}"
     log_in = "run `hf auth login` with a read token of your Hub settings (or set HF_TOKEN)"
     error = next((cause for cause in _causes(error) if isinstance(cause, HfHubHTTPError)), error)
@@ -59,7 +59,7 @@ def why_refused(error: BaseException, kind: Kind, name: str, revision: str | Non
 
 
 def why_failed(error: BaseException) -> str:
-    """Say how the Hub answers, if it answers that it cannot at present or something else answers for it."""
+    """Describe a failure that the Hub reports, or an answer sent by something else, such as a login page."""
     for cause in _causes(error):
         if isinstance(cause, HfHubHTTPError):
             status = cause.response.status_code

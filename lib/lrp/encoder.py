@@ -225,7 +225,7 @@ def compensated_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
 
 @fused
 def _tf32_parts(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the nearest number of ten bits of mantissa, of 23, and what is left: both of x's shape."""
+    """Split x into the nearest number with 10 of its 23 mantissa bits (TF32) and the remainder."""
     dropped = 23 - 10
     bits = x.view(torch.int32) + (1 << (dropped - 1))
     high = (bits & -(1 << dropped)).view(torch.float32)

@@ -1,7 +1,7 @@
 """The rules that propagate relevance through one operation, from its output to its inputs.
 
 They are those of Chefer, Gur and Wolf, "Transformer Interpretability Beyond Attention Visualization" (CVPR
-2021, section 3.1) with alpha = 1, as in their published code; `lib.lrp.walk` lists them by number. A rule
+2021, section 3) with alpha = 1, as in their published code; `lib.lrp.walk` lists them by number. A rule
 takes an operation's inputs, its output and the output's relevance, and returns the relevance of the inputs.
 The first dimension is the batch; a text's relevance does not depend on the other texts.
 

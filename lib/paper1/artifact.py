@@ -131,7 +131,7 @@ def correct_without_artifact(found: Outcomes, labels: Sequence[int]) -> NDArray[
 
 
 def gap_on_halves(tuned: Outcomes, frozen: Outcomes, rate: float) -> Floats:
-    """Return how much more fine-tuned models rely on the artifact than frozen ones, as a table of `joint`.
+    """Return how much more fine-tuned models rely on the artifact than frozen ones, as `on_halves` does.
 
     Parameters
     ----------

@@ -190,6 +190,11 @@ def texts_learned_from(records: Sequence[Record], task: str) -> NDArray[np.bool_
         Of `lib.paper1.runs.FineTuned`; failed ones and those of other tasks are left out.
     task : str
         The task trained on.
+
+    Raises
+    ------
+    RuntimeError
+        If no run of that task is done.
     """
     learned = []
     for record, run in done_runs(records, FineTuned):
@@ -197,6 +202,7 @@ def texts_learned_from(records: Sequence[Record], task: str) -> NDArray[np.bool_
             texts = len(record["train_predicted"])
             seen = run.training.order(texts, run.seed)[: run.training.texts_seen(texts)]
             learned.append(np.isin(np.arange(texts), seen))
+    require_a_run(learned, f"{FINE_TUNED} models on {task!r}")
     return np.stack(learned)
 
 

@@ -12,9 +12,9 @@ from lib.paper1.joint import Floats, half_samples
 def component_share(cumulative: Floats, dimensions: int) -> float:
     """Return the components that hold 95 % of the variance, as a share of the dimensions.
 
-    A share of the dimensions can be compared between encoders of different sizes. `components_needed` counts
-    whole components; here the last one counts by the part of its variance that is needed, so that a change of
-    the texts changes the value.
+    A share of the dimensions can be compared between encoders of different sizes.
+    `lib.components.components_needed` counts whole components; here the last one counts by the part of its
+    variance that is needed, so that a change of the texts changes the value.
 
     Parameters
     ----------

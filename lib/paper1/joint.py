@@ -29,7 +29,7 @@ DECIMALS = 12  # values are of the order of 1: seeds that agree must agree exact
 
 
 def half_samples(texts: int) -> list[Indices]:
-    """Return the indices of all texts, and of random halves: (1 + halves,) of (texts,), each ascending.
+    """Return the indices of all texts, (texts,), and of random halves, (texts // 2,), each ascending.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def over_halves(table: Floats) -> Crossed:
     Raises
     ------
     ValueError
-        If the statistic has no value on all texts, or on fewer than two halves.
+        If the statistic has no value on the whole set of texts, or has one on fewer than two halves.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Runs on texts whose reasons people marked: a fine-tuned or a frozen model explains each text's true class.
+"""Runs on texts in which people marked the reasons: fine-tuned and frozen models explain their true class.
 
 Their own module, not `lib.paper1.runs`: those runs explain what a model predicts, and people marked reasons
 for the true class.

@@ -12,8 +12,8 @@ from lib.paper1.joint import Floats, Indices, on_halves
 def silhouettes(points: Sequence[Floats], labels: ArrayLike) -> Floats:
     """Return each encoder's mean silhouette of the classes, as `lib.paper1.joint.on_halves`.
 
-    A text's silhouette depends on all other texts, so the silhouettes of texts are no independent values, and
-    their mean has not the variance of a mean.
+    A text's silhouette depends on all other texts, so the silhouettes of texts are not independent, and
+    their mean does not have the variance of a mean of independent values.
 
     Parameters
     ----------

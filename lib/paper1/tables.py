@@ -8,9 +8,9 @@ import pandas as pd
 
 from lib.settings import FinetunedVsFrozen
 
-SMALL = "time"
+TIME = "time"
 MADE_HERE = "pre-trained here in two minutes"
-SMALLER = "a smaller encoder needs a higher one"
+HIGHER_RATE = "a smaller encoder needs a higher one"
 CHOSEN = "a small encoder needs a higher one; chosen on validation texts, with seeds 900 and 901"
 AS_GOOD = "time; heads are as accurate on validation texts, with seeds 900 and 901"
 
@@ -33,24 +33,24 @@ def departures(
         Number of texts of each task.
     """
     tiny = settings.model == "tiny-camembert"  # whose learning rates were chosen on validation texts
-    encoder, rate, of_head = (MADE_HERE, CHOSEN, AS_GOOD) if tiny else (SMALL, SMALLER, SMALL)
+    encoder, rate, of_head = (MADE_HERE, CHOSEN, AS_GOOD) if tiny else (TIME, HIGHER_RATE, TIME)
     rows: list[tuple[str, Any, Any, str]] = [
         ("encoder", authors["encoder"], settings.model, encoder),
         ("learning rate of fine-tuning", authors["learning_rate"], settings.learning_rate, rate),
-        ("batch size of fine-tuning", authors["batch_size"], settings.batch_size, SMALL),
-        ("epochs of fine-tuning", authors["epochs"], settings.epochs, SMALL),
-        ("epochs of a head", authors["head_epochs"], settings.head_epochs, SMALL),
+        ("batch size of fine-tuning", authors["batch_size"], settings.batch_size, TIME),
+        ("epochs of fine-tuning", authors["epochs"], settings.epochs, TIME),
+        ("epochs of a head", authors["head_epochs"], settings.head_epochs, TIME),
         ("longest text, in pieces", authors["max_length"], settings.max_length, "hardly a text is longer"),
         ("appearances of a listed word", authors["min_appearances"], settings.min_appearances, "fewer texts"),
-        ("products of fine-tuning", authors["precision"], settings.training_precision, SMALL),
-        ("explained test texts of each task", "all", settings.explained_texts or "all", SMALL),
+        ("products of fine-tuning", authors["precision"], settings.training_precision, TIME),
+        ("explained test texts of each task", "all", settings.explained_texts or "all", TIME),
         ("models of each kind", authors["seeds"], settings.seeds, "one model has no spread"),
     ]
     for name, task in zip(("allocine", "infopinion"), settings.tasks, strict=True):
         head = settings.heads[task]
         rows += [
-            (f"training texts, {task}", authors["train_texts"][name], train_texts[task], SMALL),
-            (f"test texts, {task}", authors["test_texts"][name], test_texts[task], SMALL),
+            (f"training texts, {task}", authors["train_texts"][name], train_texts[task], TIME),
+            (f"test texts, {task}", authors["test_texts"][name], test_texts[task], TIME),
             (
                 f"learning rate of a head, {task}",
                 authors["head_learning_rate"][name],

@@ -1,6 +1,6 @@
 """The words that matter most to models, how many are true cues, and where the paper's own words stand.
 
-Punctuation and the placeholders of cleaned texts have relevance, but are no words: no list holds them.
+Punctuation and the placeholders of cleaned texts have relevance, but are not words and appear in no list.
 """
 
 from collections.abc import Mapping, Sequence

@@ -235,7 +235,7 @@ def snr_curves(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        From `lib.paper2.tables.snr_by_seeds`.
+        From `lib.paper2.tables.snr_by_seeds`, of at most as many types and estimates as there are `LINES`.
     """
     figure, axes = plt.subplots()
     for ((name, estimate), part), (colour, dash, marker) in zip(

@@ -40,7 +40,7 @@ TRAININGS = (FINE_TUNED, FROZEN)
 
 
 def type_name(training: str, quantization: str) -> str:
-    """Name a model type as the paper's Table 1 does: ``frozen`` or ``frozen nf4``, for example."""
+    """Name a model type: ``frozen`` or ``frozen nf4``, for example (Table 1: Frozen_q (NF4))."""
     return training if quantization == PLAIN else f"{training} {quantization}"
 
 
@@ -51,7 +51,7 @@ class ModelType:
     Attributes
     ----------
     name : str
-        As in the paper's Table 1, or the point of the curve.
+        From `type_name`, or the point of the curve.
     training : str
         What was trained: types of the same training are the same models, plain or quantised.
     surface : int

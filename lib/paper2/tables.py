@@ -79,7 +79,7 @@ def side_by_side(
 ) -> pd.DataFrame:
     """Return what each of several trainings would say about the claims: the interval and the verdict.
 
-    Conditions that a claim requires are left out; these are no entries of the ledger.
+    Conditions that a claim requires are left out; these verdicts do not enter the ledger.
 
     Parameters
     ----------

@@ -149,7 +149,7 @@ def time_ratios(published: Mapping[str, Any], confidence: float) -> pd.DataFrame
     -------
     DataFrame
         One row per model. Columns: the ratios of the geometric means of the times of ``training`` and
-        ``testing`` with Welch's intervals, since trials of the same number are no pairs; ``p training`` and
+        ``testing`` with Welch's intervals, since trials of the same number are not pairs; ``p training`` and
         ``p testing``, the p-values of a ratio of 1, corrected over the models by Holm's method.
     """
     rows = {}

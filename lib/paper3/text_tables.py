@@ -172,12 +172,12 @@ def checked_answers(
 
 
 def all_alike(answers: Sequence[str]) -> float:
-    """Return 1 if all trials give the same answer, 0 if not, and NaN if any gives none: "" is no answer."""
+    """Return 1 if all trials give the same answer, 0 if not, and NaN if any is missing ("")."""
     return float(len(set(answers)) == 1) if all(answers) else math.nan
 
 
 def answers_apart(first: str, second: str) -> float:
-    """Return 1 if two answers differ, 0 if not, and NaN if either is "": no answer is like no other."""
+    """Return 1 if two answers differ, 0 if not, and NaN if either is missing ("")."""
     return differ(first, second) if first and second else math.nan
 
 

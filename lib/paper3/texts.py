@@ -232,7 +232,7 @@ def share_interval(pairs: np.ndarray, confidence: float) -> Interval:
     Interval
         Over trials and prompts jointly (`pseudo_values`), in Wilson's form, which keeps its coverage near 0
         and 1. If it holds of all pairs or of none, there is no variance to go by: the exact interval of
-        Clopper and Pearson, one observation per prompt. An exception does not tell more than none: the ends
+        Clopper and Pearson, one observation per prompt. One exception cannot tell more than none: the ends
         never lie nearer to 1 or 0 than those.
     """
     prompts = pairs.shape[-1]

@@ -190,7 +190,7 @@ def with_both_optimizers(
     seeds : sequence of int
         One trial per seed, model and optimizer.
     repetitions : int
-        How often each trial is carried out for its own sake, with all its seeds the same; 0: it is not a
+        How many times each trial is repeated with identical seeds; 0: carried out once, which is not a
         repetition. These are numbered from 1, so that a record of a trial that was trained in company never
         stands for one that is to be compared to the bit.
     """

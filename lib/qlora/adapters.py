@@ -34,7 +34,7 @@ BLOCK = 256
 
 @contextmanager
 def known_warnings() -> Iterator[None]:
-    """Ignore what peft and bitsandbytes warn of in every trial, and what is known."""
+    """Ignore warnings that peft and bitsandbytes raise in every trial and that are understood."""
     with warnings.catch_warnings():
         # peft calls transformers by names that transformers is about to drop.
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)

@@ -11,7 +11,10 @@ KERNELS = ("sdpa", "eager")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a trial is trained. The defaults are those of paper 3, section VII, with GPT-NeoX's learning rate.
+    """How a trial is trained. The defaults are those of paper 3, section VII, for GPT-NeoX.
+
+    Except `compute`, which is float16 there. The paper states `max_length` for Llama only, and no schedule
+    for GPT-NeoX.
 
     Attributes
     ----------

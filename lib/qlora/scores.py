@@ -48,7 +48,7 @@ def perplexity(
     Returns
     -------
     float
-        Infinite if a loss is not finite.
+        Infinite if a loss is not finite, or the mean loss is 700 nats or more.
 
     Raises
     ------
@@ -217,7 +217,7 @@ def complete(
     samples : int
         Completions of each prompt, drawn independently of each other.
     temperature, top_p : float
-        Of the sampling. Paper 3 states them for its ablation alone: 0.1 and 0.1.
+        Of the sampling. Paper 3: 1, which it lowers to 0.1 (section VII), and 0.1 and 0.1 (section IX).
     special_tokens : bool
         Whether the tokenizer adds its special tokens to a prompt.
     """

@@ -81,7 +81,8 @@ def sweep(
     ------
     ValueError
         Before anything runs: a run that is not JSON, a class that workers cannot import, an unknown engine or
-        device, a name that is not a file name, a number below 1, or no GPU where one is required.
+        device, a name that is not a file name, a number below 1, no GPU where one is required, or a source
+        file that was edited while this process ran.
     TypeError
         Before anything runs: an input that cannot be fingerprinted.
     RecordNotKeptError

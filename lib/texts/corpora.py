@@ -114,7 +114,7 @@ def load_classification(
 
 
 def is_local(dataset: str) -> bool:
-    """Whether a data set is a local file or folder, whose mistakes are errors and not left out."""
+    """Whether a data set is a local file or folder, in which a faulty row is an error, not left out."""
     return dataset not in PUBLISHED and tables.is_local(dataset)
 
 

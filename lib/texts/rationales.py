@@ -1,4 +1,4 @@
-"""Texts whose reasons people marked: read, cleaned word by word with its mark, and cut to windows that fit.
+"""Texts in which people marked the reasons: read, cleaned by word and mark, and cut to windows.
 
 Marked reviews have hundreds of words, and an encoder reads few. A review is therefore represented by one
 window: consecutive whole sentences around its marks.

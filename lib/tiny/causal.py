@@ -109,7 +109,7 @@ def pretrain_tiny(
         Determines texts, initial weights and order.
     steps : int
         Optimiser steps of a base model, each on 16 blocks of 96 tokens; a chat model takes four times as many
-        more, each on 8.
+        further steps, each on 8 blocks.
     cache_dir : Path
         Holds the folders ``<name>-<fingerprint>``.
     workers : int

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import TruncatedSVD
 
 WINDOW = 3  # pieces on either side that count as near
-CONTEXT_SMOOTHING = 0.75  # exponent of context counts (Levy et al., TACL 2015, section 3.1)
+CONTEXT_SMOOTHING = 0.75  # exponent of context counts (Levy et al., TACL 2015, section 3.2)
 
 
 def piece_vectors(

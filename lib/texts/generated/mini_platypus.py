@@ -1,8 +1,8 @@
 """mini-platypus: generated instructions with checkable answers, in the columns of Open-Platypus.
 
 Three kinds, as in the original: word problems, multiple choice, and conclusions from stated premises (the
-form of paper 3's first prompt). Every output ends with "The answer is ...", so answers can be scored without
-a judge.
+form of paper 3's first instruction). Every output ends with "The answer is ...", so answers can be scored
+without a judge.
 """
 
 import random

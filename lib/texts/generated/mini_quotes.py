@@ -1,6 +1,6 @@
 """mini-quotes: generated English quotes with authors and themes, in the columns of the Hub's english_quotes.
 
-A small grammar: an author favours three themes, a theme has its own nouns, verbs and images, and fifty frames
+A small grammar: an author favours three themes, a theme has its own nouns, verbs and images, and 55 frames
 combine them. Frames and themes can be learned from a hundred quotes; which one comes next is unpredictable,
 so perplexity stays above 1.
 """
