@@ -203,21 +203,20 @@ def log_stability(relevance: ArrayLike, lengths: ArrayLike | None = None) -> Sta
     return Stability(signal, noise, signal - noise)
 
 
-def stability_interval(logs: Floats, confidence: float = 0.95) -> Interval | None:
-    """Return signal, noise or SNR over all texts, with its interval over seeds and texts.
+def stability_interval(logs: Floats) -> Interval | None:
+    """Return signal, noise or SNR over all texts, with its 95 % interval over seeds and texts.
 
     Parameters
     ----------
     logs : ndarray, (seeds, texts)
         A field of `log_stability`.
-    confidence : float
 
     Returns
     -------
     Interval or None
         None if the estimate is not positive.
     """
-    return None if np.isnan(logs).any() else exponential(crossed_mean(logs).interval(confidence))
+    return None if np.isnan(logs).any() else exponential(crossed_mean(logs).interval())
 
 
 def stability_ratio(one: Floats, other: Floats, *, paired: bool) -> Interval | None:

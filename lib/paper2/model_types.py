@@ -189,9 +189,9 @@ class Measured:
     logs: Stability
     training: str
 
-    def interval(self, quantity: str, confidence: float = 0.95) -> Interval | None:
-        """Return ``signal``, ``noise`` or ``snr`` with its interval; None if it is not positive."""
-        return stability_interval(getattr(self.logs, quantity), confidence)
+    def interval(self, quantity: str) -> Interval | None:
+        """Return ``signal``, ``noise`` or ``snr`` with its 95 % interval; None if it is not positive."""
+        return stability_interval(getattr(self.logs, quantity))
 
     def compared(self, other: "Measured", quantity: str) -> Crossed | None:
         """Return the logarithm of the ratio of a quantity to that of ``other``, with its error.

@@ -46,6 +46,8 @@ MASKED_SHARE = 0.4  # of the pieces, in training: each step teaches more (Wettig
 HELD_OUT_MASKED_SHARE = 0.15  # in the measurement, as in CamemBERT's own training
 INITIALIZER_RANGE = 0.035  # standard deviation; larger than usual, so training leaves its plateau sooner
 HELD_OUT_TEXTS = 200
+BATCH_SIZE = 32  # texts
+LEARNING_RATE = 1e-3  # the peak, after a warm-up over a tenth of the steps; it decays linearly to zero
 
 LIB = Path(__file__).parents[1]
 CODE = ("tiny/encoder.py", "tiny/cooccurrence.py", "tiny/vocabulary.py", "trainer.py")  # that decides weights
@@ -57,8 +59,6 @@ def pretrain_tiny_camembert(
     seed: int,
     steps: int,
     cache_dir: Path,
-    batch_size: int = 32,
-    learning_rate: float = 1e-3,
     device: torch.device | str = "cpu",
 ) -> Path:
     """Return the folder of a tiny CamemBERT pre-trained on ``texts``, training it unless it is cached.
@@ -80,10 +80,6 @@ def pretrain_tiny_camembert(
         Optimiser steps.
     cache_dir : Path
         Holds the folder ``tiny-camembert-<fingerprint>``.
-    batch_size : int
-        Texts per step.
-    learning_rate : float
-        Peak value, after a warm-up over a tenth of the steps; decays linearly to zero.
     device : torch.device
         Where to train.
 
@@ -98,7 +94,7 @@ def pretrain_tiny_camembert(
     key = fingerprint(
         {
             "texts": list(texts),
-            "training": [seed, steps, batch_size, learning_rate, device.type],
+            "training": [seed, steps, BATCH_SIZE, LEARNING_RATE, device.type],
             "shape": [HIDDEN_SIZE, INTERMEDIATE_SIZE, LAYERS, HEADS, VOCABULARY, MAX_LENGTH],
             "drawn": [MASKED_SHARE, INITIALIZER_RANGE],
             "threads": torch.get_num_threads(),  # they change the order of summation
@@ -109,7 +105,7 @@ def pretrain_tiny_camembert(
     folder = cache_dir / f"tiny-camembert-{key}"
     if not is_kept(folder):
         logger.info("pre-training tiny-camembert on %d texts, %d steps", len(texts), steps)
-        _pretrain_into(folder, texts, seed, steps, batch_size, learning_rate, device)
+        _pretrain_into(folder, texts, seed, steps, device)
     return folder
 
 
@@ -191,15 +187,7 @@ def pretraining_losses(
     return masked, -(held * of_text).sum() / held.sum()
 
 
-def _pretrain_into(
-    folder: Path,
-    texts: Sequence[str],
-    seed: int,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    device: torch.device,
-) -> None:
+def _pretrain_into(folder: Path, texts: Sequence[str], seed: int, steps: int, device: torch.device) -> None:
     """Train, evaluate and keep the model."""
     training_texts, held_out = texts[:-HELD_OUT_TEXTS], texts[-HELD_OUT_TEXTS:]
     tokenizer = train_tokenizer(training_texts, VOCABULARY, MAX_LENGTH)
@@ -208,8 +196,8 @@ def _pretrain_into(
     model = CamembertForMaskedLM(_config(tokenizer))
     frequencies = _frequencies(pieces, tokenizer)
     _start_from_counts(model, frequencies, pieces, seed)
-    epochs = math.ceil(steps * batch_size / len(pieces))
-    order = data_order([len(ids) for ids in pieces], seed=seed, epochs=epochs, batch_size=batch_size)
+    epochs = math.ceil(steps * BATCH_SIZE / len(pieces))
+    order = data_order([len(ids) for ids in pieces], seed=seed, epochs=epochs, batch_size=BATCH_SIZE)
     run_trainer(
         _PretrainingTrainer,
         model=model,
@@ -220,8 +208,8 @@ def _pretrain_into(
         seed=seed,
         device=device,
         max_steps=steps,
-        per_device_train_batch_size=batch_size,
-        learning_rate=learning_rate,
+        per_device_train_batch_size=BATCH_SIZE,
+        learning_rate=LEARNING_RATE,
         warmup_steps=steps // 10,
         adam_beta2=0.98,  # as for RoBERTa and CamemBERT
         weight_decay=0.01,
@@ -229,8 +217,8 @@ def _pretrain_into(
     )
     report = {
         "parameters": model.num_parameters(),
-        "texts": steps * batch_size,
-        "pieces": sum(len(pieces[index]) for index in order[: steps * batch_size]),
+        "texts": steps * BATCH_SIZE,
+        "pieces": sum(len(pieces[index]) for index in order[: steps * BATCH_SIZE]),
         **_held_out_losses(model, tokenizer, frequencies, held_out, seed),
     }
     _turn_dropout_on(model.config)
