@@ -380,9 +380,10 @@ def false_verdicts(verdicts: Sequence[Verdict], confidence: float) -> str:
     coverages = [verdict.claim.confidence or confidence for verdict in intervals]
     misses = [(1 - coverage) / 2 for coverage in coverages]
     any_of_them = 1 - math.prod(1 - miss for miss in misses)
+    narrower = f" ({coverages.count(0.9)} of these at 90 %)" if 0.9 in coverages else ""
     return (
-        f"{len(measured)} of {len(verdicts)} claims were measured, {len(intervals)} of them by an interval "
-        f"({coverages.count(0.9)} at 90 %). If all of these were false, with true values on the borders of "
+        f"{len(measured)} of {len(verdicts)} claims were measured, {len(intervals)} of them by an interval"
+        f"{narrower}. If all of these were false, with true values on the borders of "
         f"their regions, and if the intervals cover as stated, {sum(misses):.2f} would be expected to be "
         f"found reproduced by chance, and at least one with a probability of {100 * any_of_them:.0f} % if "
         "they were independent."

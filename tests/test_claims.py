@@ -218,9 +218,7 @@ def test_false_verdicts_are_expected_of_intervals_only():
     measured = [Interval(1, 0, 2), exactly(2), None, Interval(3, 1, 5), mean_and_range([1, 3])]
     verdicts = [judge(CLAIM, interval, "too small") for interval in measured]
     text = claims.false_verdicts(verdicts, 0.95)
-    assert text.startswith(
-        "4 of 5 claims were measured, 2 of them by an interval (0 at 90 %). If all of these"
-    )
+    assert text.startswith("4 of 5 claims were measured, 2 of them by an interval. If all of these")
     assert "0.05 would be expected to be found reproduced by chance" in text
     assert "at least one with a probability of 5 % if" in text  # 1 - 0.975 ** 2 = 0.049
 
@@ -229,7 +227,7 @@ def test_claims_judged_at_90_percent_pass_twice_as_often_by_chance():
     equal = CLAIM.model_copy(update={"confidence": 0.9})
     verdicts = [judge(claim, Interval(1, 0, 2)) for claim in (CLAIM, equal, equal)]
     text = claims.false_verdicts(verdicts, 0.95)
-    assert "3 of them by an interval (2 at 90 %)" in text
+    assert "3 of them by an interval (2 of these at 90 %)" in text
     assert "cover as stated, 0.12 would" in text  # 0.025 + 2 x 0.05
     assert "a probability of 12 % if" in text  # 1 - 0.975 x 0.95 ** 2
 
