@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lib import attribution, hiding
-from lib.faithfulness import BETTER, against_random, scores
+from lib.attribution import RANDOM
+from lib.faithfulness import BETTER, compared_with, scores
 from lib.hiding import Curves, curves
 
 TOKENIZER = bert_tokenizer()
@@ -145,7 +146,7 @@ def test_an_oracle_beats_the_random_order_on_every_score_and_its_opposite_loses(
         "random": [rng.random(len(text)) for text in texts],
         "another random": [rng.random(len(text)) for text in texts],
     }
-    table = against_random(curves(model, TOKENIZER, texts, relevance))
+    table = compared_with(curves(model, TOKENIZER, texts, relevance), RANDOM)
     higher = table["better"] == "higher"
     wins = (table["low"] > 0).where(higher, table["high"] < 0)
     loses = (table["high"] < 0).where(higher, table["low"] > 0)
@@ -154,17 +155,27 @@ def test_an_oracle_beats_the_random_order_on_every_score_and_its_opposite_loses(
     assert not (wins | loses)["another random"].any()
 
 
-def test_against_random_by_hand() -> None:
+def test_scores_beside_a_random_order_by_hand() -> None:
     shares = np.array([0, 0.5, 1])
     ours = Curves(shares, np.array([[0.9, 0.1, 0.5], [0.9, 0.5, 0.5]]), np.full((2, 3), 0.5))
     null = Curves(shares, np.array([[0.9, 0.5, 0.5], [0.9, 0.5, 0.5]]), np.full((2, 3), 0.5))
-    row = against_random({"ours": ours, "random": null}).loc[("ours", "comprehensiveness")]
+    row = compared_with({"ours": ours, "random": null}, RANDOM).loc[("ours", "comprehensiveness")]
     # 0.8 and 0.4 against 0.4 and 0.4: differences 0.4 and 0; Student's t with 1 degree of freedom is 12.706.
-    assert row[["mean", "random", "difference"]].tolist() == pytest.approx([0.6, 0.4, 0.2])
+    assert row[["mean", "reference", "difference"]].tolist() == pytest.approx([0.6, 0.4, 0.2])
     assert row["high"] - row["difference"] == pytest.approx(12.706 * 0.2, rel=1e-4)
     assert row["difference"] - row["low"] == pytest.approx(12.706 * 0.2, rel=1e-4)
-    row = against_random({"ours": ours, "random": null}, 0.9).loc[("ours", "comprehensiveness")]
+    row = compared_with({"ours": ours, "random": null}, RANDOM, 0.9).loc[("ours", "comprehensiveness")]
     assert row["high"] - row["difference"] == pytest.approx(6.314 * 0.2, rel=1e-4)
+
+
+def test_explanations_are_compared_with_one_of_them() -> None:
+    shares, flat = np.array([0, 0.5, 1]), np.full((2, 3), 0.5)
+    of = {
+        name: Curves(shares, np.array([[0.9, low, 0.5]] * 2), flat) for name, low in (("a", 0.1), ("b", 0.3))
+    }
+    table = compared_with({**of, RANDOM: Curves(shares, flat, flat)}, "a")
+    assert set(table.index.get_level_values("explanation")) == {"b"}
+    assert table.loc[("b", "comprehensiveness"), "difference"] == pytest.approx(-0.2)
 
 
 def test_equally_relevant_tokens_are_taken_in_random_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,9 +200,9 @@ def test_every_method_can_be_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     explained = {
         name: attribution.explain(method, model, texts) for name, method in attribution.METHODS.items()
     }
-    table = against_random(curves(model, TOKENIZER, texts, explained))
+    table = compared_with(curves(model, TOKENIZER, texts, explained), RANDOM)
     assert len(table) == (len(attribution.METHODS) - 1) * len(BETTER)
-    assert np.isfinite(table[["mean", "random", "difference", "low", "high"]]).all(axis=None)
+    assert np.isfinite(table[["mean", "reference", "difference", "low", "high"]]).all(axis=None)
     assert isinstance(table, pd.DataFrame)
 
 
@@ -206,7 +217,7 @@ def test_bad_input_raises_one_clear_line() -> None:
     with pytest.raises(ValueError, match="no mask token, which is required"):
         curves(model, SimpleNamespace(mask_token_id=None), [text], {"ours": [[0.0] * 3]})
     found = curves(model, TOKENIZER, [text], {"ours": [[0.0] * 3]})
-    with pytest.raises(ValueError, match="no explanation named 'random' among ours: the random order is"):
-        against_random(found)
+    with pytest.raises(ValueError, match="no explanation named 'random' among ours"):
+        compared_with(found, RANDOM)
     with pytest.raises(ValueError, match="1 text: an interval requires two or more"):
-        against_random({"random": found["ours"]})
+        compared_with({"random": found["ours"]}, RANDOM)

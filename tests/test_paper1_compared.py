@@ -23,7 +23,7 @@ from lib.paper1.compared import (
     texts_learned_from,
 )
 from lib.paper1.runs import Chain, FineTuned, Frozen
-from lib.paper1.word_lists import cue_shares, rank_words
+from lib.paper1.word_lists import cue_shares, equal_shares, rank_words
 from lib.recipes import TrainingRecipe
 
 RECIPE = TrainingRecipe(epochs=1, learning_rate=1e-3, batch_size=8)
@@ -214,3 +214,9 @@ def test_a_chain_has_a_row_per_round_and_task_and_a_score_per_round():
     signs = {"a": [[1, 0, -1]], "b": [[-1, 0]]}
     words = {"a": [["plat", "film", "un"]], "b": [["plat", "film"]]}
     assert chain_cues(records, words, signs).to_dict() == {7: {1: 1.0, 2: 0.0}}
+
+
+def test_equal_shares_say_nothing_but_the_predicted_class():
+    shares = equal_shares([["a", "b"], ["c", "d", "e"]], np.array([[0, 1], [1, 1]]))
+    np.testing.assert_allclose(shares[0], [[0.5, 0.5], [-0.5, -0.5]])
+    np.testing.assert_allclose(shares[1], [[-1 / 3] * 3] * 2)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
@@ -14,6 +15,7 @@ from lib.paper1.compared import FINE_TUNED, FROZEN, Floats, Words
 from lib.paper1.joint import Indices, half_samples
 from lib.texts.cleaning import NUMBER, URL
 from lib.word_tables import discriminant_words, mean_relevance
+from lib.words import normalise
 
 LIST = 10  # words in a list, as in the paper
 PLACEHOLDERS = frozenset({URL.lower(), NUMBER.lower()})  # what cleaning puts in a word's place
@@ -37,7 +39,7 @@ def rank_words(
     min_count : int
         Words with fewer appearances are left out.
     roles : Series, optional
-        From `lib.words.majority_roles`: adds a column ``role``.
+        From `lib.word_tables.majority_roles`: adds a column ``role``.
     """
     tuned_means = [np.mean(text, axis=0) for text in fine_tuned]
     frozen_means = [np.mean(text, axis=0) for text in frozen]
@@ -48,6 +50,27 @@ def rank_words(
 def is_word(text: str) -> bool:
     """Whether a lower-cased "word" of a cleaned text is one: it has a letter and is no placeholder."""
     return text not in PLACEHOLDERS and any(map(str.isalpha, text))
+
+
+def equal_shares(words: Words, predicted: NDArray[np.integer]) -> list[Floats]:
+    """Return what normalised relevance would be if all words of a text were equally relevant: the control.
+
+    Parameters
+    ----------
+    words : sequence of sequences of str, (texts,) of (words,)
+        Of the explained texts.
+    predicted : array of int, (seeds, texts)
+        The explained classes.
+
+    Returns
+    -------
+    list of array, (texts,) of (seeds, words)
+        Summing to +1 (class 0) or -1 (class 1), as `lib.words.normalise`.
+    """
+    return [
+        normalise(np.ones((len(predicted), len(text))), predicted[:, number])
+        for number, text in enumerate(words)
+    ]
 
 
 def strongest_words(
@@ -64,7 +87,7 @@ def strongest_words(
     min_count : int
         Words with fewer appearances are left out.
     roles : Series, optional
-        From `lib.words.majority_roles`: adds a column ``role``.
+        From `lib.word_tables.majority_roles`: adds a column ``role``.
 
     Returns
     -------
@@ -200,7 +223,7 @@ def cue_shares(
     words, fine_tuned, frozen, min_count
         As in `rank_words`, with the same seeds of both kinds.
     roles : Series
-        From `lib.words.majority_roles`.
+        From `lib.word_tables.majority_roles`.
 
     Returns
     -------
@@ -228,7 +251,7 @@ def strongest_cues_on_halves(
     words, relevance, min_count
         As in `strongest_words`.
     roles : Series
-        From `lib.words.majority_roles`.
+        From `lib.word_tables.majority_roles`.
 
     Returns
     -------

@@ -3,12 +3,12 @@
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 
-from lib.crossed import crossed_mean
+from lib.crossed import crossed_mean, crossed_proportion_interval
 from lib.intervals import Interval, proportion_interval
 from lib.paper3.texts import (
     between_trials,
@@ -30,6 +30,16 @@ from lib.runs import Record
 
 Samples = Sequence[Sequence[Sequence[str]]]
 """Completions at temperature 1: (trials, prompts, samples)."""
+
+COMPARED = (
+    "one trial, sampled again",
+    "two trials, drawn alike",
+    "two trials",
+    "beyond sampling",
+    "one trial at 0.1, sampled again",
+    "two trials at 0.1",
+)
+"""What `sampling_against_training` compares, in the order of its rows."""
 
 
 def side_by_side(
@@ -299,42 +309,59 @@ def sampling_against_training(table: pd.DataFrame, confidence: float) -> pd.Data
     DataFrame
         Index: model, bits, and what is compared. Columns: ``pairs that differ`` (the share of pairs whose
         texts differ at all) and ``unlike`` (1 minus the F1 score of their words), as intervals. The row
-        "beyond sampling" is the difference of the rows "two trials" and "one trial, sampled again".
+        "beyond sampling" is the difference of the rows "two trials" and "one trial, sampled again"; of the
+        share of pairs it is NaN.
     """
     parts = {}
     for kind, rows in table.groupby(["model", "bits"], sort=False):
         if len(rows) < 3:  # most of its trials failed
             continue
+        shares, means = _Compared.of(rows, differ), _Compared.of(rows, unlike)
         parts[kind] = pd.DataFrame(
-            {
-                "pairs that differ": _compared(rows, differ, confidence),
-                "unlike": _compared(rows, unlike, confidence),
-            }
+            {"pairs that differ": shares.as_shares(confidence), "unlike": means.as_means(confidence)}
         )
     return pd.concat(parts, names=["model", "bits", "compared"])
 
 
-def _compared(rows: pd.DataFrame, compare: Callable[[str, str], float], confidence: float) -> pd.Series:
-    samples = _samples(rows)
-    inside, between = within_trials(samples, compare), between_trials(samples, compare)
-    cold, again = _column(rows, "cold_completions"), _column(rows, "cold_completions_again")
-    twice = np.array(
-        [
-            [compare(*pair) for pair in zip(*of_trial, strict=True)]
-            for of_trial in zip(cold, again, strict=True)
+class _Compared(NamedTuple):
+    """What was compared within trials, by row of the table, and between two of them."""
+
+    inside: dict[str, np.ndarray]  # (trials, prompts)
+    between: dict[str, np.ndarray]  # (trials, trials, prompts)
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, compare: Callable[[str, str], float]) -> Self:
+        samples = _samples(rows)
+        cold, again = _column(rows, "cold_completions"), _column(rows, "cold_completions_again")
+        twice = [
+            [compare(*pair) for pair in zip(*both, strict=True)] for both in zip(cold, again, strict=True)
         ]
-    )
-    values = {
-        "one trial, sampled again": inside,
-        "two trials, drawn alike": pseudo_values(pairs_of_trials(first_draws(samples), compare)),
-        "two trials": pseudo_values(between),
-        "beyond sampling": pseudo_values(beyond_sampling(between, inside)),
-        "one trial at 0.1, sampled again": twice,
-        "two trials at 0.1": pseudo_values(pairs_of_trials(cold, compare)),
-    }
-    intervals = {name: crossed_mean(part).interval(confidence) for name, part in values.items()}
-    lowest = {name: -1.0 if name == "beyond sampling" else 0.0 for name in values}
-    return pd.Series({name: within(interval, lowest[name]) for name, interval in intervals.items()})
+        inside = {
+            "one trial, sampled again": within_trials(samples, compare),
+            "one trial at 0.1, sampled again": np.array(twice),
+        }
+        between = {
+            "two trials, drawn alike": pairs_of_trials(first_draws(samples), compare),
+            "two trials": between_trials(samples, compare),
+            "two trials at 0.1": pairs_of_trials(cold, compare),
+        }
+        return cls(inside, between)
+
+    def as_shares(self, confidence: float) -> pd.Series:
+        """Return intervals of shares, which have a width where all pairs are alike."""
+        inside = {name: crossed_proportion_interval(part, confidence) for name, part in self.inside.items()}
+        between = {name: share_interval(part, confidence) for name, part in self.between.items()}
+        return pd.Series(inside | between).reindex(COMPARED)
+
+    def as_means(self, confidence: float) -> pd.Series:
+        """Return intervals of means, and of the difference between two trials that is beyond sampling."""
+        within_one = self.inside["one trial, sampled again"]
+        beyond = beyond_sampling(self.between["two trials"], within_one)
+        apart = {name: pseudo_values(part) for name, part in self.between.items()}
+        values = {**self.inside, **apart, "beyond sampling": pseudo_values(beyond)}
+        lowest = {name: -1.0 if name == "beyond sampling" else 0.0 for name in values}
+        intervals = {name: crossed_mean(values[name]).interval(confidence) for name in COMPARED}
+        return pd.Series({name: within(interval, lowest[name]) for name, interval in intervals.items()})
 
 
 def two_trials_differ(table: pd.DataFrame, column: str, confidence: float) -> Interval | None:
@@ -670,9 +697,7 @@ def agreement_intervals(texts: Sequence[Sequence[str]], confidence: float) -> di
     return {
         "two trials agree": share_interval(alike, confidence) if enough else pairwise,
         "all trials agree": unanimous,
-        "shared words": within(crossed_mean(pseudo_values(close)).interval(confidence), 0.0)
-        if enough
-        else float(np.nanmean(close)),
+        "shared words": share_interval(close, confidence) if enough else float(np.nanmean(close)),
     }
 
 
