@@ -49,6 +49,9 @@ POWER = 0.8
 MOST_NEEDED = 10**7
 """Larger numbers of texts or seeds are not searched."""
 
+ROUNDING = 1e-12
+"""What is smaller, relative to the variances that were subtracted, is rounding."""
+
 _DRAWS = 4_000
 
 
@@ -410,8 +413,8 @@ def _half_width(
     of_seeds, seed_freedom = _sum_and_freedom(seeds)
     of_texts, text_freedom = _sum_and_freedom([(np.asarray(variance), count) for variance, _, count in texts])
     total = of_seeds + sum(net for _, net, _ in texts)
-    # No seed differs and the texts' variance is no larger than the residual's: rest on the texts.
-    total = np.where(total > 0, total, of_texts)
+    # No seed differs and the texts' variance is at most the residual's, up to rounding: rest on the texts.
+    total = np.where(total > ROUNDING * (of_seeds + of_texts), total, of_texts)
     excess = of_seeds**2 * (stats.t.isf(tail, seed_freedom) ** 2 - z)
     excess = excess + np.minimum(of_texts, total) ** 2 * (stats.t.isf(tail, text_freedom) ** 2 - z)
     return np.sqrt(total * z + np.divide(excess, total, out=np.zeros_like(total), where=total > 0))

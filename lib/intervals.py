@@ -145,7 +145,7 @@ def sd_ratio_interval(first: ArrayLike, second: ArrayLike, confidence: float = 0
     """
     first, second = np.asarray(first, float), np.asarray(second, float)
     freedom = len(first) - 1, len(second) - 1
-    if min(freedom) < 1 or not second.std() > 0:
+    if min(freedom) < 1 or not np.ptp(second) > 0:
         raise ValueError(
             f"samples of {len(first)} and {len(second)} values: a ratio of standard deviations needs "
             "at least 2 in each, and a second sample whose values are not all equal"
@@ -190,7 +190,7 @@ def paired_sd_ratio_interval(first: ArrayLike, second: ArrayLike, confidence: fl
 def _pairs(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats, float]:
     """Return two paired samples and 1 - r^2, with r their correlation."""
     a, b = np.asarray(first, float), np.asarray(second, float)
-    if len(a) != len(b) or len(a) < 3 or not (a.std() > 0 and b.std() > 0):
+    if len(a) != len(b) or len(a) < 3 or not (np.ptp(a) > 0 and np.ptp(b) > 0):
         raise ValueError(
             f"samples of {len(a)} and {len(b)} paired values: a ratio of standard deviations needs the same "
             "number in both, at least 3, and values that are not all equal"

@@ -139,10 +139,11 @@ def pitman_morgan_p(first: ArrayLike, second: ArrayLike) -> float:
     `lib.intervals.paired_sd_ratio_interval`.
     """
     first, second = np.asarray(first, float), np.asarray(second, float)
-    if len(first) < 3 or not (first.std() > 0 and second.std() > 0):
+    if len(first) < 3 or not (np.ptp(first) > 0 and np.ptp(second) > 0):
         return math.nan
     sums, differences = first + second, first - second
-    if not (sums.std() > 0 and differences.std() > 0):  # equal or opposite pairs: the spreads are equal
+    rounding = 1e-12 * np.ptp(first)
+    if min(np.ptp(sums), np.ptp(differences)) <= rounding:  # equal or opposite pairs: the spreads are equal
         return 1.0
     return float(stats.pearsonr(sums, differences).pvalue)
 

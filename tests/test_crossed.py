@@ -15,6 +15,7 @@ from lib.crossed import (
     crossed_gap,
     crossed_mean,
     crossed_proportion_interval,
+    crossed_sum,
 )
 from lib.intervals import Interval
 
@@ -268,3 +269,19 @@ def test_a_gap_has_the_texts_of_both_sides_and_seeds_that_are_paired():
     by_seed = train.mean(axis=1) - test.mean(axis=1)
     assert seeds.variance == pytest.approx(by_seed.var(ddof=1) / 4)
     assert seeds.residual == pytest.approx(sum(part.residual for part in gap.texts))
+
+
+@pytest.mark.parametrize("seeds", [3, 4, 5])
+def test_what_rounding_leaves_of_a_variance_is_no_interval(seeds):
+    right = np.arange(300) % 2 == 0
+    one_differs = np.stack([right, *[~right] * (seeds - 1)])
+    interval = crossed_difference(np.stack([~right] * seeds), one_differs, paired=False).interval()
+    assert interval.estimate == pytest.approx(0)
+    assert interval.high > 0.02
+
+
+def test_samples_of_other_texts_are_not_added():
+    with pytest.raises(
+        ValueError, match=r"samples of shapes \(3, 4\), \(3, 5\): the same texts are required"
+    ):
+        crossed_sum(np.zeros((3, 4)), np.zeros((3, 5)))

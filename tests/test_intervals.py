@@ -161,7 +161,9 @@ def test_pairs_without_a_ratio_of_deviations_are_refused(first, second):
         paired_sd_ratio_interval(first, second)
 
 
-@pytest.mark.parametrize(("first", "second"), [([1], [1, 2]), ([1, 2], [1]), ([1, 2], [3, 3])])
+@pytest.mark.parametrize(
+    ("first", "second"), [([1], [1, 2]), ([1, 2], [1]), ([1, 2], [3, 3]), ([1, 2, 3], [0.1, 0.1, 0.1])]
+)
 def test_standard_deviations_that_do_not_exist_are_refused(first, second):
     with pytest.raises(ValueError, match=f"samples of {len(first)} and {len(second)} values"):
         sd_ratio_interval(first, second)

@@ -295,3 +295,8 @@ def test_the_order_of_the_runs_changes_no_component():
     shuffled = repeatability.variance_components(runs.sample(frac=1, random_state=0), ["a", "b", "c"], "y")
     pd.testing.assert_frame_equal(found, shuffled)
     assert found.loc["a", "mean square"] == pytest.approx(9 * runs.groupby("a")["y"].mean().var())
+
+
+def test_pairs_that_differ_by_a_constant_spread_alike():
+    assert repeatability.pitman_morgan_p([0.1, 0.2, 0.4], [1.1, 1.2, 1.4]) == 1.0
+    assert np.isnan(repeatability.pitman_morgan_p([1.0, 2.0, 3.0], [0.1, 0.1, 0.1]))

@@ -68,14 +68,14 @@ def minus(one: Terms, other: Terms) -> list[tuple[float, Measured]]:
     return [*one, *((-weight, kind) for weight, kind in other)]
 
 
-def interval_of(found: Crossed | None) -> Interval | None:
-    """Return the 95 % interval of a measurement, if there is one."""
-    return None if found is None else found.interval()
+def interval_of(found: Crossed | None, confidence: float = 0.95) -> Interval | None:
+    """Return the interval of a measurement, if there is one."""
+    return None if found is None else found.interval(confidence)
 
 
-def factor_of(found: Crossed | None) -> Interval | None:
-    """Return the 95 % interval of a factor from the measurement of its logarithm, if there is one."""
-    return None if found is None else exponential(found.interval())
+def factor_of(found: Crossed | None, confidence: float = 0.95) -> Interval | None:
+    """Return the interval of a factor from the measurement of its logarithm, if there is one."""
+    return None if found is None else exponential(found.interval(confidence))
 
 
 def factor_apart(one: Measured, other: Measured) -> Interval | None:
