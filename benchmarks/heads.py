@@ -1,6 +1,6 @@
 """Compare the heads of many seeds trained together with the same heads trained one by one.
 
-    PYTHONPATH=. python benchmarks/heads.py [--dims 128 768] [--seeds 200] [--steps 200] [--device cpu]
+    PYTHONPATH=. python benchmarks/heads.py [--dims 128 768] [--seeds 200] [--steps N] [--device cpu]
 
 The other side is the loop that one would write: a transformers classification head and torch.optim.AdamW with
 its defaults (and once more with ``fused=True``), one seed after the other. The floor is what AdamW moves at
@@ -126,11 +126,12 @@ def main() -> None:
     )
     parser.add_argument("--dims", type=int, nargs="+", default=[64, 128, 256, 512, 768, 1024])
     parser.add_argument("--seeds", type=int, default=200, help="heads; of large ones fewer tell as much")
-    parser.add_argument("--steps", type=int, default=200, help="of 4 texts, for each head")
+    parser.add_argument("--steps", type=int, help="of 4 texts, for each head (default: 200, on a GPU 1,000)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--together", type=int, help="heads side by side, instead of the automatic choice")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
+    options.steps = options.steps or (1_000 if options.device == "cuda" else 200)
     threads = torch.get_num_threads()
     limits = measure(torch.device(options.device))
     print(described(limits))

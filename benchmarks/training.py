@@ -219,6 +219,7 @@ def ensemble(options: argparse.Namespace, device: torch.device) -> Iterator[Row]
             beside["target, s"] = asked
         steps = SHORT * options.steps * (4 if shape is TINY and on_gpu else 1)
         alone = one_seed(shape, device, texts, tokens, precision, True)
+        set_deterministic(True)  # as in the notebooks
         yield (
             f"{name}, {tokens} tokens, one seed",
             row(timed(alone, steps, device), texts * tokens, texts * flops) | beside,

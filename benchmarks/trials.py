@@ -55,7 +55,7 @@ class Shape(NamedTuple):
 def shapes(device: torch.device, tokens: int | None) -> list[Shape]:
     """Return the bases that are measured on a device."""
     if device.type == "cuda":
-        return [Shape("Llama 7B", LlamaConfig(**LLAMA_7B), tokens or 512, 5)]
+        return [Shape("Llama 7B", LlamaConfig(**LLAMA_7B), tokens or 512, 10)]
     return [
         Shape("tiny-llama", LlamaConfig(**TINY), tokens or 30, 30),
         Shape("one layer of 7B", LlamaConfig(**ONE_LAYER), tokens or 128, 2),

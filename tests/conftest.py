@@ -24,6 +24,13 @@ from lib.texts.generated.mini_corpora import CORPORA, unlabelled
 from lib.tiny.encoder import pretrain_tiny_camembert
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m gpu``, leave out files without such tests: a machine with a GPU may lack what they import."""
+    if config.getoption("markexpr") != "gpu" or collection_path.suffix != ".py":
+        return None
+    return None if "mark.gpu" in collection_path.read_text(encoding="utf-8") else True
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache() -> Iterator[None]:
     yield

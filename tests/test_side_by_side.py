@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import bitsandbytes as bnb
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,7 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from transformers import LlamaConfig, Trainer
 
 from lib.qlora import Material, Recipe, Sources, Task, Trial, side_by_side
-from lib.qlora.adapters import data_order, has_dropout, known_warnings, load_base
+from lib.qlora.adapters import data_order, has_dropout, known_warnings, load_base, optimizer_states
 from lib.qlora.causal_models import load_config, load_tokenizer
 from lib.qlora.memory import needed_bytes, trial_bytes, trials_that_fit
 from lib.qlora.scores import collate
@@ -407,3 +408,15 @@ def test_a_trained_parameter_takes_16_bytes_beside_its_inputs():
     recipe = Recipe(epochs=1, learning_rate=2e-3, dropout=0.0)
     needed = [trial_bytes(config, recipe, 8, parameters=n, recomputed=False) for n in (1_000, 3_000)]
     assert needed[1] - needed[0] == 16 * 2_000
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_states_of_a_paged_optimizer_can_be_read():
+    weight = torch.nn.Parameter(torch.randn(200_000, device="cuda"))  # smaller ones are not paged
+    optimizer = bnb.optim.PagedAdamW8bit([weight])
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    states = optimizer_states(optimizer)
+    assert states["state_dtypes"] == ["uint8"]
+    assert states["starved"] == 0

@@ -179,12 +179,15 @@ def optimizer_states(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         scales = [state[name] for name in ("absmax1", "absmax2") if name in state]
         size += sum(tensor.numel() * tensor.element_size() for tensor in (first, second, *scales))
         if first.dtype == torch.uint8:
-            first, second = (
-                dequantize_blockwise(
-                    moment, absmax=state[f"absmax{i}"], code=state[f"qmap{i}"], blocksize=BLOCK
-                )
-                for i, moment in enumerate((first, second), 1)
-            )
+            first, second = (_decoded(moment, state, i) for i, moment in enumerate((first, second), 1))
         starved += int(((second == 0) & (first != 0)).sum())
         entries += first.numel()
     return {"state_dtypes": sorted(dtypes), "state_bytes": size, "starved": starved / max(entries, 1)}
+
+
+def _decoded(moment: Tensor, state: Mapping[str, Any], number: int) -> Tensor:
+    """Return the first or the second moment of an 8-bit optimizer in float32."""
+    scales = state[f"absmax{number}"]
+    # A large moment is paged: a tensor of the CPU, whose scales are on the GPU.
+    moment = moment.to(scales.device)
+    return dequantize_blockwise(moment, absmax=scales, code=state[f"qmap{number}"], blocksize=BLOCK)
