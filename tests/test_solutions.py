@@ -5,6 +5,7 @@ import re
 
 import execute
 import nbformat
+import pandas as pd
 import pytest
 
 from lib.settings import PROJECT_ROOT
@@ -106,6 +107,14 @@ def test_a_committed_solution_is_whole_and_comes_from_the_current_source(stem):
             assert not any(output.output_type == "error" for output in cell.outputs)
     assert str(PROJECT_ROOT) not in json.dumps(found)
     assert path.with_suffix(".html").is_file()
+
+
+@each
+def test_a_committed_solution_counts_the_verdicts_that_are_committed(stem):
+    repeated = pd.read_csv(PROJECT_ROOT / "docs" / "verdicts.csv")
+    verdicts = repeated[repeated["notebook"] == stem].groupby("name")["verdict"].nunique()
+    expected = f"{(verdicts > 1).sum()} of {len(verdicts)} verdicts changed"
+    assert expected in (EXECUTED / f"{stem}.ipynb").read_text(encoding="utf-8")
 
 
 def test_a_solution_has_its_figures_beside_those_of_its_profile():
