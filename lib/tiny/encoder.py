@@ -25,7 +25,7 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from lib.checkpoints import config_folder, model_folder
-from lib.models import encoder_config
+from lib.models import check_encoder_files, encoder_config
 from lib.runs.provenance import files_fingerprint, versions
 from lib.seeding import derive, fingerprint, generator
 from lib.tiny.cooccurrence import piece_vectors
@@ -136,10 +136,12 @@ def encoder_folder(
     Raises
     ------
     ModelError
-        As `lib.checkpoints.model_folder`.
+        As `lib.checkpoints.model_folder` and `lib.models.check_encoder_files`.
     """
     if model != TINY_CAMEMBERT:
-        return str(model_folder(model))
+        folder = model_folder(model)
+        check_encoder_files(folder)
+        return str(folder)
     return str(pretrain_tiny_camembert(texts, seed=seed, steps=steps, cache_dir=cache_dir, device=device))
 
 
