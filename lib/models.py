@@ -175,9 +175,10 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     Raises
     ------
     ModelError
-        If `encoder_config` refuses the model, or it has no tokenizer that can map pieces to words.
+        If `encoder_config` refuses the model, it has no tokenizer that can map pieces to words, or the
+        tokenizer has pieces without an embedding.
     """
-    encoder_config(model)
+    config = encoder_config(model)
     try:
         with quiet_libraries():
             tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
@@ -186,6 +187,12 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     # Without the tokenizer's files transformers builds one that knows only the special tokens.
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ModelError(f"model {name_of(model)!r}: no tokenizer (no tokenizer.json with a vocabulary)")
+    last = max(tokenizer.get_vocab().values())
+    if last >= config.vocab_size:
+        raise ModelError(
+            f"model {name_of(model)!r}: its tokenizer numbers pieces up to {last}; allowed: below "
+            f"vocab_size = {config.vocab_size}, the number of its embeddings"
+        )
     return tokenizer
 
 

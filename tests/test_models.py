@@ -131,6 +131,20 @@ def test_an_encoder_whose_weights_would_be_random_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("check", [check_encoder_files, load_tokenizer])
+def test_a_tokenizer_with_more_pieces_than_embeddings_is_refused_in_one_line(bert, tmp_path, check):
+    folder = Path(shutil.copytree(bert, tmp_path / "copy"))
+    tokenizer = load_tokenizer(folder)
+    last = len(tokenizer) - 1
+    tokenizer.add_tokens(["cinématographique"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(
+        ModelError,
+        match=f"its tokenizer numbers pieces up to {last + 1}; allowed: below vocab_size = {last + 1},",
+    ):
+        check(folder)
+
+
 def test_a_folder_is_identified_by_its_contents(tiny_folder, tmp_path):
     copy = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
     assert model_fingerprint(copy) == model_fingerprint(str(tiny_folder))
