@@ -24,8 +24,9 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from lib.architectures import readable_pieces
 from lib.checkpoints import config_folder, model_folder
-from lib.models import check_encoder_files, encoder_config
+from lib.models import ModelError, check_encoder_files, encoder_config
 from lib.runs.provenance import files_fingerprint, versions
 from lib.seeding import derive, fingerprint, generator
 from lib.tiny.cooccurrence import piece_vectors
@@ -109,16 +110,29 @@ def pretrain_tiny_camembert(
     return folder
 
 
-def check_encoder(model: str) -> None:
-    """Check that an encoder exists and can be explained, before its weights are fetched.
+def check_encoder(model: str, *, max_length: int) -> None:
+    """Check that an encoder exists and is suitable, before its weights are fetched.
+
+    Parameters
+    ----------
+    model : str
+        ``tiny-camembert``, a Hub id or a local folder.
+    max_length : int
+        Word pieces in the longest text.
 
     Raises
     ------
     ModelError
-        In one line; as `lib.checkpoints.config_folder` and `lib.models.encoder_config`.
+        In one line; as `lib.checkpoints.config_folder` and `lib.models.encoder_config`, and if texts of that
+        length exceed what the encoder can read.
     """
-    if model != TINY_CAMEMBERT:
-        encoder_config(config_folder(model))
+    readable = (
+        MAX_LENGTH if model == TINY_CAMEMBERT else readable_pieces(encoder_config(config_folder(model)))
+    )
+    if max_length > readable:
+        raise ModelError(
+            f"max_length = {max_length}: allowed for model {model!r}: at most {readable} word pieces"
+        )
 
 
 def encoder_folder(
