@@ -24,7 +24,7 @@ from pydantic import (
 from lib.errors import InputError
 from lib.precision import Precision, RelevancePrecision, default_precision, has_bfloat16
 from lib.recipes import Schedule, TrainingRecipe
-from lib.trained_parts import CURVE, CURVE_ALLOWED
+from lib.trained_parts import CURVE, CURVE_ALLOWED, LORA, part_of
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -326,6 +326,12 @@ class FinetuningSurface(ClassifierSettings):
     def numbers_of_texts(self) -> list[int]:
         """On how many texts fine-tuned models are trained too, in ascending order, to match accuracies."""
         return sorted(int(word) for word in self.matched_texts.split())
+
+    @property
+    def ranks(self) -> list[int]:
+        """The ranks of the low-rank adapters on the curve."""
+        adapters = [word for word in self.curve.split() if word.startswith(LORA)]
+        return [part_of(word).number for word in adapters]
 
     @property
     def encoder_seeds(self) -> list[int]:

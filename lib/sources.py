@@ -11,7 +11,7 @@ from lib.checkpoints import model_folder
 from lib.models import check_encoder_files, commit_of, model_fingerprint
 from lib.qlora.causal_models import check_weights
 from lib.seeding import fingerprint
-from lib.settings import ClassifierSettings, NotebookSettings, QloraRepeatability
+from lib.settings import ClassifierSettings, FinetuningSurface, NotebookSettings, QloraRepeatability
 from lib.texts import fetch_dataset
 from lib.tiny import TINY, TINY_CAMEMBERT, check_encoder, check_models
 
@@ -47,8 +47,9 @@ def fetch_sources(settings: NotebookSettings) -> pd.DataFrame:
             max_length=settings.max_length,
         )
     elif isinstance(settings, ClassifierSettings):
+        ranks = settings.ranks if isinstance(settings, FinetuningSurface) else []
         for model in settings.models.values():
-            check_encoder(model, max_length=settings.max_length)
+            check_encoder(model, max_length=settings.max_length, ranks=ranks)
     rows = {}
     check_files = check_weights if isinstance(settings, QloraRepeatability) else check_encoder_files
     for name, model in settings.models.items():

@@ -175,6 +175,19 @@ def test_all_that_a_profile_names_is_fetched_once(full_hub: Hub, stand_ins, note
     assert requests == []
 
 
+@pytest.mark.parametrize("model", ["tiny-camembert", "folder"])
+def test_a_rank_above_the_encoders_dimension_is_refused_at_once(tmp_path, model):
+    save_model("camembert", tmp_path)
+    chosen = str(tmp_path) if model == "folder" else model
+    dimension = 16 if model == "folder" else 256
+    settings = settings_of("2_finetuning_surface_vs_snr", "demo").model_copy(update={"model": chosen})
+    allowed = settings.model_copy(update={"curve": f"layers lora:{dimension} lora:1"})
+    assert fetch_sources(allowed).loc["model", "source"] == chosen
+    line = f"curve holds lora:5000; allowed for model '{chosen}': ranks up to its dimension, {dimension}"
+    with pytest.raises(ModelError, match=f"^{line}$"):
+        fetch_sources(settings.model_copy(update={"curve": "lora:5000 biases lora:4"}))
+
+
 def test_training_asks_the_hub_nothing(full_hub: Hub, tmp_path):
     folder = model_folder("TinyLlama/TinyLlama-1.1B-Chat-v1.0")
     texts = [review(number) for number in range(3)]

@@ -32,6 +32,7 @@ from lib.seeding import derive, fingerprint, generator
 from lib.tiny.cooccurrence import piece_vectors
 from lib.tiny.keeping import is_kept, keep
 from lib.tiny.vocabulary import train_tokenizer
+from lib.trained_parts import LORA
 from lib.trainer import run_trainer
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def pretrain_tiny_camembert(
     return folder
 
 
-def check_encoder(model: str, *, max_length: int) -> None:
+def check_encoder(model: str, *, max_length: int, ranks: Sequence[int] = ()) -> None:
     """Check that an encoder exists and is suitable, before its weights are fetched.
 
     Parameters
@@ -119,19 +120,27 @@ def check_encoder(model: str, *, max_length: int) -> None:
         ``tiny-camembert``, a Hub id or a local folder.
     max_length : int
         Word pieces in the longest text.
+    ranks : sequence of int
+        Of the low-rank adapters that the encoder is to get.
 
     Raises
     ------
     ModelError
         In one line; as `lib.checkpoints.config_folder` and `lib.models.encoder_config`, and if texts of that
-        length exceed what the encoder can read.
+        length exceed what the encoder can read, or a rank its dimension.
     """
-    readable = (
-        MAX_LENGTH if model == TINY_CAMEMBERT else readable_pieces(encoder_config(config_folder(model)))
-    )
+    readable, dimension = MAX_LENGTH, HIDDEN_SIZE
+    if model != TINY_CAMEMBERT:
+        config = encoder_config(config_folder(model))
+        readable, dimension = readable_pieces(config), config.hidden_size
     if max_length > readable:
         raise ModelError(
             f"max_length = {max_length}: allowed for model {model!r}: at most {readable} word pieces"
+        )
+    if max(ranks, default=0) > dimension:
+        raise ModelError(
+            f"curve holds {LORA}:{max(ranks)}; allowed for model {model!r}: ranks up to its dimension, "
+            f"{dimension}"
         )
 
 
