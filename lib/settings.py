@@ -153,12 +153,15 @@ def is_number(text: str) -> bool:
     return True
 
 
-def distinct(text: str, allowed: Callable[[str], bool], hint: str) -> str:
-    """Return a text of words once it is clear that each is allowed and none occurs twice."""
-    words = text.split()
-    for word in words:
-        if not allowed(word) or words.count(word) > 1:
+def distinct(
+    text: str, allowed: Callable[[str], bool], hint: str, value: Callable[[str], object] = str
+) -> str:
+    """Return a text of words once it is clear that each is allowed and none has the value of another."""
+    values = []
+    for word in text.split():
+        if not allowed(word) or value(word) in values:
             raise ValueError(f"{word!r} is unknown or named twice; allowed, with blanks between: {hint}")
+        values.append(value(word))
     return text
 
 
@@ -265,7 +268,7 @@ class FinetuningSurface(ClassifierSettings):
     @classmethod
     def _known_numbers(cls, text: str) -> str:
         return distinct(
-            text, lambda word: word.isdecimal() and int(word) > 1, "whole numbers above 1: 75 150"
+            text, lambda word: word.isdecimal() and int(word) > 1, "whole numbers above 1: 75 150", int
         )
 
     @field_validator("encoders")
@@ -385,7 +388,9 @@ class FinetunedVsFrozen(ClassifierSettings):
     def _must_be_shares(cls, text: str) -> str:
         if not text.split():
             raise ValueError("at least one is required, with blanks between: 0 0.5 1")
-        text = distinct(text, lambda word: is_number(word) and 0 <= float(word) <= 1, "numbers from 0 to 1")
+        text = distinct(
+            text, lambda word: is_number(word) and 0 <= float(word) <= 1, "numbers from 0 to 1", float
+        )
         rates = {float(word) for word in text.split()}
         if 0 not in rates or len(rates) < 2:
             raise ValueError("0, without the artifact, and at least one rate above 0 are required")
