@@ -37,6 +37,23 @@ refuse() {
   exit 2
 }
 
+profiles=(params/*/)
+profiles=("${profiles[@]#params/}")
+profiles=("${profiles[@]%/}")
+numbers=(notebooks/[0-9]_*.ipynb)
+numbers=("${numbers[@]#notebooks/}")
+numbers=("${numbers[@]%%_*}")
+
+# Refuse an option unless its value is among those that follow; nothing is set up for a mistake.
+require_one_of() {
+  local option=$1 value=$2 allowed
+  shift 2
+  for allowed; do
+    [[ $value != "$allowed" ]] || return 0
+  done
+  refuse "$option $value: not allowed; allowed: $*"
+}
+
 action=execute
 setup_only=false
 options=() # the names of those that tools/execute.py takes, which all others exclude
@@ -54,6 +71,11 @@ while (($#)); do
       [[ $1 == --solutions ]] || values=1
       [[ $1 != -p ]] || values=2
       (($# > values)) || refuse "$*: a value is missing"
+      case $1 in
+        --profile) require_one_of "$1" "$2" "${profiles[@]}" ;;
+        --only) require_one_of "$1" "$2" "${numbers[@]}" ;;
+        --repeat) [[ $2 =~ ^([2-9]|[1-9][0-9])$ ]] || refuse "$1 $2: not allowed; allowed: 2 to 99" ;;
+      esac
       options+=("$1")
       arguments+=("${@:1:values+1}")
       ;;
@@ -61,6 +83,9 @@ while (($#)); do
   esac
   shift $((values + 1))
 done
+if [[ " ${options[*]-} " == *" --solutions "* && " ${options[*]-} " == *" --repeat "* ]]; then
+  refuse "--repeat: not allowed with --solutions"
+fi
 for option in ${options[@]+"${options[@]}"}; do
   [[ $action == execute ]] || refuse "$option: not allowed with --$action; allowed: --setup-only"
   ! $setup_only || [[ $option == --profile ]] || refuse "$option: not allowed with --setup-only; allowed: --profile"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import (
     BertForSequenceClassification,
     CamembertForSequenceClassification,
+    PreTrainedConfig,
     PreTrainedModel,
     RobertaForSequenceClassification,
 )
@@ -86,10 +87,10 @@ def position_ids(model: PreTrainedModel, input_ids: Tensor) -> Tensor:
     return seen.cumsum(-1) * seen + padding
 
 
-def readable_pieces(model: PreTrainedModel) -> int:
-    """Return the most word pieces that a model can read, special tokens included."""
-    positions = model.config.max_position_embeddings
-    return positions if _is_bert(model) else positions - model.config.pad_token_id - 1
+def readable_pieces(config: PreTrainedConfig) -> int:
+    """Return the most word pieces that a model of this configuration can read, special tokens included."""
+    positions = config.max_position_embeddings
+    return positions if config.model_type == "bert" else positions - config.pad_token_id - 1
 
 
 def _is_bert(model: PreTrainedModel) -> bool:

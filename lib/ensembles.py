@@ -101,7 +101,7 @@ def fine_tune_together(
     check_precision(precision, models[0].device)
     recipe.steps(len(texts))
     pieces = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
-    (tokens,) = static_lengths([max(map(len, pieces))], readable_pieces(models[0]))
+    (tokens,) = static_lengths([max(map(len, pieces))], readable_pieces(models[0].config))
     batch = batch_of(pieces, labels, tokens, tokenizer.pad_token_id, models[0].device)
 
     def train(group: Sequence[tuple[PreTrainedModel, int]]) -> list[Training]:

@@ -130,6 +130,6 @@ def relevance(
         Of the products of relevance in LRP (`lib.lrp.token_relevance`); other methods are always in float32.
     """
     ids = [text.input_ids for text in tokens]
-    length = min(AUTHORS_LENGTH, readable_pieces(model)) if method == AUTHORS_LRP else None
+    length = min(AUTHORS_LENGTH, readable_pieces(model.config)) if method == AUTHORS_LRP else None
     rule = partial(METHODS[method], precision=precision) if method in (LRP, AUTHORS_LRP) else METHODS[method]
     return attribution.explain(rule, model, ids, targets=targets.tolist(), pad_to=length)

@@ -151,7 +151,7 @@ def fine_tune(
         epoch = [rows.tolist() for rows in order.split(batch_size)]
         lengths = [max(len(pieces[row]) for row in rows) for rows in epoch]
         if has_static_lengths(model.device):
-            lengths = static_lengths(lengths, readable_pieces(model))
+            lengths = static_lengths(lengths, readable_pieces(model.config))
         batches = [
             batch_of(
                 [pieces[row] for row in rows],

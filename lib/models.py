@@ -5,11 +5,12 @@ on the Hub: runs load models through this module, and never ask the Hub.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import disable_progress_bars, enable_progress_bars
@@ -47,6 +48,10 @@ MODEL_FILES = (
     "merges.txt",
     "chat_template.jinja",
 )
+
+# The weights of a classifier that an encoder need not have: of the new head, and of BERT's pooler, which
+# belongs to the head and is missing from a masked language model.
+OF_THE_HEAD = ("classifier.*", "*.pooler.*")
 
 
 class ModelError(InputError):
@@ -89,22 +94,79 @@ def load_classifier(model: str | Path, *, seed: int, device: torch.device | str 
     Raises
     ------
     ModelError
-        If there is no such folder or no safetensors file in it, or the architecture cannot be explained or
-        has a classification head already.
+        As `encoder_config` and `load_whole`.
     """
     config = encoder_config(model)
     set_seed(seed)
+    classifier: Any = _load_encoder(model, config)
+    return classifier.to(device).eval()
+
+
+def check_encoder_files(model: str | Path) -> None:
+    """Check that an encoder's weights and its tokenizer can be used, without reading the weights themselves.
+
+    Raises
+    ------
+    ModelError
+        As `load_classifier` and `load_tokenizer`.
+    """
+    load_tokenizer(model)
+    _load_encoder(model, encoder_config(model), device_map="meta")
+
+
+def load_whole(
+    auto_class: Any, model: str | Path, *, may_lack: Sequence[str] = (), **how: Any
+) -> PreTrainedModel:
+    """Load a model from a folder that has all of its weights, each in the shape that its configuration says.
+
+    transformers gives random values to those that are missing, and only reports it.
+
+    Parameters
+    ----------
+    auto_class : type
+        transformers' class for the task, such as ``AutoModelForCausalLM``.
+    model : str or Path
+        A folder with weights in safetensors format.
+    may_lack : sequence of str
+        Patterns of the names of weights that may be missing, such as a new head's.
+    **how
+        Further arguments of ``from_pretrained``. ``device_map="meta"`` reads nothing of the weights but their
+        names and shapes.
+
+    Raises
+    ------
+    ModelError
+        If there are no weights in safetensors format, or some are missing or have another shape.
+    """
+    name = f"model {name_of(model)!r}"
     try:
         with quiet_libraries():
-            config.num_labels = 2
-            classifier = AutoModelForSequenceClassification.from_pretrained(
-                model, config=config, use_safetensors=True, dtype=torch.float32
+            # Other shapes are ignored here so that they can be named below.
+            loaded, report = auto_class.from_pretrained(
+                model, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **how
             )
     except OSError as error:
         raise ModelError(
-            f"model {name_of(model)!r}: no weights in safetensors format ({first_line(error)})"
+            f"{name}: no weights in safetensors format ({first_line(error)}); convert them elsewhere with "
+            "save_pretrained and give the folder"
         ) from error
-    return classifier.to(device).eval()
+    for weight, found, expected in sorted(report["mismatched_keys"]):
+        raise ModelError(
+            f"{name}: {weight} has shape {tuple(found)}; allowed by its {CONFIG}: {tuple(expected)}"
+        )
+    missing = sorted(
+        weight
+        for weight in report["missing_keys"]
+        if not any(fnmatchcase(weight, pattern) for pattern in may_lack)
+    )
+    if missing:
+        unknown = sorted(report["unexpected_keys"])
+        instead = f", while {unknown[0]} and the like belong to no part of it" if unknown else ""
+        raise ModelError(
+            f"{name}: {len(missing)} of its weights are missing, such as {missing[0]}{instead}; allowed: a "
+            f"folder with all weights of its {CONFIG}"
+        )
+    return loaded
 
 
 def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
@@ -113,9 +175,10 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     Raises
     ------
     ModelError
-        If `encoder_config` refuses the model, or it has no tokenizer that can map pieces to words.
+        If `encoder_config` refuses the model, it has no tokenizer that can map pieces to words, or the
+        tokenizer has pieces without an embedding.
     """
-    encoder_config(model)
+    config = encoder_config(model)
     try:
         with quiet_libraries():
             tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
@@ -124,6 +187,12 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     # Without the tokenizer's files transformers builds one that knows only the special tokens.
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ModelError(f"model {name_of(model)!r}: no tokenizer (no tokenizer.json with a vocabulary)")
+    last = max(tokenizer.get_vocab().values())
+    if last >= config.vocab_size:
+        raise ModelError(
+            f"model {name_of(model)!r}: its tokenizer numbers pieces up to {last}; allowed: below "
+            f"vocab_size = {config.vocab_size}, the number of its embeddings"
+        )
     return tokenizer
 
 
@@ -204,6 +273,19 @@ def encoder_config(folder: str | Path) -> PreTrainedConfig:
             f"model {name_of(folder)!r}: has a classification head already; allowed: an encoder without one"
         )
     return config
+
+
+def _load_encoder(model: str | Path, config: PreTrainedConfig, **how: Any) -> PreTrainedModel:
+    """Load an encoder with a new head for two classes, in float32."""
+    config.num_labels = 2
+    return load_whole(
+        AutoModelForSequenceClassification,
+        model,
+        may_lack=OF_THE_HEAD,
+        config=config,
+        dtype=torch.float32,
+        **how,
+    )
 
 
 @cache

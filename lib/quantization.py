@@ -155,12 +155,14 @@ def choose_trained(model: PreTrainedModel, trained: str) -> PreTrainedModel:
     Raises
     ------
     ValueError
-        For any other ``trained``, or more layers than the model has.
+        For any other ``trained``, more layers than the model has, or a rank above its dimension.
     """
     kind, number = part_of(trained)
     layers = model.config.num_hidden_layers
     if kind == ABOVE and number > layers:
         raise ValueError(f"trained = {trained!r}: allowed are {ABOVE}:0 to {ABOVE}:{layers}")
+    if kind == LORA and number > model.config.hidden_size:
+        raise ValueError(f"trained = {trained!r}: allowed are {LORA}:1 to {LORA}:{model.config.hidden_size}")
     if kind == LORA:
         adapters = LoraConfig(
             r=number,

@@ -24,7 +24,7 @@ from pydantic import (
 from lib.errors import InputError
 from lib.precision import Precision, RelevancePrecision, default_precision, has_bfloat16
 from lib.recipes import Schedule, TrainingRecipe
-from lib.trained_parts import CURVE, CURVE_ALLOWED
+from lib.trained_parts import CURVE, CURVE_ALLOWED, LORA, part_of
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -153,12 +153,15 @@ def is_number(text: str) -> bool:
     return True
 
 
-def distinct(text: str, allowed: Callable[[str], bool], hint: str) -> str:
-    """Return a text of words once it is clear that each is allowed and none occurs twice."""
-    words = text.split()
-    for word in words:
-        if not allowed(word) or words.count(word) > 1:
+def distinct(
+    text: str, allowed: Callable[[str], bool], hint: str, value: Callable[[str], object] = str
+) -> str:
+    """Return a text of words once it is clear that each is allowed and none has the value of another."""
+    values = []
+    for word in text.split():
+        if not allowed(word) or value(word) in values:
             raise ValueError(f"{word!r} is unknown or named twice; allowed, with blanks between: {hint}")
+        values.append(value(word))
     return text
 
 
@@ -265,7 +268,7 @@ class FinetuningSurface(ClassifierSettings):
     @classmethod
     def _known_numbers(cls, text: str) -> str:
         return distinct(
-            text, lambda word: word.isdecimal() and int(word) > 1, "whole numbers above 1: 75 150"
+            text, lambda word: word.isdecimal() and int(word) > 1, "whole numbers above 1: 75 150", int
         )
 
     @field_validator("encoders")
@@ -328,6 +331,12 @@ class FinetuningSurface(ClassifierSettings):
         return sorted(int(word) for word in self.matched_texts.split())
 
     @property
+    def ranks(self) -> list[int]:
+        """The ranks of the low-rank adapters on the curve."""
+        adapters = [word for word in self.curve.split() if word.startswith(LORA)]
+        return [part_of(word).number for word in adapters]
+
+    @property
     def encoder_seeds(self) -> list[int]:
         """The pre-training seeds of the further encoders; the main one has data_seed."""
         return [self.data_seed + 1 + number for number in range(self.encoders)]
@@ -379,7 +388,9 @@ class FinetunedVsFrozen(ClassifierSettings):
     def _must_be_shares(cls, text: str) -> str:
         if not text.split():
             raise ValueError("at least one is required, with blanks between: 0 0.5 1")
-        text = distinct(text, lambda word: is_number(word) and 0 <= float(word) <= 1, "numbers from 0 to 1")
+        text = distinct(
+            text, lambda word: is_number(word) and 0 <= float(word) <= 1, "numbers from 0 to 1", float
+        )
         rates = {float(word) for word in text.split()}
         if 0 not in rates or len(rates) < 2:
             raise ValueError("0, without the artifact, and at least one rate above 0 are required")

@@ -1,14 +1,17 @@
 """Fetch the models and texts that a notebook names, before anything slow begins."""
 
 import hashlib
+from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import torch
 
 from lib.checkpoints import model_folder
-from lib.models import commit_of, model_fingerprint
+from lib.models import check_encoder_files, commit_of, model_fingerprint
+from lib.qlora.causal_models import check_weights
 from lib.seeding import fingerprint
-from lib.settings import NotebookSettings, QloraRepeatability
+from lib.settings import ClassifierSettings, FinetuningSurface, NotebookSettings, QloraRepeatability
 from lib.texts import fetch_dataset
 from lib.tiny import TINY, TINY_CAMEMBERT, check_encoder, check_models
 
@@ -43,22 +46,25 @@ def fetch_sources(settings: NotebookSettings) -> pd.DataFrame:
             dtype=getattr(torch, settings.compute_type),
             max_length=settings.max_length,
         )
-    else:
+    elif isinstance(settings, ClassifierSettings):
+        ranks = settings.ranks if isinstance(settings, FinetuningSurface) else []
         for model in settings.models.values():
-            check_encoder(model)
+            check_encoder(model, max_length=settings.max_length, ranks=ranks)
     rows = {}
+    check_files = check_weights if isinstance(settings, QloraRepeatability) else check_encoder_files
     for name, model in settings.models.items():
-        rows[name] = {"source": model, "revision": _model_revision(model)}
+        rows[name] = {"source": model, "revision": _model_revision(model, check_files)}
     for name, dataset in settings.datasets.items():
         rows[name] = {"source": dataset, "revision": _dataset_revision(dataset)}
     return pd.DataFrame(rows).T
 
 
-def _model_revision(model: str) -> str:
-    """Fetch a model and return its commit on the Hub, or a folder's fingerprint."""
+def _model_revision(model: str, check_files: Callable[[Path], None]) -> str:
+    """Fetch a model, check its files and return its commit on the Hub, or a folder's fingerprint."""
     if model in (TINY_CAMEMBERT, *TINY):
         return GENERATED
     folder = model_folder(model)
+    check_files(folder)
     return commit_of(folder) or model_fingerprint(folder)
 
 

@@ -284,12 +284,17 @@ def kendall_tau(relevance: ArrayLike) -> float:
     float
         1 if all seeds give the same ranking, 0 on average for random rankings, NaN if a seed ties all words.
 
+    Raises
+    ------
+    ValueError
+        If there are fewer than two seeds.
+
     Notes
     -----
     Tau-b of two seeds is the dot product of their `unit_signs`, so the sum over all pairs needs only the sum
     of all signs.
     """
-    signs = unit_signs(relevance)
+    signs = unit_signs(_checked(relevance, None))
     if not signs.any(axis=1).all():
         return float("nan")
     return _mean_over_pairs(signs)
@@ -303,8 +308,15 @@ def top_k_overlap(relevance: ArrayLike, k: int) -> float:
     relevance : array_like, (seeds, words)
     k : int
         All words of a text with fewer are its top words; ties go to the earlier word.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two seeds, or k is below 1.
     """
-    relevance = np.asarray(relevance, float)
+    relevance = _checked(relevance, None)
+    if k < 1:
+        raise ValueError(f"k = {k}: allowed is 1 or more")
     k = min(k, relevance.shape[1])
     top = np.zeros_like(relevance)
     np.put_along_axis(top, np.argsort(-relevance, axis=1, kind="stable")[:, :k], 1 / np.sqrt(k), axis=1)

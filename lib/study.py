@@ -1,6 +1,9 @@
 """A study: what a notebook holds while it reproduces one paper."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,7 +14,8 @@ from lib import claims, figures
 from lib.claims import Verdict
 from lib.intervals import Interval
 from lib.runs import Record, Run, refusal, rests_on, sweep
-from lib.settings import NotebookSettings
+from lib.settings import NotebookSettings, SettingsError
+from lib.whole_folder import make_private
 
 
 class Study:
@@ -35,9 +39,16 @@ class Study:
         In the order of the YAML file.
     published : dict
         The paper's published values.
+
+    Raises
+    ------
+    SettingsError
+        If the settings' ``cache_dir`` or ``figure_dir`` cannot be made or written.
     """
 
     def __init__(self, paper: int, settings: NotebookSettings, *, margin: float | None = None) -> None:
+        _make_folder("cache_dir", settings.cache_dir, make_private)
+        _make_folder("figure_dir", settings.figure_dir, partial(Path.mkdir, parents=True, exist_ok=True))
         self.paper, self.settings = paper, settings
         self.claims = claims.load_claims(paper, margin=margin)
         self.published = claims.published(paper)
@@ -187,3 +198,15 @@ class Study:
     def _verdicts(self) -> list[Verdict]:
         """Return the verdicts so far, in the claims' order."""
         return [self._ledger[name] for name in self.claims if name in self._ledger]
+
+
+def _make_folder(name: str, folder: Path, make: Callable[[Path], None]) -> None:
+    """Make a folder that a parameter names, and check that files can be written there."""
+    try:
+        make(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"{name} = {str(folder)!r}: {error.strerror}; allowed: a folder that can be made and written"
+        ) from error

@@ -57,7 +57,7 @@ def test_positions_are_those_the_model_uses_itself(model):
 
 
 def test_a_text_as_long_as_the_model_can_read_is_read_and_a_longer_one_is_not(model):
-    longest = architectures.readable_pieces(model)
+    longest = architectures.readable_pieces(model.config)
     assert longest == (80 if model.config.model_type == "bert" else 78)
     with torch.no_grad():
         assert model(torch.full((1, longest), 7)).logits.isfinite().all()

@@ -4,11 +4,21 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from small import CAUSAL_MODELS, CAUSAL_SHAPE, save_model
 from transformers import GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from lib.models import ModelError
 from lib.qlora import causal_models
-from lib.qlora.causal_models import TAGS, check_fits, dialogue, load_config, load_four_bit, load_tokenizer
+from lib.qlora.causal_models import (
+    TAGS,
+    check_fits,
+    check_weights,
+    dialogue,
+    load_config,
+    load_four_bit,
+    load_tokenizer,
+)
 from lib.qlora.scores import choose, collate, complete, perplexity, text_losses
 from lib.seeding import fingerprint
 from lib.tiny import causal
@@ -181,6 +191,51 @@ def test_a_model_without_safetensors_is_an_error(folders, tmp_path):
     (tmp_path / "config.json").write_text((folders["tiny-neox"] / "config.json").read_text())
     with pytest.raises(ModelError, match="no weights in safetensors format"):
         load_four_bit(tmp_path, device=CPU, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("family", CAUSAL_MODELS)
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            lambda name, value: {} if ".layers.0." in name else {name: value},
+            r"\d+ of its weights are missing, ",
+        ),
+        (
+            lambda name, value: {f"base.{name}": value},
+            r"\d+ of its weights are missing, such as \S+, while base\.\S+ and the like belong to no part",
+        ),
+        (
+            lambda name, value: {name: value[:-1] if ".mlp." in name else value},
+            r"\S+\.mlp\.\S+ has shape \(15,.*\); allowed by its config\.json: \(16",
+        ),
+    ],
+)
+def test_a_model_whose_weights_are_not_whole_is_refused_in_one_line(family, change, reason, tmp_path):
+    save_model(family, tmp_path)
+    check_weights(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    changed = {new: kept for name, value in weights.items() for new, kept in change(name, value).items()}
+    save_file(changed, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    for load in (check_weights, lambda model: load_four_bit(model, device=CPU, dtype=torch.float32)):
+        with pytest.raises(ModelError, match=f"^model '{tmp_path}': {reason}") as refused:
+            load(tmp_path)
+        assert "\n" not in str(refused.value)
+
+
+def test_embeddings_that_are_tied_to_the_output_need_not_be_saved_twice(tmp_path):
+    shape = {**CAUSAL_SHAPE, "vocab_size": 20, "tie_word_embeddings": True}
+    LlamaForCausalLM(LlamaConfig(**shape)).save_pretrained(tmp_path)
+    assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
+    check_weights(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:You passed `quantization_config`")
+def test_a_model_that_is_saved_in_4_bits_is_loaded(tmp_path):
+    save_model("llama", tmp_path / "whole")
+    load_four_bit(tmp_path / "whole", device=CPU, dtype=torch.float32).save_pretrained(tmp_path / "small")
+    check_weights(tmp_path / "small")
+    assert load_four_bit(tmp_path / "small", device=CPU, dtype=torch.float32)
 
 
 def test_a_model_that_does_not_fit_says_how_much_it_needs(tmp_path):

@@ -50,7 +50,7 @@ def test_a_model_of_the_hub_becomes_a_folder_that_the_libraries_load(small_hub: 
     commit = small_hub.add(
         "model", ID, files | {"README.md": b"", "flax_model.msgpack": b"", "onnx/model.onnx": b""}
     )
-    check_encoder(ID)
+    check_encoder(ID, max_length=78)
     folder = encoder(ID)
     assert name_of(folder) == f"{ID}@{commit}"
     with small_hub.watch() as requests:
@@ -62,11 +62,26 @@ def test_a_model_of_the_hub_becomes_a_folder_that_the_libraries_load(small_hub: 
 
 def test_the_weights_are_fetched_last(small_hub: Hub, files):
     small_hub.add("model", ID, files)
-    check_encoder(ID)
+    check_encoder(ID, max_length=78)
     config = config_folder(ID)
     assert [path.name for path in config.iterdir()] == ["config.json"]
     assert not any(request.path.startswith("/large/") for request in small_hub.requests)
     assert (model_folder(ID) / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("family", "readable"), [("bert", 80), ("roberta", 78)])
+def test_texts_that_an_encoder_cannot_read_are_refused_before_the_weights(
+    small_hub: Hub, files, family, readable
+):
+    config = classifier(family).config.to_json_string().encode()
+    small_hub.add("model", ID, files | {"config.json": config})
+    check_encoder(ID, max_length=readable)
+    with pytest.raises(
+        ModelError,
+        match=f"^max_length = {readable + 1}: allowed for model '{ID}': at most {readable} word pieces$",
+    ):
+        check_encoder(ID, max_length=readable + 1)
+    assert not any(request.path.startswith("/large/") for request in small_hub.requests)
 
 
 def test_a_commit_that_changes_no_file_in_use_keeps_the_fingerprint(small_hub: Hub, files, saved):
@@ -84,7 +99,7 @@ def test_an_architecture_that_cannot_be_used_is_refused_before_the_weights(small
     with pytest.raises(
         ModelError, match=f"model '{ID}@[0-9a-f]{{40}}': architecture 'gpt2' cannot be explained"
     ):
-        check_encoder(ID)
+        check_encoder(ID, max_length=78)
     with pytest.raises(
         ModelError, match=f"model '{ID}@[0-9a-f]{{40}}': architecture 'gpt2'; allowed: gpt_neox"
     ):

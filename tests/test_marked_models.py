@@ -93,6 +93,11 @@ def test_models_are_scored_on_the_texts_that_each_method_explains(marked, record
     assert gains.loc[LRP, TOKEN_F1].startswith(f"{difference:.3g} [")
     with pytest.raises(RuntimeError, match="frozen models on marked texts: no run is done"):
         collect_marked(records[:2])
+    failed = [replace(record, status="failed", reason="KeyError: 'a'", result={}) for record in records]
+    with pytest.raises(
+        RuntimeError, match=rf"no run is done; .* \({len(failed)} of .* runs: KeyError: 'a'\)$"
+    ):
+        collect_marked(failed)
 
 
 def test_an_unknown_method_is_refused():

@@ -8,9 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from small import MODELS, SHAPE, save_model
+from transformers import AutoModel, AutoModelForMaskedLM
 
-from lib.models import ModelError, commit_of, load_classifier, load_tokenizer, model_fingerprint, name_of
+from lib.models import (
+    ModelError,
+    check_encoder_files,
+    commit_of,
+    load_classifier,
+    load_tokenizer,
+    model_fingerprint,
+    name_of,
+)
 from lib.seeding import fingerprint
 
 
@@ -59,6 +69,80 @@ def test_pickled_weights_are_refused(tiny_folder, tmp_path):
     torch.save(load_file(tiny_folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelError, match="no weights in safetensors format"):
         load_classifier(tmp_path, seed=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("saved_from", [AutoModel, AutoModelForMaskedLM])
+@pytest.mark.parametrize("family", MODELS)
+def test_an_encoder_may_be_saved_with_or_without_a_language_models_head(family, saved_from, dtype, tmp_path):
+    torch.manual_seed(0)
+    saved = saved_from.from_config(MODELS[family][0](**SHAPE)).to(dtype)
+    saved.save_pretrained(tmp_path)
+    encoder = load_classifier(tmp_path, seed=0).base_model
+    for name, weights in saved.base_model.named_parameters():
+        if not name.startswith("pooler."):
+            torch.testing.assert_close(encoder.get_parameter(name), weights.float(), rtol=0, atol=0)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("bert")
+    save_model("bert", folder)
+    return folder
+
+
+def _prefixed(weights):
+    return {f"model.{name}": value for name, value in weights.items()}
+
+
+def _without_a_layer(weights):
+    return {name: value for name, value in weights.items() if "layer.1." not in name}
+
+
+def _with_fewer_embeddings(weights):
+    return {name: value[:-1] if "word_embeddings" in name else value for name, value in weights.items()}
+
+
+@pytest.mark.parametrize("check", [check_encoder_files, lambda model: load_classifier(model, seed=0)])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            _prefixed,
+            r"37 of its weights are missing, such as bert\.embeddings\.LayerNorm\.bias, while "
+            r"model\.embeddings\.LayerNorm\.bias and the like belong to no part of it; allowed: a folder ",
+        ),
+        (_without_a_layer, r"16 of its weights are missing, such as bert\.encoder\.layer\.1\.\S+; allowed: "),
+        (
+            _with_fewer_embeddings,
+            r"bert\.embeddings\.word_embeddings\.weight has shape \(\d+, 16\); allowed by its config\.json: ",
+        ),
+    ],
+)
+def test_an_encoder_whose_weights_would_be_random_is_refused_in_one_line(
+    bert, tmp_path, change, reason, check
+):
+    folder = Path(shutil.copytree(bert, tmp_path / "copy"))
+    check(folder)
+    weights = load_file(folder / "model.safetensors")
+    save_file(change(weights), folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"^model '{folder}': {reason}") as refused:
+        check(folder)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("check", [check_encoder_files, load_tokenizer])
+def test_a_tokenizer_with_more_pieces_than_embeddings_is_refused_in_one_line(bert, tmp_path, check):
+    folder = Path(shutil.copytree(bert, tmp_path / "copy"))
+    tokenizer = load_tokenizer(folder)
+    last = len(tokenizer) - 1
+    tokenizer.add_tokens(["cinématographique"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(
+        ModelError,
+        match=f"its tokenizer numbers pieces up to {last + 1}; allowed: below vocab_size = {last + 1},",
+    ):
+        check(folder)
 
 
 def test_a_folder_is_identified_by_its_contents(tiny_folder, tmp_path):

@@ -177,6 +177,21 @@ def test_models_are_collected_by_kind_and_task_and_a_missing_one_is_named():
         collect(records[:-1], ["a", "b"])
 
 
+def test_why_no_run_is_done_is_said_in_the_same_line():
+    reasons = ["IndexError: index out of range in self", "out of memory: 3 GiB"]
+    failed = [
+        replace(record, status="failed", reason=reasons[number == 0], result={})
+        for number, record in enumerate(fine_tuned(seed, "a", None) for seed in (0, 1, 2))
+    ]
+    why = rf"no run is done; at least one is required \(2 of 3 failed runs: {reasons[0]}\)$"
+    with pytest.raises(RuntimeError, match=f"^fine-tuned models on 'a': {why}"):
+        fine_tuned_models(failed, "a")
+    with pytest.raises(RuntimeError, match=f"^fine-tuned models on 'a': {why}"):
+        texts_learned_from(failed, "a")
+    with pytest.raises(RuntimeError, match=f"^fine-tuned models on 'a': {why}"):
+        collect(failed, ["a", "b"])
+
+
 def test_models_of_one_task_are_collected_from_runs_that_reuse_nothing():
     records = [fine_tuned(seed, task, None) for task in ("a", "b") for seed in (0, 1)]
     assert [run.other_task for run in (record.run for record in records)] == [None] * 4

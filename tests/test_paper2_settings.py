@@ -58,6 +58,7 @@ def test_encoders_have_other_seeds_than_the_main_one() -> None:
     [
         ("schedule", "linear", "'described' or 'authors'"),
         ("matched_texts", "75 75", "named twice"),
+        ("matched_texts", "75 075", "'075' is unknown or named twice"),
         ("matched_texts", "75 100000", "allowed are numbers below train_texts = "),
         ("matched_texts", "many", "whole numbers above 1"),
         ("encoders", 2, "at least 3 are required"),

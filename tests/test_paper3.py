@@ -206,9 +206,10 @@ def test_a_chat_models_task_beyond_its_context_is_refused_when_it_is_made(llama)
 
 
 @pytest.mark.parametrize(("asked", "expected"), [(None, True), (False, False), (True, True)])
-def test_a_study_sweeps_with_the_kernels_asked_for(monkeypatch, asked, expected):
+def test_a_study_sweeps_with_the_kernels_asked_for(monkeypatch, tmp_path, asked, expected):
     class Settings:
-        cache_dir, engine, workers, deterministic = "cache", "local", 1, True
+        cache_dir = figure_dir = tmp_path
+        engine, workers, deterministic = "local", 1, True
         torch_device = torch.device("cpu")
 
     given = {}

@@ -8,6 +8,7 @@ import pytest
 
 from lib.settings import PROJECT_ROOT
 
+PROFILES = sorted(folder.name for folder in (PROJECT_ROOT / "params").iterdir() if folder.is_dir())
 PINNED = "tools/environment.py --quiet requirements.txt"
 
 
@@ -25,6 +26,11 @@ def started(tmp_path):
         python.chmod(0o700)
     for place in (".", ".venv-site"):  # so that the site's environment is there
         (tmp_path / place / "requirements-site.lock").touch()
+    for folder in PROFILES:
+        (tmp_path / "params" / folder).mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    for number in (1, 2, 3):
+        (tmp_path / "notebooks" / f"{number}_a_paper.ipynb").touch()
     script = shutil.copy(PROJECT_ROOT / "run_all.sh", tmp_path)
 
     def call(*options):
@@ -82,6 +88,18 @@ def test_options_decide_what_is_set_up_and_started(started, options, expected):
         (["--only"], "--only: a value is missing"),
         (["-p", "seeds"], "-p seeds: a value is missing"),
         (["--test"], "--test: no such option"),
+        (["--profile", "smok"], f"--profile smok: not allowed; allowed: {' '.join(PROFILES)}"),
+        (["--profile", ""], f"--profile : not allowed; allowed: {' '.join(PROFILES)}"),
+        (["--profile", "../lib"], f"--profile ../lib: not allowed; allowed: {' '.join(PROFILES)}"),
+        (
+            ["--setup-only", "--profile", "rea"],
+            f"--profile rea: not allowed; allowed: {' '.join(PROFILES)}",
+        ),
+        (["--only", "1", "--only", "4"], "--only 4: not allowed; allowed: 1 2 3"),
+        (["--repeat", "x"], "--repeat x: not allowed; allowed: 2 to 99"),
+        (["--repeat", "1"], "--repeat 1: not allowed; allowed: 2 to 99"),
+        (["--repeat", "100"], "--repeat 100: not allowed; allowed: 2 to 99"),
+        (["--repeat", "2", "--solutions"], "--repeat: not allowed with --solutions"),
     ],
 )
 def test_an_option_without_effect_is_refused_in_one_line(started, options, line):

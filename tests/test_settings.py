@@ -59,6 +59,7 @@ def test_the_notebooks_own_defaults_are_right():
         ("test_texts", 1, "0 (all) or at least 21 are required"),
         ("test_texts", 20, "0 (all) or at least 21 are required"),
         ("test_texts", -1, "greater than or equal to 0"),
+        ("artifact_rates", "0 1 1.0", "'1.0' is unknown or named twice"),
         ("artifact_rates", "0 2", "numbers from 0 to 1"),
         ("artifact_rates", "", "at least one is required"),
         ("artifact_rates", "0,1", "numbers from 0 to 1"),

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from datasets import ClassLabel, Dataset, Features, Value
 from loopback_hub import Hub
+from safetensors.torch import load_file, save_file
 from small import save_model
 from sources import csv_of, review, two_classes
 
@@ -173,6 +174,38 @@ def test_all_that_a_profile_names_is_fetched_once(full_hub: Hub, stand_ins, note
                 assert any(map(any, marked["test"]["marks"]))
             assert load_classifier(model_folder(settings.model), seed=0)
     assert requests == []
+
+
+@pytest.mark.parametrize(
+    ("notebook", "parameter", "family"),
+    [
+        ("1_finetuned_vs_frozen", "model", "camembert"),
+        ("2_finetuning_surface_vs_snr", "model", "bert"),
+        ("3_qlora_repeatability", "llama_chat", "llama"),
+    ],
+)
+def test_a_model_without_all_of_its_weights_is_refused_at_once(tmp_path, notebook, parameter, family):
+    save_model(family, tmp_path)
+    settings = settings_of(notebook, "demo").model_copy(update={parameter: str(tmp_path)})
+    fetch_sources(settings)
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if ".0." not in name}
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"^model '{tmp_path}': .* of its weights are missing, such as "):
+        fetch_sources(settings)
+
+
+@pytest.mark.parametrize("model", ["tiny-camembert", "folder"])
+def test_a_rank_above_the_encoders_dimension_is_refused_at_once(tmp_path, model):
+    save_model("camembert", tmp_path)
+    chosen = str(tmp_path) if model == "folder" else model
+    dimension = 16 if model == "folder" else 256
+    settings = settings_of("2_finetuning_surface_vs_snr", "demo").model_copy(update={"model": chosen})
+    allowed = settings.model_copy(update={"curve": f"layers lora:{dimension} lora:1"})
+    assert fetch_sources(allowed).loc["model", "source"] == chosen
+    line = f"curve holds lora:5000; allowed for model '{chosen}': ranks up to its dimension, {dimension}"
+    with pytest.raises(ModelError, match=f"^{line}$"):
+        fetch_sources(settings.model_copy(update={"curve": "lora:5000 biases lora:4"}))
 
 
 def test_training_asks_the_hub_nothing(full_hub: Hub, tmp_path):

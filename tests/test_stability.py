@@ -157,6 +157,17 @@ def test_only_shared_explanations_agree_more_than_their_permutations() -> None:
     assert np.isnan(kendall_tau(np.ones((3, 4))))
 
 
+def test_agreement_of_one_seed_or_of_no_words_is_refused():
+    for agreement in (kendall_tau, lambda relevance: top_k_overlap(relevance, 2)):
+        with pytest.raises(
+            ValueError, match=r"relevance has shape \(1, 4\); \(seeds, words\) with at least two"
+        ):
+            agreement(np.ones((1, 4)))
+    for k in (0, -1):
+        with pytest.raises(ValueError, match=f"^k = {k}: allowed is 1 or more$"):
+            top_k_overlap(np.ones((2, 4)), k)
+
+
 def _texts(rng: np.random.Generator, texts: int, words: int) -> dict[str, np.ndarray]:
     """Draw texts from a population with signal (words - 1) / words and noise 1, on average."""
     return {

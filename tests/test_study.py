@@ -1,5 +1,9 @@
 """The study that a notebook holds: verdicts by name, figures and verdicts where the settings say."""
 
+import errno
+import os
+import stat
+import tempfile
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,7 +14,7 @@ from lib import study as studies
 from lib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
 from lib.intervals import Interval
 from lib.runs import Run
-from lib.settings import PROJECT_ROOT, FinetunedVsFrozen
+from lib.settings import PROJECT_ROOT, FinetunedVsFrozen, SettingsError
 from lib.study import Study
 
 PARAMETERS = papermill.inspect_notebook(str(PROJECT_ROOT / "notebooks" / "1_finetuned_vs_frozen.ipynb"))
@@ -29,15 +33,46 @@ class Square(Run):
         return {"square": self.seed**2 + add}
 
 
+def settings(folder, **changed):
+    folders = {"cache_dir": str(folder / "cache"), "figure_dir": str(folder / "figures")}
+    return FinetunedVsFrozen.from_namespace(DEFAULTS | folders | {"workers": 1, "device": "cpu"} | changed)
+
+
 @pytest.fixture
 def study(tmp_path):
-    folders = {"cache_dir": str(tmp_path / "cache"), "figure_dir": str(tmp_path / "figures")}
-    settings = FinetunedVsFrozen.from_namespace(DEFAULTS | folders | {"workers": 1, "device": "cpu"})
-    study = Study(paper=1, settings=settings)
+    study = Study(paper=1, settings=settings(tmp_path))
     for claim in study.claims.values():
         for condition in claim.requires:
             study.require(condition, True, "")
     return study
+
+
+def test_a_cache_is_its_owners_alone(study, tmp_path):
+    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("name", ["cache_dir", "figure_dir"])
+@pytest.mark.parametrize("below", ["", "/folder"])
+def test_a_file_in_a_folders_place_is_one_line_at_once(tmp_path, name, below):
+    file = tmp_path / "file"
+    file.touch()
+    reason = "(File exists|Not a directory); allowed: a folder that can be made and written"
+    with pytest.raises(SettingsError, match=f"^{name} = '{file}{below}': {reason}$"):
+        Study(paper=1, settings=settings(tmp_path, **{name: f"{file}{below}"}))
+
+
+@pytest.mark.parametrize("name", ["cache_dir", "figure_dir"])
+def test_a_folder_that_cannot_be_written_is_one_line_at_once(tmp_path, monkeypatch, name):
+    read_only = tmp_path / "read-only"
+
+    def temporary_file(dir):
+        if dir == read_only:  # whoever may do everything may write there, too: the system's answer is made up
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return open(os.devnull, "rb")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", temporary_file)
+    with pytest.raises(SettingsError, match=f"^{name} = '{read_only}': Permission denied; allowed: a folder"):
+        Study(paper=1, settings=settings(tmp_path, **{name: str(read_only)}))
 
 
 def test_a_claim_judged_again_has_one_verdict_and_it_is_the_last(study):

@@ -251,7 +251,8 @@ def test_everything_that_decides_a_result_decides_the_record(tmp_path, monkeypat
     assert times_run(seed=2) == 4
     assert times_run(inputs={"texts": "aa"}) == 5
     assert times_run(inputs={"texts": "bb"}) == 6
-    assert times_run(device="cuda") == 7
+    # An engine of the caller's own may have GPUs that this machine lacks; this run computes nothing on one.
+    assert times_run(device="cuda", engine=engines.InProcess()) == 7
     assert times_run(deterministic=False) == 8
     versions = dict(provenance.versions()) | {"torch": "1.0"}
     with monkeypatch.context() as older:
@@ -570,6 +571,18 @@ def test_each_process_sees_one_of_several_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(ValueError, match="no GPU that torch can use"):
         engines.worker_environment(0, "cuda")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_without_a_gpu_no_run_is_carried_out_there_but_records_are_read(tmp_path, monkeypatch, workers):
+    how = {"name": "s", "cache_dir": tmp_path, "device": "cuda", "workers": workers}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"^device is 'cuda'; this machine has no GPU that torch can use$"):
+        sweep(seeds(1), **how)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    kept = sweep(seeds(1), **how, engine=engines.InProcess())
+    assert rests_on(sweep(seeds(1), **how)) == rests_on(kept) == "1 of 1 runs"
 
 
 def test_ray_that_is_not_installed_is_refused(tmp_path, monkeypatch):

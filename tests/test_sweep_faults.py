@@ -290,7 +290,13 @@ def test_what_is_kept_can_be_listed_verified_and_pruned(tmp_path, capsys):
     assert command("verify") == (0, "3 of 3 files are whole records\n")
     command("prune", "--profile", "paper")
     assert [path.parts[-4] for path in tmp_path.rglob("*.safetensors")] == ["demo"]
-    for arguments, message in (([], "a condition is needed"), (["--profile", "dmeo"], "allowed: demo")):
+    for arguments, message in (
+        ([], "a condition is needed"),
+        (["--profile", "dmeo"], "allowed: demo"),
+        (["--older-than", "-3"], "--older-than -3: allowed are 0 days or more"),
+        (["--older-than", "nan"], "--older-than nan: allowed are 0 days or more"),
+    ):
         with pytest.raises(SystemExit):
             housekeeping(["--cache-dir", str(tmp_path), "prune", *arguments])
         assert message in capsys.readouterr().err
+    assert [path.parts[-4] for path in tmp_path.rglob("*.safetensors")] == ["demo"]

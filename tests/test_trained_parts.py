@@ -37,6 +37,8 @@ def test_only_the_chosen_part_requires_a_gradient() -> None:
     assert any(name.startswith("classifier.") for name in trained)
     with pytest.raises(ValueError, match="trained = 'above:3': allowed are above:0 to above:2"):
         choose_trained(classifier(), "above:3")
+    with pytest.raises(ValueError, match="trained = 'lora:17': allowed are lora:1 to lora:16"):
+        choose_trained(classifier(), "lora:17")
 
 
 def test_a_part_is_read_from_its_name_alone() -> None:

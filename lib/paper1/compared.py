@@ -1,5 +1,6 @@
 """The models that paper 1 compares, collected from the records of their runs."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence, Sized
 from dataclasses import dataclass, fields, replace
 from typing import Self, TypeVar
@@ -159,12 +160,12 @@ def collect(records: Sequence[Record], tasks: Sequence[str]) -> dict[tuple[str, 
             CROSS_TASK: [record for record, run in fine_tuned if run.other_task == task],
         }
         for kind, done in chosen.items():
-            require_a_run(done, f"{kind} models on {task!r}")
+            require_a_run(done, f"{kind} models on {task!r}", records)
         models[FINE_TUNED, task] = Models.fine_tuned(chosen[FINE_TUNED])
         models[FROZEN, task] = Models.frozen(chosen[FROZEN][0])
         models[CROSS_TASK, task] = Models.cross_task(chosen[CROSS_TASK])
     shared = set.intersection(*(set(group.seeds) for group in models.values()))
-    require_a_run(shared, "models of every kind and task with one seed")
+    require_a_run(shared, "models of every kind and task with one seed", records)
     return {key: group.of_seeds(shared) for key, group in models.items()}
 
 
@@ -177,7 +178,7 @@ def fine_tuned_models(records: Sequence[Record], task: str) -> Models:
         If no run of that task is done.
     """
     done = [record for record, run in done_runs(records, FineTuned) if run.task == task]
-    require_a_run(done, f"{FINE_TUNED} models on {task!r}")
+    require_a_run(done, f"{FINE_TUNED} models on {task!r}", records)
     return Models.fine_tuned(done)
 
 
@@ -202,7 +203,7 @@ def texts_learned_from(records: Sequence[Record], task: str) -> NDArray[np.bool_
             texts = len(record["train_predicted"])
             seen = run.training.order(texts, run.seed)[: run.training.texts_seen(texts)]
             learned.append(np.isin(np.arange(texts), seen))
-    require_a_run(learned, f"{FINE_TUNED} models on {task!r}")
+    require_a_run(learned, f"{FINE_TUNED} models on {task!r}", records)
     return np.stack(learned)
 
 
@@ -298,7 +299,7 @@ def done_runs(records: Sequence[Record], run_class: type[R]) -> list[tuple[Recor
     return [(record, record.run) for record in finished(records) if isinstance(record.run, run_class)]
 
 
-def require_a_run(done: Sized, what: str) -> None:
+def require_a_run(done: Sized, what: str, records: Sequence[Record] = ()) -> None:
     """Check that there is a finished record.
 
     Parameters
@@ -307,14 +308,21 @@ def require_a_run(done: Sized, what: str) -> None:
         Finished ones, or what was read from them.
     what : str
         What they are the records of.
+    records : sequence of Record
+        All records that they were chosen from, if they are at hand: those of failed runs say why.
 
     Raises
     ------
     RuntimeError
-        If there is none.
+        If there is none; with the commonest reason of the failed runs.
     """
     if not done:
-        raise RuntimeError(f"{what}: no run is done; at least one is required")
+        reasons = Counter(record.reason for record in records if record.status == "failed")
+        why = "".join(
+            f" ({count} of {reasons.total()} failed runs: {reason})"
+            for reason, count in reasons.most_common(1)
+        )
+        raise RuntimeError(f"{what}: no run is done; at least one is required{why}")
 
 
 def relevance_by_method(records: Sequence[Record]) -> dict[str, NDArray[np.float32]]:

@@ -68,7 +68,7 @@ def collect_marked(records: Sequence[Record]) -> dict[str, MarkedModels]:
     models = {}
     for kind in KINDS:
         chosen = [record for record, run in done if run.frozen == (kind == FROZEN)]
-        require_a_run(chosen, f"{kind} models on marked texts")
+        require_a_run(chosen, f"{kind} models on marked texts", records)
         predicted = np.stack([record["predicted"] for record in chosen])
         models[kind] = MarkedModels(predicted, relevance_by_method(chosen))
     return models

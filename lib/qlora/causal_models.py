@@ -19,7 +19,7 @@ from transformers import (
 
 from lib.errors import first_line
 from lib.memory import free_bytes
-from lib.models import ModelError, name_of, quiet_libraries, read_config
+from lib.models import ModelError, load_whole, name_of, quiet_libraries, read_config
 
 # Paper 3, section VII, as printed (except <bot>, printed <both>): the tags before an instruction, between it
 # and its output, and after the output.
@@ -84,35 +84,44 @@ def load_four_bit(
     Raises
     ------
     ModelError
-        If there are no weights in safetensors format.
+        As `check_weights`.
     """
+    check_weights(model)
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    try:
-        with quiet_libraries():
-            loaded = AutoModelForCausalLM.from_pretrained(
-                model,
-                quantization_config=quantization,
-                dtype=dtype,
-                device_map={"": device},
-                attn_implementation=attention,
-                use_safetensors=True,
-            ).eval()
-    except OSError as error:
-        raise ModelError(
-            f"model {name_of(model)!r}: no weights in safetensors format ({first_line(error)}); convert them "
-            "elsewhere with save_pretrained and give the folder"
-        ) from error
+    loaded = load_whole(
+        AutoModelForCausalLM,
+        model,
+        quantization_config=quantization,
+        dtype=dtype,
+        device_map={"": device},
+        attn_implementation=attention,
+    ).eval()
     for module in loaded.modules():
         if isinstance(module, Linear4bit):
             # On CPUs with AVX512-BF16, bitsandbytes would repack the weights in place at the first call. It
             # would then multiply in bfloat16 whatever the dtype, and peft's merging would give garbage.
             module.support_avx512bf16_for_cpu = False
     return loaded
+
+
+def check_weights(model: str | Path) -> None:
+    """Check that a causal model's weights are whole, by their names and shapes.
+
+    The shapes of those in 4 bits are not compared when they are loaded. A folder that is quantised already
+    cannot be checked, since its weights have other names and shapes.
+
+    Raises
+    ------
+    ModelError
+        As `lib.models.load_whole`.
+    """
+    if not hasattr(read_config(model), "quantization_config"):
+        load_whole(AutoModelForCausalLM, model, device_map="meta")
 
 
 def check_fits(model: str | Path, *, device: torch.device, dtype: torch.dtype, max_length: int) -> int:

@@ -17,6 +17,7 @@ import torch
 from lib.environment import changed_environment
 
 ENGINES = ("local", "ray")
+NO_GPU = "device is 'cuda'; this machine has no GPU that torch can use"
 
 
 def check_engine(engine: str | Executor) -> None:
@@ -57,6 +58,8 @@ def start_engine(engine: str, workers: int, device: str) -> Executor:
         from lib.runs.ray_cluster import RayCluster  # an optional extra
 
         return RayCluster(workers, device)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(NO_GPU)
     return InProcess() if workers == 1 else LocalProcesses(workers, device)
 
 
@@ -192,7 +195,7 @@ def worker_environment(slot: int, device: str) -> dict[str, str]:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
         if not gpus:
-            raise ValueError("device is 'cuda'; this machine has no GPU that torch can use")
+            raise ValueError(NO_GPU)
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     return environment
 

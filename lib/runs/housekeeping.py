@@ -132,6 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return verify(files)
     if not (chosen.older_than is not None or chosen.profile or chosen.failed or chosen.damaged):
         deletion.error("a condition is needed: --older-than, --profile, --failed or --damaged")
+    if chosen.older_than is not None and not chosen.older_than >= 0:  # not a number is neither
+        deletion.error(f"--older-than {chosen.older_than:g}: allowed are 0 days or more")
     profiles = sorted({folder for file in files for folder in file.folders})
     if chosen.profile and chosen.profile not in profiles:
         deletion.error(

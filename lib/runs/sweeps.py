@@ -70,7 +70,7 @@ def sweep(
     workers : int
         How many runs (or groups of runs) run at a time. GPUs are shared evenly among them.
     device : {"cpu", "cuda"}
-        Where the inputs tell the runs to compute.
+        Where the inputs tell the runs to compute. Records are read without a GPU, too.
     deterministic : bool
         Whether runs use deterministic kernels. It is set when a run is carried out, and nowhere else.
     together : int

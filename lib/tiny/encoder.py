@@ -24,13 +24,15 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from lib.architectures import readable_pieces
 from lib.checkpoints import config_folder, model_folder
-from lib.models import encoder_config
+from lib.models import ModelError, check_encoder_files, encoder_config
 from lib.runs.provenance import files_fingerprint, versions
 from lib.seeding import derive, fingerprint, generator
 from lib.tiny.cooccurrence import piece_vectors
 from lib.tiny.keeping import is_kept, keep
 from lib.tiny.vocabulary import train_tokenizer
+from lib.trained_parts import LORA
 from lib.trainer import run_trainer
 
 logger = logging.getLogger(__name__)
@@ -109,16 +111,37 @@ def pretrain_tiny_camembert(
     return folder
 
 
-def check_encoder(model: str) -> None:
-    """Check that an encoder exists and can be explained, before its weights are fetched.
+def check_encoder(model: str, *, max_length: int, ranks: Sequence[int] = ()) -> None:
+    """Check that an encoder exists and is suitable, before its weights are fetched.
+
+    Parameters
+    ----------
+    model : str
+        ``tiny-camembert``, a Hub id or a local folder.
+    max_length : int
+        Word pieces in the longest text.
+    ranks : sequence of int
+        Of the low-rank adapters that the encoder is to get.
 
     Raises
     ------
     ModelError
-        In one line; as `lib.checkpoints.config_folder` and `lib.models.encoder_config`.
+        In one line; as `lib.checkpoints.config_folder` and `lib.models.encoder_config`, and if texts of that
+        length exceed what the encoder can read, or a rank its dimension.
     """
+    readable, dimension = MAX_LENGTH, HIDDEN_SIZE
     if model != TINY_CAMEMBERT:
-        encoder_config(config_folder(model))
+        config = encoder_config(config_folder(model))
+        readable, dimension = readable_pieces(config), config.hidden_size
+    if max_length > readable:
+        raise ModelError(
+            f"max_length = {max_length}: allowed for model {model!r}: at most {readable} word pieces"
+        )
+    if max(ranks, default=0) > dimension:
+        raise ModelError(
+            f"curve holds {LORA}:{max(ranks)}; allowed for model {model!r}: ranks up to its dimension, "
+            f"{dimension}"
+        )
 
 
 def encoder_folder(
@@ -136,10 +159,12 @@ def encoder_folder(
     Raises
     ------
     ModelError
-        As `lib.checkpoints.model_folder`.
+        As `lib.checkpoints.model_folder` and `lib.models.check_encoder_files`.
     """
     if model != TINY_CAMEMBERT:
-        return str(model_folder(model))
+        folder = model_folder(model)
+        check_encoder_files(folder)
+        return str(folder)
     return str(pretrain_tiny_camembert(texts, seed=seed, steps=steps, cache_dir=cache_dir, device=device))
 
 
