@@ -55,6 +55,12 @@ def texts_in(corpus: DatasetDict) -> list[str]:
     return [text for split in corpus.values() for text in split["text"]]
 
 
+def order_in(rows: list[tuple[str, Any]]) -> Callable[[str], int]:
+    """Return the place of a cleaned text among rows."""
+    places = {clean(text): place for place, (text, _) in enumerate(rows)}
+    return places.__getitem__
+
+
 def test_a_file_becomes_three_cleaned_splits(write):
     corpus = load_classification(write("a.csv", csv_of(two_classes(100), "text,label")), seed=0)
     assert list(corpus) == ["train", "validation", "test"]
@@ -103,6 +109,44 @@ def test_texts_are_sampled_by_class_and_kept_in_file_order(write):
         assert abs(sum(sampled[split]["label"]) - size / 4) <= 1
         assert sampled[split]["text"] == [t for t in whole[split]["text"] if t in sampled[split]["text"]]
     assert set(sampled["train"]["text"]) != set(other["train"]["text"])
+
+
+def test_held_out_texts_that_are_sorted_by_class_are_shuffled(write, caplog):
+    """The first texts are explained and drawn: they must not all be of one class."""
+    rows = sorted(two_classes(200), key=lambda row: row[1])
+    path = write("a.csv", csv_of(rows, "text,label"))
+    with caplog.at_level(logging.WARNING):
+        corpus, again = (load_classification(path, seed=3, test_texts=16) for _ in range(2))
+    assert f"{path}: the test split is sorted by class, so its texts are shuffled" in caplog.messages
+    assert not any("train split is sorted" in message for message in caplog.messages)
+    for split in ("validation", "test"):
+        assert set(corpus[split]["label"][:8]) == {0, 1}
+        assert corpus[split]["text"] == again[split]["text"]
+    assert corpus["train"]["label"] == 80 * [0] + 80 * [1]
+    other = load_classification(path, seed=4)
+    assert other["test"]["label"] != corpus["test"]["label"]
+
+
+def test_only_a_given_split_that_is_sorted_by_class_is_shuffled(write, caplog):
+    rows = two_classes(120)
+    held_out = sorted(rows[:40], key=lambda row: row[1], reverse=True)
+    table = [(*row, "train") for row in rows[40:]] + [(*row, "test") for row in held_out]
+    with caplog.at_level(logging.WARNING):
+        corpus = load_classification(write("a.csv", csv_of(table, "text,label,split")), seed=0)
+    assert len(caplog.messages) == 1
+    assert set(corpus["test"]["label"][:10]) == {0, 1}
+    assert sorted(corpus["test"]["text"]) == sorted(clean(text) for text, _ in held_out)
+    for split in ("train", "validation"):
+        assert corpus[split]["text"] == sorted(corpus[split]["text"], key=order_in(rows))
+
+
+def test_a_cut_split_that_happens_to_be_sorted_keeps_the_order_of_a_mixed_file(write, caplog):
+    path = write("a.csv", csv_of(two_classes(20), "text,label"))
+    with caplog.at_level(logging.WARNING):
+        for seed in range(5):
+            corpus = load_classification(path, seed=seed)  # two test texts
+            assert corpus["test"]["text"] == sorted(corpus["test"]["text"], key=order_in(two_classes(20)))
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize(

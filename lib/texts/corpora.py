@@ -54,13 +54,18 @@ def load_classification(
     texts). Repeated texts are left out before a cut. A text in two splits is an error in a local file; in a
     published data set it is removed from the larger split.
 
+    Texts stay in file order, with one exception: if a validation or test split is sorted by class (all texts
+    of one class, then all of the other), its texts are shuffled, and a line says so. Otherwise the first of
+    them, which are explained and drawn, would all be of one class.
+
     Parameters
     ----------
     dataset : str or Path
         ``allocine``, ``infopinion``, ``mini-allocine`` or ``mini-infopinion``; or a local csv, tsv, jsonl or
         parquet file, a folder of such files, the URL of one, or a Hub id.
     seed : int
-        Determines which texts are in which split (except InfOpinion's), and which are sampled.
+        Determines which texts are in which split (except InfOpinion's), which are sampled, and the order of
+        a split that is shuffled.
     train_texts, validation_texts, test_texts : int
         Sample this many texts, stratified by class; 0 takes all. A generated corpus generates this many.
     language : {"French", "English"}
@@ -72,7 +77,7 @@ def load_classification(
     Returns
     -------
     DatasetDict
-        As described at the top of this module; texts are in file order.
+        As described at the top of this module.
 
     Raises
     ------
@@ -103,12 +108,16 @@ def load_classification(
         rows = rows.groupby("label").head(INFOPINION_PER_CLASS)
     parts = splits.given(rows, table)
     parts = splits.check_apart(parts) if is_local(dataset) else splits.take_apart(parts)
+    sorted_by_class = splits.sorted_by_class(parts)
     if names == INFOPINION_LABELS and list(parts) == ["train"]:
         parts = splits.infopinion_splits(parts["train"])
     parts = splits.complete(parts, dataset, derive(seed, "splits"))
     corpus = DatasetDict()
     for split, size in sizes.items():
         taken = splits.take(parts[split], size, f"{dataset!r}, {split} split", derive(seed, "take", split))
+        if split != "train" and split in sorted_by_class:
+            logger.warning("%s: the %s split is sorted by class, so its texts are shuffled", dataset, split)
+            taken = taken.sample(frac=1, random_state=derive(seed, "order", split))
         corpus[split] = _dataset(taken, names)
     return corpus
 

@@ -106,6 +106,20 @@ def infopinion_splits(rows: pd.DataFrame) -> Parts:
     return {split: rows[rows.index.isin(chosen)] for split, chosen in members.items()}
 
 
+def sorted_by_class(parts: Parts) -> set[str]:
+    """Return the splits whose texts are sorted by class: all texts of one class, then all of the other.
+
+    A split that has yet to be cut from the train split will have that one's order.
+
+    Parameters
+    ----------
+    parts : dict of DataFrame
+        At least a train split, in file order.
+    """
+    changes = {split: int((part["label"].diff().iloc[1:] != 0).sum()) for split, part in parts.items()}
+    return {split for split in SHARES if changes.get(split, changes["train"]) == 1}
+
+
 def complete(parts: Parts, source: str, seed: int) -> Parts:
     """Cut missing splits from the train split, stratified by class and in the proportions of ``SHARES``.
 
