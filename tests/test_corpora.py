@@ -157,8 +157,11 @@ def test_a_cut_split_that_happens_to_be_sorted_keeps_the_order_of_a_mixed_file(w
         ("a.tsv", "texte\tclasse", "\t", ("False", "True"), ["False", "True"]),
         ("a.CSV", "\ufefftext, label ", ",", ("-1", "1"), ["-1", "1"]),
         ("rtbf.csv", "text_clean|label", "|", ("actu", "chron"), ["information", "opinion"]),
-        ("rtbf.csv", "text|label", "|", ("Sport", "Chron"), ["information", "opinion"]),
-        ("rtbf.csv", "label|text", "|", ("actu", "opinion"), ["information", "opinion"]),
+        ("rtbf.csv", "text_clean|label", "|", ("Sport", "Chron"), ["information", "opinion"]),
+        ("rtbf.csv", "label|text_clean", "|", ("actu", "opinion"), ["information", "opinion"]),
+        ("press.csv", "text|label", "|", ("news", "opinion"), ["news", "opinion"]),
+        ("press.csv", "text|label", "|", ("Chron", "Sport"), ["Chron", "Sport"]),
+        ("clean.csv", "text_clean,label", ",", ("neg", "pos"), ["neg", "pos"]),
     ],
 )
 def test_separators_columns_and_labels(write, name, header, separator, labels, names):
@@ -246,6 +249,20 @@ def test_infopinion_is_split_as_by_its_authors(write, monkeypatch):
         assert {split: sorted(corpus[split]["text"]) for split in corpus} == {
             split: sorted(texts) for split, texts in expected.items()
         }
+
+
+def test_a_label_alone_does_not_switch_on_the_rules_of_infopinion(write, monkeypatch):
+    monkeypatch.setattr(corpora, "INFOPINION_PER_CLASS", 20)
+    rows = two_classes(100, ("information", "opinion"))
+    named = load_classification(write("a.csv", csv_of(rows, "text,label")), seed=0)
+    assert len(texts_in(named)) == 100
+    given = [(*row, "train" if number < 60 else "test") for number, row in enumerate(rows)]
+    for header in ("text,label,split", "text_clean,label,split"):
+        corpus = load_classification(write("b.csv", csv_of(given, header)), seed=0)
+        assert corpus["test"]["text"] == [clean(text) for text, *_ in given[60:]]
+    third = [*rows, ("Un dessin .", "cartoon")]
+    with pytest.raises(CorpusError, match="label 'cartoon' is the third of 3 classes"):
+        load_classification(write("c.csv", csv_of(third, "text,label")), seed=0)
 
 
 def test_pretraining_texts_are_further_or_training_texts_shuffled(write):

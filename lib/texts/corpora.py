@@ -33,6 +33,7 @@ TEXT_COLUMNS = ("text_clean", "text", "review", "texte", "content", "sentence")
 LABEL_COLUMNS = ("label", "labels", "class", "classe", "target", "sentiment")
 ALLOCINE_LABELS = ("negative", "positive")
 INFOPINION_LABELS = ("information", "opinion")
+INFOPINION_COLUMN = "text_clean"  # of the texts in the authors' file
 OPINION = frozenset({"chron", "opinion"})  # its names in the authors' file; any other label is information
 INFOPINION_PER_CLASS = 5_000
 
@@ -51,7 +52,7 @@ def load_classification(
 
     Given splits are kept, and a missing one is cut from the train split; a source without splits is cut
     80/10/10, stratified by class (InfOpinion as its authors do: 4,000/500/500 of each class's first 5,000
-    texts). Repeated texts are left out before a cut. A text in two splits is an error in a local file; in a
+    texts; see `is_infopinion`). Repeated texts are left out before a cut. A text in two splits is an error in a local file; in a
     published data set it is removed from the larger split.
 
     Texts stay in file order, with one exception: if a validation or test split is sorted by class (all texts
@@ -94,7 +95,6 @@ def load_classification(
         return _generate(dataset, seed, sizes)
     language = "French" if dataset in PUBLISHED else language
     table, texts = read_texts(dataset)
-    label_name = tables.find_column(table, LABEL_COLUMNS, "label")
     if apart_from and apart_from not in mini_corpora.CORPORA:
         kept = _not_in(apart_from, texts)
         if not all(kept):
@@ -102,15 +102,13 @@ def load_classification(
                 "%s: %d texts left out that are in %s, too", dataset, kept.count(False), apart_from
             )
         table, texts = table[kept], list(compress(texts, kept))
-    labels, names = labels_of(table[label_name], dataset)
+    labels, names = labels_of(table, dataset)
     rows = pd.DataFrame({"text": _cleaned(texts, table.index, language), "label": labels}, index=table.index)
-    if names == INFOPINION_LABELS:
-        rows = rows.groupby("label").head(INFOPINION_PER_CLASS)
     parts = splits.given(rows, table)
     parts = splits.check_apart(parts) if is_local(dataset) else splits.take_apart(parts)
     sorted_by_class = splits.sorted_by_class(parts)
-    if names == INFOPINION_LABELS and list(parts) == ["train"]:
-        parts = splits.infopinion_splits(parts["train"])
+    if list(parts) == ["train"] and is_infopinion(table, dataset):
+        parts = splits.infopinion_splits(parts["train"].groupby("label").head(INFOPINION_PER_CLASS))
     parts = splits.complete(parts, dataset, derive(seed, "splits"))
     corpus = DatasetDict()
     for split, size in sizes.items():
@@ -217,13 +215,27 @@ def _cleaned(texts: list[str], where: pd.Index, language: Language) -> list[str]
     return cleaned
 
 
-def labels_of(column: pd.Series, dataset: str) -> tuple[list[int], tuple[str, str]]:
+def is_infopinion(table: pd.DataFrame, dataset: str) -> bool:
+    """Whether a data set is InfOpinion: by its name, or by the columns and the label of the authors' file.
+
+    A label ``chron`` or ``opinion`` alone does not make a file InfOpinion: its texts must stand in a column
+    ``text_clean``.
+    """
+    if dataset == "infopinion":
+        return True
+    labels = table[tables.find_column(table, LABEL_COLUMNS, "label")]
+    return INFOPINION_COLUMN in table and any(str(label).strip().lower() in OPINION for label in labels)
+
+
+def labels_of(table: pd.DataFrame, dataset: str) -> tuple[list[int], tuple[str, str]]:
     """Return the labels as 0 or 1, (rows,), and the names of the two classes."""
+    column = table[tables.find_column(table, LABEL_COLUMNS, "label")]
     values = [_label(value, where) for where, value in column.items()]
     found = dict.fromkeys(values)
-    opinion = {value for value in found if value.lower() in OPINION}
-    if opinion and len(found) > 1:
-        return [int(value in opinion) for value in values], INFOPINION_LABELS
+    if is_infopinion(table, dataset):
+        opinion = {value for value in found if value.lower() in OPINION}
+        if opinion and len(found) > 1:
+            return [int(value in opinion) for value in values], INFOPINION_LABELS
     if len(found) == 1:
         raise CorpusError(
             f"{column.index[0]}: every label is {reprlib.repr(values[0])}; expected two classes"

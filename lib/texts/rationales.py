@@ -22,7 +22,7 @@ from lib.models import load_tokenizer
 from lib.seeding import derive
 from lib.texts import splits, tables
 from lib.texts.cleaning import QUOTE, SENTENCE_ENDS, Language, clean
-from lib.texts.corpora import LABEL_COLUMNS, is_local, labels_of, read_texts
+from lib.texts.corpora import is_local, labels_of, read_texts
 from lib.texts.tables import CorpusError
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def load_rationales(
     table, raw = read_texts(source)
     local = is_local(source)
     evidence_name = tables.find_column(table, EVIDENCE_COLUMNS, "evidence")
-    labels, names = labels_of(table[tables.find_column(table, LABEL_COLUMNS, "label")], source)
+    labels, names = labels_of(table, source)
     texts, marks, missing = [], [], 0
     for where, text, evidence in zip(table.index, raw, table[evidence_name], strict=True):
         words = text.split()

@@ -35,7 +35,8 @@ def corpus_of(
 ) -> Corpus:
     """Return the corpus of a data set.
 
-    InfOpinion's texts are cut back to the last sentence end that fits, as in the authors' code.
+    Texts of the classes information and opinion (InfOpinion's) are cut back to the last sentence end that
+    fits, as in the authors' code.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ def corpus_of(
     Raises
     ------
     CorpusError
-        For a text of which not even the first word fits: an explained one, or any of InfOpinion.
+        For a text of which not even the first word fits: an explained one, or any of information and opinion.
     """
     train, test = splits["train"], splits["test"]
     count = min(explained or len(test), len(test))
@@ -176,7 +177,7 @@ def plant(
 
 
 def _fitting(split: Dataset, model: Path | str, max_length: int) -> list[str]:
-    """Return a split's texts; those of InfOpinion are cut back to the last sentence end that fits."""
+    """Return a split's texts; those of information and opinion are cut back to the last sentence end that fits."""
     texts = list(split["text"])
     if tuple(split.features["label"].names) != INFOPINION_LABELS:
         return texts
