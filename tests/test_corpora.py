@@ -91,6 +91,29 @@ def test_texts_of_another_data_set_are_left_out_before_the_split(write, caplog):
     assert not caplog.messages
 
 
+def test_a_data_set_under_another_path_has_no_texts_of_its_own(write, tmp_path):
+    path = write("d/plain.csv", csv_of(two_classes(40), "text,label"))
+    other = f"{tmp_path}/d/../d/plain.csv"
+    with pytest.raises(CorpusError) as raised:
+        load_classification(other, seed=0, apart_from=str(path))
+    assert str(raised.value) == f"{other!r}: all 40 texts are in {str(path)!r}, too; expected other texts"
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_sample_without_a_class_is_refused(write, split):
+    rows = [(review(number), "rare" if number % 20 == 0 else "usual") for number in range(400)]
+    path = write("a.csv", csv_of(rows, "text,label"))
+    with pytest.raises(CorpusError) as raised:
+        load_classification(path, seed=0, **{f"{split}_texts": 5})
+    assert str(raised.value) == (
+        f"{str(path)!r}, {split} split: 5 texts requested, none of them of the class 'rare'; "
+        "expected enough for texts of both classes"
+    )
+    sampled = load_classification(path, seed=0, **{f"{split}_texts": 20}, validation_texts=2)
+    assert Counter(sampled[split]["label"]) == {0: 1, 1: 19}
+    assert sampled["validation"]["label"] == [1, 1]  # too few for both, but only an accuracy is taken of them
+
+
 def test_the_seed_determines_the_splits(write):
     path = write("a.csv", csv_of(two_classes(100), "text,label"))
     first, again, other = (load_classification(path, seed=seed) for seed in (1, 1, 2))
@@ -227,7 +250,18 @@ def test_repeated_texts_are_left_out_before_a_cut_and_reported(write, caplog):
     with caplog.at_level(logging.WARNING):
         corpus = load_classification(write("a.csv", csv_of(rows, "text,label")), seed=0)
     assert sorted(texts_in(corpus)) == sorted(clean(text) for text, _ in rows[:40])
-    assert "6 repeated texts left out" in caplog.text
+    line = "6 repeated texts left out of the train split, 0 of them with another label than the first"
+    assert line in caplog.messages
+
+
+def test_repeated_texts_with_another_label_are_counted(write, caplog):
+    rows = [*two_classes(40), *two_classes(6), *((text, 1 - label) for text, label in two_classes(3))]
+    with caplog.at_level(logging.WARNING):
+        corpus = load_classification(write("a.csv", csv_of(rows, "text,label")), seed=0)
+    line = "9 repeated texts left out of the train split, 3 of them with another label than the first"
+    assert line in caplog.messages
+    labels = {row["text"]: row["label"] for split in corpus.values() for row in split}
+    assert labels == {clean(text): label for text, label in two_classes(40)}
 
 
 def test_infopinion_is_split_as_by_its_authors(write, monkeypatch):

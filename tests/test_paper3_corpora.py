@@ -54,6 +54,16 @@ def test_too_few_texts_for_the_labels_name_the_parameter(tmp_path):
         load_labelled(str(tmp_path / "own.csv"), seed=0, count=96)
 
 
+def test_labels_of_which_a_sample_would_lack_one_are_refused(tmp_path):
+    texts = [
+        f"{first}{second}{third} text" for first in "abcdef" for second in "klmnopqrst" for third in "xyz"
+    ]
+    table = pd.DataFrame({"text": texts, "label": ["rare" if n % 30 == 0 else "usual" for n in range(180)]})
+    table.to_csv(tmp_path / "own.csv", index=False)
+    with pytest.raises(CorpusError, match=r"^label_texts = 12: .*own.csv', train split: 8 .*class 'rare';"):
+        load_labelled(str(tmp_path / "own.csv"), seed=0, count=12)
+
+
 def test_documents_of_a_file_are_short_and_distinct(tmp_path):
     rows = [{"dialogue": f"text {number}", "summary": str(number)} for number in range(12)]
     rows += [{"dialogue": "text 0", "summary": "again"}, {"dialogue": "long " * 251, "summary": "too long"}]

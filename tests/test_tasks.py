@@ -1,5 +1,7 @@
 """From loaded splits to the corpus that runs receive: cut to fit, reduced, with an artifact planted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -77,6 +79,14 @@ def test_fewer_training_texts_than_classes_are_an_error(corpus):
         CorpusError, match=r"^training texts: 1 text requested; allowed: 2 or more, or 0 for all$"
     ):
         smaller(corpus, 1, explained=0, seed=0)
+
+
+def test_a_smaller_corpus_without_a_class_is_an_error(corpus):
+    rare = replace(corpus, train_labels=[int(index > 1) for index in range(48)])
+    with pytest.raises(
+        CorpusError, match=r"^training texts: 5 texts requested, none of them of the class '0';"
+    ):
+        smaller(rare, 5, explained=0, seed=0)
 
 
 @pytest.mark.parametrize(

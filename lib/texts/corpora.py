@@ -52,8 +52,9 @@ def load_classification(
 
     Given splits are kept, and a missing one is cut from the train split; a source without splits is cut
     80/10/10, stratified by class (InfOpinion as its authors do: 4,000/500/500 of each class's first 5,000
-    texts; see `is_infopinion`). Repeated texts are left out before a cut. A text in two splits is an error in a local file; in a
-    published data set it is removed from the larger split.
+    texts; see `is_infopinion`). Repeated texts are left out before a cut, and a line says how many, and how
+    many of them have another label than the first, which is kept. A text in two splits is an error in a local
+    file; in a published data set it is removed from the larger split.
 
     Texts stay in file order, with one exception: if a validation or test split is sorted by class (all texts
     of one class, then all of the other), its texts are shuffled, and a line says so. Otherwise the first of
@@ -83,8 +84,9 @@ def load_classification(
     Raises
     ------
     CorpusError
-        In one line, with the row where there is one: for a source that is unavailable or unusable, and for a
-        size out of range.
+        In one line, with the row where there is one: for a source that is unavailable or unusable, for a
+        size out of range, and for a train or test split of a size that leaves it without one of the classes
+        (of validation texts nothing but the accuracy is used).
     """
     dataset = str(dataset)
     sizes = {"train": train_texts, "validation": validation_texts, "test": test_texts}
@@ -97,6 +99,10 @@ def load_classification(
     table, texts = read_texts(dataset)
     if apart_from and apart_from not in mini_corpora.CORPORA:
         kept = _not_in(apart_from, texts)
+        if not any(kept):
+            raise CorpusError(
+                f"{dataset!r}: all {len(texts)} texts are in {apart_from!r}, too; expected other texts"
+            )
         if not all(kept):
             logger.warning(
                 "%s: %d texts left out that are in %s, too", dataset, kept.count(False), apart_from
@@ -113,6 +119,8 @@ def load_classification(
     corpus = DatasetDict()
     for split, size in sizes.items():
         taken = splits.take(parts[split], size, f"{dataset!r}, {split} split", derive(seed, "take", split))
+        if split != "validation":
+            splits.check_classes(taken, f"{dataset!r}, {split} split", names)
         if split != "train" and split in sorted_by_class:
             logger.warning("%s: the %s split is sorted by class, so its texts are shuffled", dataset, split)
             taken = taken.sample(frac=1, random_state=derive(seed, "order", split))

@@ -45,7 +45,8 @@ def load_rationales(
     The marks stand in a column ``evidence`` (or ``evidences``, ``rationale``, ``rationales``) as a list: of
     pairs [first, last), positions of words between blanks; or of strings, each marked wherever it occurs in
     its text (ERASER's movie reviews on the Hub, DeYoung et al. 2020). Strings that are not found are left out
-    of a published data set, with a line, and are an error in a local file.
+    of a published data set, with a line, and are an error in a local file. Of repeated texts the first is
+    kept, and a line says how many are left out.
 
     Parameters
     ----------
@@ -91,14 +92,16 @@ def load_rationales(
             "%s: %d strings of evidence left out: they do not occur in their texts", source, missing
         )
     rows = pd.DataFrame({"text": texts, "label": labels, "marks": marks}, index=table.index)
-    parts = splits.given(rows.drop_duplicates("text"), table)
+    parts = splits.given(splits.distinct(rows, source), table)
     parts = splits.check_apart(parts) if local else splits.take_apart(parts)
     if "test" not in parts:
         parts = _cut(parts["train"], source, train_texts, explained_texts, seed)
     sizes = {"train": train_texts, "test": explained_texts}
     taken = {}
     for split, size in sizes.items():
-        part = splits.take(parts[split], size, f"{source!r}, {split} split", derive(seed, "take", split))
+        what = f"{source!r}, {split} split"
+        part = splits.take(parts[split], size, what, derive(seed, "take", split))
+        splits.check_classes(part, what, names)
         taken[split] = part.sample(frac=1, random_state=derive(seed, "order", split))
     return DatasetDict({split: _dataset(part, names) for split, part in taken.items()})
 

@@ -16,7 +16,7 @@ from lib.texts.cleaning import Language, cut_to_sentence_end
 from lib.texts.corpora import INFOPINION_LABELS
 from lib.texts.generated.grammar import load_grammar
 from lib.texts.generated.mini_corpora import CORPORA
-from lib.texts.splits import take
+from lib.texts.splits import check_classes, take
 from lib.texts.tables import CorpusError
 
 ARTIFACTS: dict[Language, str] = {"French": "jeudi", "English": "thursday"}
@@ -98,10 +98,11 @@ def smaller(corpus: Corpus, count: int, *, explained: int, seed: int) -> Corpus:
     Raises
     ------
     CorpusError
-        If ``count`` is 1, which cannot hold both classes.
+        If ``count`` is too small to hold both classes.
     """
     rows = pd.DataFrame({"text": corpus.train_texts, "label": corpus.train_labels})
     kept = take(rows, min(count, len(rows)), "training texts", seed)
+    check_classes(kept, "training texts", ("0", "1"))
     return replace(
         corpus,
         train_texts=kept["text"].tolist(),
@@ -177,7 +178,7 @@ def plant(
 
 
 def _fitting(split: Dataset, model: Path | str, max_length: int) -> list[str]:
-    """Return a split's texts; those of information and opinion are cut back to the last sentence end that fits."""
+    """Return a split's texts; those of information and opinion end with the last sentence that fits."""
     texts = list(split["text"])
     if tuple(split.features["label"].names) != INFOPINION_LABELS:
         return texts
