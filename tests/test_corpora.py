@@ -352,6 +352,13 @@ def test_allocine_as_the_hub_has_it(small_hub, caplog):
     assert "2 texts of the train split left out" in caplog.text
 
 
+@pytest.mark.parametrize("dataset", ["allocine", "tblard/allocine"])
+def test_allocine_is_cleaned_as_french_whatever_the_language_of_other_texts(small_hub, dataset):
+    on_the_hub(small_hub, {"train": hub_split(range(60))})
+    corpus = load_classification(dataset, seed=0, language="English")
+    assert all(text.startswith("L' avis ") for text in corpus["train"]["text"])
+
+
 def test_files_on_the_shelf_replace_the_hub(small_hub):
     folder = hub.shelf("tblard/allocine")
     folder.mkdir(parents=True)

@@ -46,6 +46,14 @@ def test_another_data_set_is_loaded_as_in_the_other_notebooks():
     assert [len(splits[name]) for name in ("train", "test")] == [40, 20]
 
 
+def test_the_labelled_texts_of_a_file_are_cleaned_as_english(tmp_path):
+    texts = [f"I don't like {first}{second} in 2012." for first in "abcdef" for second in "klmnopqrst"]
+    pd.DataFrame({"text": texts, "label": ["a", "b"] * 30}).to_csv(tmp_path / "own.csv", index=False)
+    splits = load_labelled(str(tmp_path / "own.csv"), seed=0, count=12)
+    assert all(text.startswith("I don't like ") for text in splits["train"]["text"])
+    assert all(text.endswith(" in 2012 .") for text in splits["train"]["text"])
+
+
 def test_too_few_texts_for_the_labels_name_the_parameter(tmp_path):
     texts = [f"{first}{second} text" for first in "abcdef" for second in "klmnopqrst"]
     table = pd.DataFrame({"text": texts, "label": ["a", "b"] * 30})

@@ -71,7 +71,7 @@ def load_classification(
     train_texts, validation_texts, test_texts : int
         Sample this many texts, stratified by class; 0 takes all. A generated corpus generates this many.
     language : {"French", "English"}
-        Of a file or a Hub data set; the named ones are French.
+        Of a file or a Hub data set; the named ones are French, also by their Hub id or URL.
     apart_from : str
         Another data set; texts that stand there, too, are left out here before the split, and a line says how
         many. Upper and lower case, and the amount of white space, make no difference.
@@ -95,7 +95,8 @@ def load_classification(
             raise CorpusError(f"{split}_texts = {size}; allowed: a number of texts, or 0 for all")
     if dataset in mini_corpora.CORPORA:
         return _generate(dataset, seed, sizes)
-    language = "French" if dataset in PUBLISHED else language
+    if dataset.partition("@")[0] in {*PUBLISHED, *PUBLISHED.values()}:
+        language = "French"
     table, texts = read_texts(dataset)
     if apart_from and apart_from not in mini_corpora.CORPORA:
         kept = _not_in(apart_from, texts)
