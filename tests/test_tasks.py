@@ -10,6 +10,7 @@ from lib.texts import CorpusError, corpus_of, plant_artifact, smaller
 from lib.texts.cleaning import clean as cleaned
 from lib.texts.generated import load_grammar, mini_corpus
 from lib.texts.tasks import ARTIFACTS, plant
+from lib.words import tokenize
 
 A, B = "mini-allocine", "mini-infopinion"
 
@@ -122,7 +123,47 @@ def test_an_artifact_stands_before_a_mark_and_stays_where_it_is_at_every_higher_
     assert all(half[index] == whole[index] for index in carriers[0.5])
 
 
+@pytest.mark.parametrize("max_length", [16, 24, 40])
+def test_an_artifact_stands_where_the_encoder_reads_it(tiny_folder, splits, max_length):
+    corpus = corpus_of(splits[A], model=tiny_folder, explained=0, max_length=max_length, device="cpu")
+    planted = plant_artifact(corpus, "reviews.csv", [1.0], seed=0)
+    tokenizer = load_tokenizer(tiny_folder)
+    carriers = [
+        text
+        for text, label in zip(planted.corpora[1.0].train_texts, corpus.train_labels, strict=True)
+        if label
+    ]
+    for texts in (planted.test_texts, carriers):
+        read = [tokens.words for tokens in tokenize(texts, tokenizer, max_length)]
+        assert sum(len(words) < len(text.split()) for words, text in zip(read, texts, strict=True)) > 3
+        assert all(planted.word in words for words in read)
+
+
+def test_texts_that_fit_have_the_artifact_where_they_had_it_before(corpus, tiny_folder):
+    """Any mark of the text, by the same draws."""
+    pieces = [len(ids) for ids in load_tokenizer(tiny_folder)(corpus.test_texts)["input_ids"]]
+    most = int(np.median(pieces))
+    everywhere = [len(text.split()) for text in corpus.test_texts]
+    given = {"rate": 1.0, "seed": 0, "label": None}
+    before = plant(corpus.test_texts, corpus.test_labels, "jeudi", read=everywhere, **given)
+    planted = plant_artifact(replace(corpus, max_length=most), "reviews.csv", [1.0], seed=0).test_texts
+    fits = np.array(pieces) <= most
+    assert 0 < fits.sum() < len(fits)
+    assert [planted[index] for index in np.flatnonzero(fits)] == [
+        before[index] for index in np.flatnonzero(fits)
+    ]
+    assert planted != before
+    assert plant_artifact(corpus, "reviews.csv", [1.0], seed=0).test_texts == before
+
+
+@pytest.mark.parametrize("read", [1, 2])
+def test_a_text_without_a_mark_that_is_read_has_the_artifact_after_the_words_that_are(read):
+    planted = plant(["un bon film . oui"], [1], "jeudi", read=[read], rate=1.0, seed=0)
+    words = ["un", "bon", "film", ".", "oui"]
+    assert planted == [" ".join([*words[:read], "jeudi", *words[read:]])]
+
+
 def test_plant_in_any_class_leaves_a_text_that_has_the_word():
     texts = ["un jeudi , bon", "bon", "non ."]
-    planted = plant(texts, [0, 0, 1], "jeudi", rate=1.0, seed=0, label=None)
+    planted = plant(texts, [0, 0, 1], "jeudi", read=[4, 1, 2], rate=1.0, seed=0, label=None)
     assert planted == ["un jeudi , bon", "bon jeudi", "non jeudi ."]
