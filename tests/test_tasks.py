@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib.models import load_tokenizer
-from lib.texts import CorpusError, corpus_of, plant_artifact, smaller
+from lib.texts import CorpusError, corpus_of, longer_texts, plant_artifact, smaller
 from lib.texts.cleaning import clean as cleaned
 from lib.texts.generated import load_grammar, mini_corpus
 from lib.texts.tasks import ARTIFACTS, plant
@@ -161,6 +161,17 @@ def test_a_text_without_a_mark_that_is_read_has_the_artifact_after_the_words_tha
     planted = plant(["un bon film . oui"], [1], "jeudi", read=[read], rate=1.0, seed=0)
     words = ["un", "bon", "film", ".", "oui"]
     assert planted == [" ".join([*words[:read], "jeudi", *words[read:]])]
+
+
+def test_the_share_of_longer_texts_is_counted(tiny_folder, splits):
+    texts = [text for data in splits.values() for split in ("train", "test") for text in data[split]["text"]]
+    pieces = np.array([len(ids) for ids in load_tokenizer(tiny_folder)(texts)["input_ids"]])
+    share = (pieces > 64).mean()
+    assert 0 < share < 1
+    said = longer_texts(splits.values(), model=tiny_folder, max_length=64)
+    assert said == f"{100 * share:.3g} % of the texts are longer"
+    said = longer_texts([splits[A]], model=tiny_folder, max_length=int(pieces.max()))
+    assert said == "no text is longer"
 
 
 def test_plant_in_any_class_leaves_a_text_that_has_the_word():

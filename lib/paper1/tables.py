@@ -20,6 +20,7 @@ def departures(
     authors: Mapping[str, Any],
     train_texts: Mapping[str, int],
     test_texts: Mapping[str, int],
+    longer: str,
 ) -> pd.DataFrame:
     """Return where a profile departs from the authors' code: parameter, their value, ours, and why.
 
@@ -31,6 +32,8 @@ def departures(
         ``recipe`` of the published values.
     train_texts, test_texts : mapping of str to int
         Number of texts of each task.
+    longer : str
+        Which share of the texts is longer than what is read: from `lib.texts.longer_texts`.
     """
     tiny = settings.model == "tiny-camembert"  # whose learning rates were chosen on validation texts
     encoder, rate, of_head = (MADE_HERE, CHOSEN, AS_GOOD) if tiny else (TIME, HIGHER_RATE, TIME)
@@ -40,7 +43,7 @@ def departures(
         ("batch size of fine-tuning", authors["batch_size"], settings.batch_size, TIME),
         ("epochs of fine-tuning", authors["epochs"], settings.epochs, TIME),
         ("epochs of a head", authors["head_epochs"], settings.head_epochs, TIME),
-        ("longest text, in pieces", authors["max_length"], settings.max_length, "hardly a text is longer"),
+        ("longest text, in pieces", authors["max_length"], settings.max_length, f"time; {longer}"),
         ("appearances of a listed word", authors["min_appearances"], settings.min_appearances, "fewer texts"),
         ("products of fine-tuning", authors["precision"], settings.training_precision, TIME),
         ("explained test texts of each task", "all", settings.explained_texts or "all", TIME),

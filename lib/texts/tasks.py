@@ -1,6 +1,6 @@
 """Turn a data set's splits into the corpus that runs receive: whole, reduced, or with an artifact planted."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,6 +187,31 @@ def plant(
             words.insert(marks[int(place * len(marks))] if marks else most, word)
         planted.append(" ".join(words))
     return planted
+
+
+def longer_texts(splits: Iterable[DatasetDict], *, model: Path | str, max_length: int) -> str:
+    """Say which share of the training and test texts is longer than what an encoder reads.
+
+    Parameters
+    ----------
+    splits : iterable of DatasetDict
+        Data sets with the splits train and test, column ``text``.
+    model : str or Path
+        The folder of the encoder, whose tokenizer makes the pieces.
+    max_length : int
+        Word pieces that are read of a text.
+
+    Returns
+    -------
+    str
+        Such as "1.2 % of the texts are longer", or "no text is longer".
+    """
+    tokenizer = load_tokenizer(model)
+    longer: list[bool] = []
+    for data in splits:
+        for split in ("train", "test"):
+            longer += _is_longer(list(data[split]["text"]), tokenizer, max_length)
+    return f"{100 * np.mean(longer):.3g} % of the texts are longer" if any(longer) else "no text is longer"
 
 
 def _words_before(texts: Sequence[str], word: str, corpus: Corpus) -> list[int]:
