@@ -55,6 +55,12 @@ def texts_in(corpus: DatasetDict) -> list[str]:
     return [text for split in corpus.values() for text in split["text"]]
 
 
+def order_in(rows: list[tuple[str, Any]]) -> Callable[[str], int]:
+    """Return the place of a cleaned text among rows."""
+    places = {clean(text): place for place, (text, _) in enumerate(rows)}
+    return places.__getitem__
+
+
 def test_a_file_becomes_three_cleaned_splits(write):
     corpus = load_classification(write("a.csv", csv_of(two_classes(100), "text,label")), seed=0)
     assert list(corpus) == ["train", "validation", "test"]
@@ -85,6 +91,29 @@ def test_texts_of_another_data_set_are_left_out_before_the_split(write, caplog):
     assert not caplog.messages
 
 
+def test_a_data_set_under_another_path_has_no_texts_of_its_own(write, tmp_path):
+    path = write("d/plain.csv", csv_of(two_classes(40), "text,label"))
+    other = f"{tmp_path}/d/../d/plain.csv"
+    with pytest.raises(CorpusError) as raised:
+        load_classification(other, seed=0, apart_from=str(path))
+    assert str(raised.value) == f"{other!r}: all 40 texts are in {str(path)!r}, too; expected other texts"
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_sample_without_a_class_is_refused(write, split):
+    rows = [(review(number), "rare" if number % 20 == 0 else "usual") for number in range(400)]
+    path = write("a.csv", csv_of(rows, "text,label"))
+    with pytest.raises(CorpusError) as raised:
+        load_classification(path, seed=0, **{f"{split}_texts": 5})
+    assert str(raised.value) == (
+        f"{str(path)!r}, {split} split: 5 texts requested, none of them of the class 'rare'; "
+        "expected enough for texts of both classes"
+    )
+    sampled = load_classification(path, seed=0, **{f"{split}_texts": 20}, validation_texts=2)
+    assert Counter(sampled[split]["label"]) == {0: 1, 1: 19}
+    assert sampled["validation"]["label"] == [1, 1]  # too few for both, but only an accuracy is taken of them
+
+
 def test_the_seed_determines_the_splits(write):
     path = write("a.csv", csv_of(two_classes(100), "text,label"))
     first, again, other = (load_classification(path, seed=seed) for seed in (1, 1, 2))
@@ -105,6 +134,44 @@ def test_texts_are_sampled_by_class_and_kept_in_file_order(write):
     assert set(sampled["train"]["text"]) != set(other["train"]["text"])
 
 
+def test_held_out_texts_that_are_sorted_by_class_are_shuffled(write, caplog):
+    """The first texts are explained and drawn: they must not all be of one class."""
+    rows = sorted(two_classes(200), key=lambda row: row[1])
+    path = write("a.csv", csv_of(rows, "text,label"))
+    with caplog.at_level(logging.WARNING):
+        corpus, again = (load_classification(path, seed=3, test_texts=16) for _ in range(2))
+    assert f"{path}: the test split is sorted by class, so its texts are shuffled" in caplog.messages
+    assert not any("train split is sorted" in message for message in caplog.messages)
+    for split in ("validation", "test"):
+        assert set(corpus[split]["label"][:8]) == {0, 1}
+        assert corpus[split]["text"] == again[split]["text"]
+    assert corpus["train"]["label"] == 80 * [0] + 80 * [1]
+    other = load_classification(path, seed=4)
+    assert other["test"]["label"] != corpus["test"]["label"]
+
+
+def test_only_a_given_split_that_is_sorted_by_class_is_shuffled(write, caplog):
+    rows = two_classes(120)
+    held_out = sorted(rows[:40], key=lambda row: row[1], reverse=True)
+    table = [(*row, "train") for row in rows[40:]] + [(*row, "test") for row in held_out]
+    with caplog.at_level(logging.WARNING):
+        corpus = load_classification(write("a.csv", csv_of(table, "text,label,split")), seed=0)
+    assert len(caplog.messages) == 1
+    assert set(corpus["test"]["label"][:10]) == {0, 1}
+    assert sorted(corpus["test"]["text"]) == sorted(clean(text) for text, _ in held_out)
+    for split in ("train", "validation"):
+        assert corpus[split]["text"] == sorted(corpus[split]["text"], key=order_in(rows))
+
+
+def test_a_cut_split_that_happens_to_be_sorted_keeps_the_order_of_a_mixed_file(write, caplog):
+    path = write("a.csv", csv_of(two_classes(20), "text,label"))
+    with caplog.at_level(logging.WARNING):
+        for seed in range(5):
+            corpus = load_classification(path, seed=seed)  # two test texts
+            assert corpus["test"]["text"] == sorted(corpus["test"]["text"], key=order_in(two_classes(20)))
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize(
     ("name", "header", "separator", "labels", "names"),
     [
@@ -113,8 +180,11 @@ def test_texts_are_sampled_by_class_and_kept_in_file_order(write):
         ("a.tsv", "texte\tclasse", "\t", ("False", "True"), ["False", "True"]),
         ("a.CSV", "\ufefftext, label ", ",", ("-1", "1"), ["-1", "1"]),
         ("rtbf.csv", "text_clean|label", "|", ("actu", "chron"), ["information", "opinion"]),
-        ("rtbf.csv", "text|label", "|", ("Sport", "Chron"), ["information", "opinion"]),
-        ("rtbf.csv", "label|text", "|", ("actu", "opinion"), ["information", "opinion"]),
+        ("rtbf.csv", "text_clean|label", "|", ("Sport", "Chron"), ["information", "opinion"]),
+        ("rtbf.csv", "label|text_clean", "|", ("actu", "opinion"), ["information", "opinion"]),
+        ("press.csv", "text|label", "|", ("news", "opinion"), ["news", "opinion"]),
+        ("press.csv", "text|label", "|", ("Chron", "Sport"), ["Chron", "Sport"]),
+        ("clean.csv", "text_clean,label", ",", ("neg", "pos"), ["neg", "pos"]),
     ],
 )
 def test_separators_columns_and_labels(write, name, header, separator, labels, names):
@@ -180,7 +250,18 @@ def test_repeated_texts_are_left_out_before_a_cut_and_reported(write, caplog):
     with caplog.at_level(logging.WARNING):
         corpus = load_classification(write("a.csv", csv_of(rows, "text,label")), seed=0)
     assert sorted(texts_in(corpus)) == sorted(clean(text) for text, _ in rows[:40])
-    assert "6 repeated texts left out" in caplog.text
+    line = "6 repeated texts left out of the train split, 0 of them with another label than the first"
+    assert line in caplog.messages
+
+
+def test_repeated_texts_with_another_label_are_counted(write, caplog):
+    rows = [*two_classes(40), *two_classes(6), *((text, 1 - label) for text, label in two_classes(3))]
+    with caplog.at_level(logging.WARNING):
+        corpus = load_classification(write("a.csv", csv_of(rows, "text,label")), seed=0)
+    line = "9 repeated texts left out of the train split, 3 of them with another label than the first"
+    assert line in caplog.messages
+    labels = {row["text"]: row["label"] for split in corpus.values() for row in split}
+    assert labels == {clean(text): label for text, label in two_classes(40)}
 
 
 def test_infopinion_is_split_as_by_its_authors(write, monkeypatch):
@@ -202,6 +283,20 @@ def test_infopinion_is_split_as_by_its_authors(write, monkeypatch):
         assert {split: sorted(corpus[split]["text"]) for split in corpus} == {
             split: sorted(texts) for split, texts in expected.items()
         }
+
+
+def test_a_label_alone_does_not_switch_on_the_rules_of_infopinion(write, monkeypatch):
+    monkeypatch.setattr(corpora, "INFOPINION_PER_CLASS", 20)
+    rows = two_classes(100, ("information", "opinion"))
+    named = load_classification(write("a.csv", csv_of(rows, "text,label")), seed=0)
+    assert len(texts_in(named)) == 100
+    given = [(*row, "train" if number < 60 else "test") for number, row in enumerate(rows)]
+    for header in ("text,label,split", "text_clean,label,split"):
+        corpus = load_classification(write("b.csv", csv_of(given, header)), seed=0)
+        assert corpus["test"]["text"] == [clean(text) for text, *_ in given[60:]]
+    third = [*rows, ("Un dessin .", "cartoon")]
+    with pytest.raises(CorpusError, match="label 'cartoon' is the third of 3 classes"):
+        load_classification(write("c.csv", csv_of(third, "text,label")), seed=0)
 
 
 def test_pretraining_texts_are_further_or_training_texts_shuffled(write):
@@ -255,6 +350,13 @@ def test_allocine_as_the_hub_has_it(small_hub, caplog):
     assert corpus["validation"]["text"] == [clean(review(n)) for n in range(58, 69)]
     assert corpus["train"]["text"] == [clean(review(n)) for n in range(58)]
     assert "2 texts of the train split left out" in caplog.text
+
+
+@pytest.mark.parametrize("dataset", ["allocine", "tblard/allocine"])
+def test_allocine_is_cleaned_as_french_whatever_the_language_of_other_texts(small_hub, dataset):
+    on_the_hub(small_hub, {"train": hub_split(range(60))})
+    corpus = load_classification(dataset, seed=0, language="English")
+    assert all(text.startswith("L' avis ") for text in corpus["train"]["text"])
 
 
 def test_files_on_the_shelf_replace_the_hub(small_hub):

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import execute
 import nbformat
@@ -200,6 +201,64 @@ def test_every_figure_has_an_alternative_text(path):
     for cell in nbformat.read(path, as_version=4).cells:
         drawn = cell.cell_type == "code" and "study.save(" in cell.source
         assert drawn == (len(cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")) > 80)
+
+
+class Reached(Exception):
+    """Ends a cell at the call that a test looks at."""
+
+
+def cell_on_files(path, cell_id, **given):
+    """Execute a cell of notebook 1 with two local files that are called like known data sets."""
+    (cell,) = [cell for cell in read(path).cells if cell.id == cell_id]
+    tasks = ["allocine", "mini-infopinion"]
+    own = dict(zip(tasks, ("own/allocine.csv", "own/mini-infopinion.csv"), strict=True))
+    settings = MagicMock(dataset=own[tasks[0]], other_dataset=own[tasks[1]], tasks=own, data_seed=0)
+    names = {"A": tasks[0], "B": tasks[1], "tasks": tasks, "settings": settings, "study": MagicMock()}
+    exec(compile(cell.source, cell_id, "exec"), names | given)  # noqa: S102 - our own
+    raise AssertionError(f"{cell_id}: the call was not reached")
+
+
+each_first = pytest.mark.parametrize(
+    "path",
+    [NOTEBOOKS[0], NOTEBOOKS[0].parent / "solutions" / NOTEBOOKS[0].name],
+    ids=["notebook", "solution"],
+)
+
+
+@each_first
+def test_an_encoder_is_pretrained_on_the_texts_of_a_file_that_is_called_like_a_generated_data_set(
+    path, monkeypatch
+):
+    def encoder_folder(_, texts, **__):
+        raise Reached(sorted(texts))
+
+    monkeypatch.setattr("lib.tiny.encoder_folder", encoder_folder)
+    splits = {task: {"train": {"text": [f"of {task}"]}} for task in ("allocine", "mini-infopinion")}
+    with pytest.raises(Reached) as reached:
+        cell_on_files(path, "encoder", splits=splits)
+    assert reached.value.args == (["of allocine", "of mini-infopinion"],)
+
+
+@each_first
+def test_the_artifact_of_a_file_is_not_that_of_the_generated_data_set_of_its_name(path, monkeypatch):
+    def plant_artifact(_, dataset, *__, **___):
+        raise Reached(dataset)
+
+    monkeypatch.setattr("lib.texts.plant_artifact", plant_artifact)
+    monkeypatch.setattr("lib.texts.smaller", MagicMock())
+    cell_id = "artifact-lists" if path.parent.name == "solutions" else "artifact-texts"
+    with pytest.raises(Reached, match=r"^own/mini-infopinion\.csv$"):
+        cell_on_files(path, cell_id, corpora=MagicMock())
+
+
+def test_a_file_that_is_called_allocine_does_not_count_as_allocine():
+    def require(name, holds, _):
+        raise Reached(name, holds)
+
+    study = MagicMock(require=require)
+    with pytest.raises(Reached) as reached:
+        cell_on_files(NOTEBOOKS[0], "published-words", study=study)
+    assert reached.value.args == ("texts_of_allocine", False)
 
 
 def test_there_are_three_notebooks_and_each_is_committed_executed():

@@ -1,6 +1,7 @@
 """Silhouettes on halves of the texts: their variance is that of other samples of texts."""
 
 import numpy as np
+import pytest
 from sklearn.metrics import silhouette_samples, silhouette_score
 
 from lib.paper1.joint import over_halves
@@ -25,6 +26,12 @@ def test_a_half_of_one_class_has_no_silhouette():
     labels = np.array([0, 0, 0, 0, 0, 0, 1])
     table = silhouettes([np.random.default_rng(0).normal(size=(7, 2))], labels)
     assert 0 < np.isnan(table).sum() < 51
+
+
+def test_texts_of_one_class_are_refused():
+    message = r"^all 7 texts are of one class: texts of both classes are required$"
+    with pytest.raises(ValueError, match=message):
+        silhouettes([np.random.default_rng(0).normal(size=(7, 2))], np.zeros(7, int))
 
 
 def test_the_standard_error_is_the_deviation_between_samples_of_texts():

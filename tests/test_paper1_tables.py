@@ -14,6 +14,7 @@ from lib.settings import PROJECT_ROOT, FinetunedVsFrozen, SettingsError
 PARAMETERS = papermill.inspect_notebook(str(PROJECT_ROOT / "notebooks" / "1_finetuned_vs_frozen.ipynb"))
 DEFAULTS = {name: eval(text["default"], {"__builtins__": {}}) for name, text in PARAMETERS.items()}  # noqa: S307
 AUTHORS = published(1)["recipe"]
+LONGER = "1 % of the texts are longer"
 
 
 def settings(**changed):
@@ -30,12 +31,13 @@ def test_the_papers_schedules_end_after_half_an_epoch():
 
 def test_only_what_differs_from_the_authors_is_a_departure():
     texts = {"mini-allocine": 5_000, "mini-infopinion": 2_000}
-    here = departures(settings(), AUTHORS, texts, texts).set_index("parameter")
+    here = departures(settings(), AUTHORS, texts, texts, LONGER).set_index("parameter")
     assert here.loc["learning rate of fine-tuning", ["authors", "here"]].tolist() == ["2e-05", "0.0002"]
     assert "batch size of fine-tuning" not in here.index
+    assert here.loc["longest text, in pieces", "why"] == f"time; {LONGER}"
     assert here.loc["training texts, mini-allocine", "authors"] == "160,000"
     assert here["why"].all()
-    other = departures(settings(model="minilm"), AUTHORS, texts, texts).set_index("parameter")
+    other = departures(settings(model="minilm"), AUTHORS, texts, texts, LONGER).set_index("parameter")
     assert not other["why"].str.contains("pre-trained here|chosen on validation texts|as accurate").any()
     theirs = {
         "dataset": "allocine",
@@ -50,7 +52,7 @@ def test_only_what_differs_from_the_authors_is_a_departure():
         "min_appearances": 100,
         "explained_texts": 0,
     }
-    paper = departures(settings(**theirs), AUTHORS, AUTHORS["train_texts"], AUTHORS["test_texts"])
+    paper = departures(settings(**theirs), AUTHORS, AUTHORS["train_texts"], AUTHORS["test_texts"], LONGER)
     assert paper["parameter"].tolist() == ["models of each kind", "padding"]
 
 

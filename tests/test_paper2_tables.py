@@ -184,11 +184,12 @@ def test_a_text_of_one_word_has_no_noise_and_can_be_drawn(types):
 
 def test_only_departures_from_the_authors_are_listed():
     authors = published(2)["authors_code"]
-    here = {**authors, "learning_rate": 7e-4, "seeds": 20}
-    table = tables.departure_table(authors, here)
-    assert table.index.tolist() == ["seeds", "learning_rate"]
+    here = {**authors, "learning_rate": 7e-4, "seeds": 20, "max_length": 128}
+    table = tables.departure_table(authors, here, "1 % of the texts are longer")
+    assert table.index.tolist() == ["max_length", "seeds", "learning_rate"]
+    assert table.loc["max_length", "why"] == "time; 1 % of the texts are longer"
     assert table.loc["learning_rate", ["authors", "here"]].tolist() == ["2e-05", "0.0007"]
-    assert tables.departure_table(authors, authors).empty
+    assert tables.departure_table(authors, authors, "no text is longer").empty
     assert set(tables.DEPARTURES) == set(authors)
 
 

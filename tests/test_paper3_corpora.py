@@ -46,12 +46,30 @@ def test_another_data_set_is_loaded_as_in_the_other_notebooks():
     assert [len(splits[name]) for name in ("train", "test")] == [40, 20]
 
 
+def test_the_labelled_texts_of_a_file_are_cleaned_as_english(tmp_path):
+    texts = [f"I don't like {first}{second} in 2012." for first in "abcdef" for second in "klmnopqrst"]
+    pd.DataFrame({"text": texts, "label": ["a", "b"] * 30}).to_csv(tmp_path / "own.csv", index=False)
+    splits = load_labelled(str(tmp_path / "own.csv"), seed=0, count=12)
+    assert all(text.startswith("I don't like ") for text in splits["train"]["text"])
+    assert all(text.endswith(" in 2012 .") for text in splits["train"]["text"])
+
+
 def test_too_few_texts_for_the_labels_name_the_parameter(tmp_path):
     texts = [f"{first}{second} text" for first in "abcdef" for second in "klmnopqrst"]
     table = pd.DataFrame({"text": texts, "label": ["a", "b"] * 30})
     table.to_csv(tmp_path / "own.csv", index=False)
     with pytest.raises(CorpusError, match=r"^label_texts = 96: .*requested"):
         load_labelled(str(tmp_path / "own.csv"), seed=0, count=96)
+
+
+def test_labels_of_which_a_sample_would_lack_one_are_refused(tmp_path):
+    texts = [
+        f"{first}{second}{third} text" for first in "abcdef" for second in "klmnopqrst" for third in "xyz"
+    ]
+    table = pd.DataFrame({"text": texts, "label": ["rare" if n % 30 == 0 else "usual" for n in range(180)]})
+    table.to_csv(tmp_path / "own.csv", index=False)
+    with pytest.raises(CorpusError, match=r"^label_texts = 12: .*own.csv', train split: 8 .*class 'rare';"):
+        load_labelled(str(tmp_path / "own.csv"), seed=0, count=12)
 
 
 def test_documents_of_a_file_are_short_and_distinct(tmp_path):

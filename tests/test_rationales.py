@@ -92,6 +92,16 @@ def test_spans_and_strings_mark_the_same_words(tmp_path):
         assert set(map(tuple, marked_words(by_span[split]).values())) == {("fine", "film")}
 
 
+def test_repeated_texts_are_left_out_and_counted(tmp_path, caplog):
+    rows = reviews(14, [[6, 8]])
+    again = [rows[0], {**rows[1], "label": 1 - rows[1]["label"]}]
+    path = written(tmp_path, rows + again)
+    loaded = load(path)
+    line = "2 repeated texts left out of {}, 1 of them with another label than the first"
+    assert line.format(path) in caplog.messages
+    assert loaded["train"].to_dict() == load(written(tmp_path, rows))["train"].to_dict()
+
+
 def test_a_string_marks_every_occurrence(tmp_path):
     loaded = load(written(tmp_path, reviews(12, ["."])))
     rows = [{**row, "text": row["text"] + " a fine film !"} for row in reviews(12, ["fine film !"])]

@@ -1,13 +1,16 @@
 """From loaded splits to the corpus that runs receive: cut to fit, reduced, with an artifact planted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lib.models import load_tokenizer
-from lib.texts import CorpusError, corpus_of, plant_artifact, smaller
+from lib.texts import CorpusError, corpus_of, longer_texts, plant_artifact, smaller
 from lib.texts.cleaning import clean as cleaned
 from lib.texts.generated import load_grammar, mini_corpus
 from lib.texts.tasks import ARTIFACTS, plant
+from lib.words import tokenize
 
 A, B = "mini-allocine", "mini-infopinion"
 
@@ -79,6 +82,14 @@ def test_fewer_training_texts_than_classes_are_an_error(corpus):
         smaller(corpus, 1, explained=0, seed=0)
 
 
+def test_a_smaller_corpus_without_a_class_is_an_error(corpus):
+    rare = replace(corpus, train_labels=[int(index > 1) for index in range(48)])
+    with pytest.raises(
+        CorpusError, match=r"^training texts: 5 texts requested, none of them of the class '0';"
+    ):
+        smaller(rare, 5, explained=0, seed=0)
+
+
 @pytest.mark.parametrize(
     ("dataset", "word"), [(A, load_grammar(A).artifact), ("reviews.csv", ARTIFACTS["French"])]
 )
@@ -112,7 +123,58 @@ def test_an_artifact_stands_before_a_mark_and_stays_where_it_is_at_every_higher_
     assert all(half[index] == whole[index] for index in carriers[0.5])
 
 
+@pytest.mark.parametrize("max_length", [16, 24, 40])
+def test_an_artifact_stands_where_the_encoder_reads_it(tiny_folder, splits, max_length):
+    corpus = corpus_of(splits[A], model=tiny_folder, explained=0, max_length=max_length, device="cpu")
+    planted = plant_artifact(corpus, "reviews.csv", [1.0], seed=0)
+    tokenizer = load_tokenizer(tiny_folder)
+    carriers = [
+        text
+        for text, label in zip(planted.corpora[1.0].train_texts, corpus.train_labels, strict=True)
+        if label
+    ]
+    for texts in (planted.test_texts, carriers):
+        read = [tokens.words for tokens in tokenize(texts, tokenizer, max_length)]
+        assert sum(len(words) < len(text.split()) for words, text in zip(read, texts, strict=True)) > 3
+        assert all(planted.word in words for words in read)
+
+
+def test_texts_that_fit_have_the_artifact_where_they_had_it_before(corpus, tiny_folder):
+    """Any mark of the text, by the same draws."""
+    pieces = [len(ids) for ids in load_tokenizer(tiny_folder)(corpus.test_texts)["input_ids"]]
+    most = int(np.median(pieces))
+    everywhere = [len(text.split()) for text in corpus.test_texts]
+    given = {"rate": 1.0, "seed": 0, "label": None}
+    before = plant(corpus.test_texts, corpus.test_labels, "jeudi", read=everywhere, **given)
+    planted = plant_artifact(replace(corpus, max_length=most), "reviews.csv", [1.0], seed=0).test_texts
+    fits = np.array(pieces) <= most
+    assert 0 < fits.sum() < len(fits)
+    assert [planted[index] for index in np.flatnonzero(fits)] == [
+        before[index] for index in np.flatnonzero(fits)
+    ]
+    assert planted != before
+    assert plant_artifact(corpus, "reviews.csv", [1.0], seed=0).test_texts == before
+
+
+@pytest.mark.parametrize("read", [1, 2])
+def test_a_text_without_a_mark_that_is_read_has_the_artifact_after_the_words_that_are(read):
+    planted = plant(["un bon film . oui"], [1], "jeudi", read=[read], rate=1.0, seed=0)
+    words = ["un", "bon", "film", ".", "oui"]
+    assert planted == [" ".join([*words[:read], "jeudi", *words[read:]])]
+
+
+def test_the_share_of_longer_texts_is_counted(tiny_folder, splits):
+    texts = [text for data in splits.values() for split in ("train", "test") for text in data[split]["text"]]
+    pieces = np.array([len(ids) for ids in load_tokenizer(tiny_folder)(texts)["input_ids"]])
+    share = (pieces > 64).mean()
+    assert 0 < share < 1
+    said = longer_texts(splits.values(), model=tiny_folder, max_length=64)
+    assert said == f"{100 * share:.3g} % of the texts are longer"
+    said = longer_texts([splits[A]], model=tiny_folder, max_length=int(pieces.max()))
+    assert said == "no text is longer"
+
+
 def test_plant_in_any_class_leaves_a_text_that_has_the_word():
     texts = ["un jeudi , bon", "bon", "non ."]
-    planted = plant(texts, [0, 0, 1], "jeudi", rate=1.0, seed=0, label=None)
+    planted = plant(texts, [0, 0, 1], "jeudi", read=[4, 1, 2], rate=1.0, seed=0, label=None)
     assert planted == ["un jeudi , bon", "bon jeudi", "non jeudi ."]

@@ -81,7 +81,7 @@ def over_halves(table: Floats) -> Crossed:
     if not known[0] or known.sum() < 3:
         raise ValueError(
             f"{known[1:].sum()} of {table.shape[1] - 1} halves of the texts have a value: at least 2 are "
-            "required, and a value on all texts; more texts would give them"
+            "required, and a value on all texts"
         )
     whole, halves = table[:, 0], table[:, 1:][:, known[1:]]  # (seeds,), (seeds, halves)
     seeds, columns = halves.shape

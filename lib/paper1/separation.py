@@ -26,8 +26,15 @@ def silhouettes(points: Sequence[Floats], labels: ArrayLike) -> Floats:
     -------
     array, (encoders, 1 + halves)
         From -1 to 1; NaN for a half with texts of one class only.
+
+    Raises
+    ------
+    ValueError
+        If all texts are of one class.
     """
     of_text = np.asarray(labels)
+    if len(np.unique(of_text)) < 2:
+        raise ValueError(f"all {len(of_text)} texts are of one class: texts of both classes are required")
 
     def separated(chosen: Indices) -> list[float]:
         if len(np.unique(of_text[chosen])) < 2:

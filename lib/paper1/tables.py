@@ -11,8 +11,6 @@ from lib.settings import FinetunedVsFrozen
 TIME = "time"
 MADE_HERE = "pre-trained here in two minutes"
 HIGHER_RATE = "a smaller encoder needs a higher one"
-CHOSEN = "a small encoder needs a higher one; chosen on validation texts, with seeds 900 and 901"
-AS_GOOD = "time; heads are as accurate on validation texts, with seeds 900 and 901"
 
 
 def departures(
@@ -20,6 +18,7 @@ def departures(
     authors: Mapping[str, Any],
     train_texts: Mapping[str, int],
     test_texts: Mapping[str, int],
+    longer: str,
 ) -> pd.DataFrame:
     """Return where a profile departs from the authors' code: parameter, their value, ours, and why.
 
@@ -31,16 +30,17 @@ def departures(
         ``recipe`` of the published values.
     train_texts, test_texts : mapping of str to int
         Number of texts of each task.
+    longer : str
+        Which share of the texts is longer than what is read: from `lib.texts.longer_texts`.
     """
-    tiny = settings.model == "tiny-camembert"  # whose learning rates were chosen on validation texts
-    encoder, rate, of_head = (MADE_HERE, CHOSEN, AS_GOOD) if tiny else (TIME, HIGHER_RATE, TIME)
+    encoder = MADE_HERE if settings.model == "tiny-camembert" else TIME
     rows: list[tuple[str, Any, Any, str]] = [
         ("encoder", authors["encoder"], settings.model, encoder),
-        ("learning rate of fine-tuning", authors["learning_rate"], settings.learning_rate, rate),
+        ("learning rate of fine-tuning", authors["learning_rate"], settings.learning_rate, HIGHER_RATE),
         ("batch size of fine-tuning", authors["batch_size"], settings.batch_size, TIME),
         ("epochs of fine-tuning", authors["epochs"], settings.epochs, TIME),
         ("epochs of a head", authors["head_epochs"], settings.head_epochs, TIME),
-        ("longest text, in pieces", authors["max_length"], settings.max_length, "hardly a text is longer"),
+        ("longest text, in pieces", authors["max_length"], settings.max_length, f"time; {longer}"),
         ("appearances of a listed word", authors["min_appearances"], settings.min_appearances, "fewer texts"),
         ("products of fine-tuning", authors["precision"], settings.training_precision, TIME),
         ("explained test texts of each task", "all", settings.explained_texts or "all", TIME),
@@ -55,9 +55,9 @@ def departures(
                 f"learning rate of a head, {task}",
                 authors["head_learning_rate"][name],
                 head.learning_rate,
-                of_head,
+                TIME,
             ),
-            (f"batch size of a head, {task}", authors["head_batch_size"][name], head.batch_size, of_head),
+            (f"batch size of a head, {task}", authors["head_batch_size"][name], head.batch_size, TIME),
         ]
     rows = [row for row in rows if str(row[1]) not in (str(row[2]), str(row[2]).rpartition("/")[2])]
     rows.append(

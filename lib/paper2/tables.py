@@ -41,7 +41,7 @@ SUBSETS = 50  # random subsets of the seeds, for each size
 DEPARTURES = {
     "model": "a base model is out of reach of two CPU cores",
     "dataset": "the authors' texts have to be fetched, and a base model learns from them",
-    "max_length": "hardly a text is longer",
+    "max_length": "time",
     "train_texts": "time",
     "test_texts": "time",
     "seeds": "time",
@@ -52,23 +52,26 @@ DEPARTURES = {
     "precision": "time",
     "schedule": "changed by a parameter",
     "head_epochs": "changed by a parameter",
-    "head_learning_rate": "chosen for accuracy on another sample of texts",
+    "head_learning_rate": "a smaller encoder on few texts needs another one",
     "head_batch_size": "changed by a parameter",
 }
 """Why a parameter differs from the authors' value."""
 
 
-def departure_table(authors: Mapping[str, Any], here: Mapping[str, Any]) -> pd.DataFrame:
+def departure_table(authors: Mapping[str, Any], here: Mapping[str, Any], longer: str) -> pd.DataFrame:
     """Return the parameters whose values differ from the authors', one row each, with the reason.
 
     Parameters
     ----------
     authors, here : mapping of str to value
         By the parameter's name; those of `DEPARTURES`.
+    longer : str
+        Which share of the texts is longer than what is read: from `lib.texts.longer_texts`.
     """
+    reasons = DEPARTURES | {"max_length": f"{DEPARTURES['max_length']}; {longer}"}
     rows = {
         name: {"authors": str(authors[name]), "here": str(here[name]), "why": why}
-        for name, why in DEPARTURES.items()
+        for name, why in reasons.items()
         if authors[name] != here[name]
     }
     return pd.DataFrame.from_dict(rows, orient="index", columns=["authors", "here", "why"])

@@ -36,7 +36,8 @@ def load_labelled(dataset: str, *, seed: int, count: int) -> DatasetDict:
     ----------
     dataset : str
         ``mini-kinds`` (sentences about an animal or a fruit), or any data set of
-        `lib.texts.load_classification`.
+        `lib.texts.load_classification`. A file or a Hub data set is cleaned as English, as the other texts
+        of this notebook are; the French data sets that are known by name, as French.
     seed : int
         Determines texts and splits.
     count : int
@@ -58,7 +59,12 @@ def load_labelled(dataset: str, *, seed: int, count: int) -> DatasetDict:
     if dataset != MINI_KINDS:
         try:  # two validation texts, one of each class: none are used, but 0 would ask for all of them
             return load_classification(
-                dataset, seed=seed, train_texts=count - held_out, validation_texts=2, test_texts=held_out
+                dataset,
+                seed=seed,
+                train_texts=count - held_out,
+                validation_texts=2,
+                test_texts=held_out,
+                language="English",
             )
         except CorpusError as error:
             raise CorpusError(f"label_texts = {count}: {error}") from None

@@ -33,6 +33,7 @@ TEXT_COLUMNS = ("text_clean", "text", "review", "texte", "content", "sentence")
 LABEL_COLUMNS = ("label", "labels", "class", "classe", "target", "sentiment")
 ALLOCINE_LABELS = ("negative", "positive")
 INFOPINION_LABELS = ("information", "opinion")
+INFOPINION_COLUMN = "text_clean"  # of the texts in the authors' file
 OPINION = frozenset({"chron", "opinion"})  # its names in the authors' file; any other label is information
 INFOPINION_PER_CLASS = 5_000
 
@@ -51,8 +52,13 @@ def load_classification(
 
     Given splits are kept, and a missing one is cut from the train split; a source without splits is cut
     80/10/10, stratified by class (InfOpinion as its authors do: 4,000/500/500 of each class's first 5,000
-    texts). Repeated texts are left out before a cut. A text in two splits is an error in a local file; in a
-    published data set it is removed from the larger split.
+    texts; see `is_infopinion`). Repeated texts are left out before a cut, and a line says how many, and how
+    many of them have another label than the first, which is kept. A text in two splits is an error in a local
+    file; in a published data set it is removed from the larger split.
+
+    Texts stay in file order, with one exception: if a validation or test split is sorted by class (all texts
+    of one class, then all of the other), its texts are shuffled, and a line says so. Otherwise the first of
+    them, which are explained and drawn, would all be of one class.
 
     Parameters
     ----------
@@ -60,11 +66,12 @@ def load_classification(
         ``allocine``, ``infopinion``, ``mini-allocine`` or ``mini-infopinion``; or a local csv, tsv, jsonl or
         parquet file, a folder of such files, the URL of one, or a Hub id.
     seed : int
-        Determines which texts are in which split (except InfOpinion's), and which are sampled.
+        Determines which texts are in which split (except InfOpinion's), which are sampled, and the order of
+        a split that is shuffled.
     train_texts, validation_texts, test_texts : int
         Sample this many texts, stratified by class; 0 takes all. A generated corpus generates this many.
     language : {"French", "English"}
-        Of a file or a Hub data set; the named ones are French.
+        Of a file or a Hub data set; the named ones are French, also by their Hub id or URL.
     apart_from : str
         Another data set; texts that stand there, too, are left out here before the split, and a line says how
         many. Upper and lower case, and the amount of white space, make no difference.
@@ -72,13 +79,14 @@ def load_classification(
     Returns
     -------
     DatasetDict
-        As described at the top of this module; texts are in file order.
+        As described at the top of this module.
 
     Raises
     ------
     CorpusError
-        In one line, with the row where there is one: for a source that is unavailable or unusable, and for a
-        size out of range.
+        In one line, with the row where there is one: for a source that is unavailable or unusable, for a
+        size out of range, and for a train or test split of a size that leaves it without one of the classes
+        (of validation texts nothing but the accuracy is used).
     """
     dataset = str(dataset)
     sizes = {"train": train_texts, "validation": validation_texts, "test": test_texts}
@@ -87,28 +95,36 @@ def load_classification(
             raise CorpusError(f"{split}_texts = {size}; allowed: a number of texts, or 0 for all")
     if dataset in mini_corpora.CORPORA:
         return _generate(dataset, seed, sizes)
-    language = "French" if dataset in PUBLISHED else language
+    if dataset.partition("@")[0] in {*PUBLISHED, *PUBLISHED.values()}:
+        language = "French"
     table, texts = read_texts(dataset)
-    label_name = tables.find_column(table, LABEL_COLUMNS, "label")
     if apart_from and apart_from not in mini_corpora.CORPORA:
         kept = _not_in(apart_from, texts)
+        if not any(kept):
+            raise CorpusError(
+                f"{dataset!r}: all {len(texts)} texts are in {apart_from!r}, too; expected other texts"
+            )
         if not all(kept):
             logger.warning(
                 "%s: %d texts left out that are in %s, too", dataset, kept.count(False), apart_from
             )
         table, texts = table[kept], list(compress(texts, kept))
-    labels, names = labels_of(table[label_name], dataset)
+    labels, names = labels_of(table, dataset)
     rows = pd.DataFrame({"text": _cleaned(texts, table.index, language), "label": labels}, index=table.index)
-    if names == INFOPINION_LABELS:
-        rows = rows.groupby("label").head(INFOPINION_PER_CLASS)
     parts = splits.given(rows, table)
     parts = splits.check_apart(parts) if is_local(dataset) else splits.take_apart(parts)
-    if names == INFOPINION_LABELS and list(parts) == ["train"]:
-        parts = splits.infopinion_splits(parts["train"])
+    sorted_by_class = splits.sorted_by_class(parts)
+    if list(parts) == ["train"] and is_infopinion(table, dataset):
+        parts = splits.infopinion_splits(parts["train"].groupby("label").head(INFOPINION_PER_CLASS))
     parts = splits.complete(parts, dataset, derive(seed, "splits"))
     corpus = DatasetDict()
     for split, size in sizes.items():
         taken = splits.take(parts[split], size, f"{dataset!r}, {split} split", derive(seed, "take", split))
+        if split != "validation":
+            splits.check_classes(taken, f"{dataset!r}, {split} split", names)
+        if split != "train" and split in sorted_by_class:
+            logger.warning("%s: the %s split is sorted by class, so its texts are shuffled", dataset, split)
+            taken = taken.sample(frac=1, random_state=derive(seed, "order", split))
         corpus[split] = _dataset(taken, names)
     return corpus
 
@@ -208,13 +224,27 @@ def _cleaned(texts: list[str], where: pd.Index, language: Language) -> list[str]
     return cleaned
 
 
-def labels_of(column: pd.Series, dataset: str) -> tuple[list[int], tuple[str, str]]:
+def is_infopinion(table: pd.DataFrame, dataset: str) -> bool:
+    """Whether a data set is InfOpinion: by its name, or by the columns and the label of the authors' file.
+
+    A label ``chron`` or ``opinion`` alone does not make a file InfOpinion: its texts must stand in a column
+    ``text_clean``.
+    """
+    if dataset == "infopinion":
+        return True
+    labels = table[tables.find_column(table, LABEL_COLUMNS, "label")]
+    return INFOPINION_COLUMN in table and any(str(label).strip().lower() in OPINION for label in labels)
+
+
+def labels_of(table: pd.DataFrame, dataset: str) -> tuple[list[int], tuple[str, str]]:
     """Return the labels as 0 or 1, (rows,), and the names of the two classes."""
+    column = table[tables.find_column(table, LABEL_COLUMNS, "label")]
     values = [_label(value, where) for where, value in column.items()]
     found = dict.fromkeys(values)
-    opinion = {value for value in found if value.lower() in OPINION}
-    if opinion and len(found) > 1:
-        return [int(value in opinion) for value in values], INFOPINION_LABELS
+    if is_infopinion(table, dataset):
+        opinion = {value for value in found if value.lower() in OPINION}
+        if opinion and len(found) > 1:
+            return [int(value in opinion) for value in values], INFOPINION_LABELS
     if len(found) == 1:
         raise CorpusError(
             f"{column.index[0]}: every label is {reprlib.repr(values[0])}; expected two classes"

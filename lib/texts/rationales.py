@@ -22,7 +22,7 @@ from lib.models import load_tokenizer
 from lib.seeding import derive
 from lib.texts import splits, tables
 from lib.texts.cleaning import QUOTE, SENTENCE_ENDS, Language, clean
-from lib.texts.corpora import LABEL_COLUMNS, is_local, labels_of, read_texts
+from lib.texts.corpora import is_local, labels_of, read_texts
 from lib.texts.tables import CorpusError
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,8 @@ def load_rationales(
     The marks stand in a column ``evidence`` (or ``evidences``, ``rationale``, ``rationales``) as a list: of
     pairs [first, last), positions of words between blanks; or of strings, each marked wherever it occurs in
     its text (ERASER's movie reviews on the Hub, DeYoung et al. 2020). Strings that are not found are left out
-    of a published data set, with a line, and are an error in a local file.
+    of a published data set, with a line, and are an error in a local file. Of repeated texts the first is
+    kept, and a line says how many are left out.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def load_rationales(
     table, raw = read_texts(source)
     local = is_local(source)
     evidence_name = tables.find_column(table, EVIDENCE_COLUMNS, "evidence")
-    labels, names = labels_of(table[tables.find_column(table, LABEL_COLUMNS, "label")], source)
+    labels, names = labels_of(table, source)
     texts, marks, missing = [], [], 0
     for where, text, evidence in zip(table.index, raw, table[evidence_name], strict=True):
         words = text.split()
@@ -91,14 +92,16 @@ def load_rationales(
             "%s: %d strings of evidence left out: they do not occur in their texts", source, missing
         )
     rows = pd.DataFrame({"text": texts, "label": labels, "marks": marks}, index=table.index)
-    parts = splits.given(rows.drop_duplicates("text"), table)
+    parts = splits.given(splits.distinct(rows, source), table)
     parts = splits.check_apart(parts) if local else splits.take_apart(parts)
     if "test" not in parts:
         parts = _cut(parts["train"], source, train_texts, explained_texts, seed)
     sizes = {"train": train_texts, "test": explained_texts}
     taken = {}
     for split, size in sizes.items():
-        part = splits.take(parts[split], size, f"{source!r}, {split} split", derive(seed, "take", split))
+        what = f"{source!r}, {split} split"
+        part = splits.take(parts[split], size, what, derive(seed, "take", split))
+        splits.check_classes(part, what, names)
         taken[split] = part.sample(frac=1, random_state=derive(seed, "order", split))
     return DatasetDict({split: _dataset(part, names) for split, part in taken.items()})
 

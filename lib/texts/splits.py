@@ -2,6 +2,7 @@
 
 import logging
 import reprlib
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -95,7 +96,7 @@ def infopinion_splits(rows: pd.DataFrame) -> Parts:
     Of the 5,000 texts of a class 4,000 are training, 500 validation and 500 test texts. Repeated texts are
     left out first.
     """
-    rows = _distinct(rows)
+    rows = distinct(rows, "the train split")
     members: dict[str, list[str]] = {split: [] for split in SHARES}  # rows, by index
     for _, texts in rows.groupby("label"):
         shuffled = texts.sample(frac=1, random_state=INFOPINION_SEED).index
@@ -104,6 +105,20 @@ def infopinion_splits(rows: pd.DataFrame) -> Parts:
         members["validation"] += list(shuffled[train:held_out])
         members["test"] += list(shuffled[held_out:])
     return {split: rows[rows.index.isin(chosen)] for split, chosen in members.items()}
+
+
+def sorted_by_class(parts: Parts) -> set[str]:
+    """Return the splits whose texts are sorted by class: all texts of one class, then all of the other.
+
+    A split that has yet to be cut from the train split will have that one's order.
+
+    Parameters
+    ----------
+    parts : dict of DataFrame
+        At least a train split, in file order.
+    """
+    changes = {split: int((part["label"].diff().iloc[1:] != 0).sum()) for split, part in parts.items()}
+    return {split for split in SHARES if changes.get(split, changes["train"]) == 1}
 
 
 def complete(parts: Parts, source: str, seed: int) -> Parts:
@@ -127,7 +142,7 @@ def complete(parts: Parts, source: str, seed: int) -> Parts:
     """
     missing = [split for split in SHARES if split not in parts]
     if missing:
-        pool = _distinct(parts["train"])
+        pool = distinct(parts["train"], "the train split")
         unit = len(pool) / (SHARES["train"] + sum(SHARES[split] for split in missing))  # texts per share of 1
         for split in missing:
             try:
@@ -176,9 +191,44 @@ def take(part: pd.DataFrame, size: int, what: str, seed: int) -> pd.DataFrame:
     return part.iloc[np.sort(rows)]
 
 
-def _distinct(rows: pd.DataFrame) -> pd.DataFrame:
-    """Keep the first of rows with the same text."""
-    distinct = rows.drop_duplicates("text")
-    if len(distinct) < len(rows):
-        logger.warning("%d repeated texts left out of the train split", len(rows) - len(distinct))
-    return distinct
+def check_classes(part: pd.DataFrame, what: str, names: Sequence[str]) -> None:
+    """Check that sampled texts are of both classes: a rare one can be rounded away.
+
+    Parameters
+    ----------
+    part : DataFrame, (texts,)
+        From `take`.
+    what : str
+        What an error calls the texts.
+    names : sequence of str, (2,)
+        The classes' names.
+
+    Raises
+    ------
+    CorpusError
+        With the number of texts and the class that is missing.
+    """
+    for label, name in enumerate(names):
+        if label not in part["label"].to_numpy():
+            raise CorpusError(
+                f"{what}: {len(part)} texts requested, none of them of the class {reprlib.repr(name)}; "
+                "expected enough for texts of both classes"
+            )
+
+
+def distinct(rows: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Keep the first of rows with the same text.
+
+    A line says how many are left out ``where``, and how many of them have another label than the first.
+    """
+    repeated = rows.duplicated("text")
+    if repeated.any():
+        first_label = rows[~repeated].set_index("text")["label"]
+        left_out = rows[repeated]
+        logger.warning(
+            "%d repeated texts left out of %s, %d of them with another label than the first",
+            len(left_out),
+            where,
+            (left_out["label"] != left_out["text"].map(first_label)).sum(),
+        )
+    return rows[~repeated]
