@@ -44,8 +44,9 @@ def written(folder, rows):
 
 
 def save_encoder(kind, folder):
-    classifier(kind).base_model.save_pretrained(folder)
-    TOKENIZERS[kind]().save_pretrained(folder)
+    tokenizer = TOKENIZERS[kind]()
+    classifier(kind, vocab_size=len(tokenizer)).base_model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def reviews(count, evidence):
