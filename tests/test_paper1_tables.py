@@ -51,9 +51,14 @@ def test_only_what_differs_from_the_authors_is_a_departure():
         "other_head_batch_size": 4,
         "min_appearances": 100,
         "explained_texts": 0,
+        "validation_texts": 0,
     }
     paper = departures(settings(**theirs), AUTHORS, AUTHORS["train_texts"], AUTHORS["test_texts"], LONGER)
-    assert paper["parameter"].tolist() == ["models of each kind", "padding"]
+    always = ["padding", "where LRP starts", "listed words"]
+    assert paper["parameter"].tolist() == ["models of each kind", *always]
+    english = departures(settings(language="English"), AUTHORS, texts, texts, LONGER).set_index("parameter")
+    assert english.loc["cleaning", ["authors", "here"]].tolist() == ["for French", "for English"]
+    assert "cleaning" not in here.index
 
 
 def test_reviews_stay_in_the_data_sets_order_and_other_texts_are_shuffled():

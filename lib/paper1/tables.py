@@ -11,6 +11,7 @@ from lib.settings import FinetunedVsFrozen
 TIME = "time"
 MADE_HERE = "pre-trained here in two minutes"
 HIGHER_RATE = "a smaller encoder needs a higher one"
+HEAD_RATE = "lower, so that heads do not overfit on few texts"
 
 
 def departures(
@@ -43,6 +44,7 @@ def departures(
         ("longest text, in pieces", authors["max_length"], settings.max_length, f"time; {longer}"),
         ("appearances of a listed word", authors["min_appearances"], settings.min_appearances, "fewer texts"),
         ("products of fine-tuning", authors["precision"], settings.training_precision, TIME),
+        ("validation texts of each task", "all", settings.validation_texts or "all", TIME),
         ("explained test texts of each task", "all", settings.explained_texts or "all", TIME),
         ("models of each kind", authors["seeds"], settings.seeds, "one model has no spread"),
     ]
@@ -55,19 +57,28 @@ def departures(
                 f"learning rate of a head, {task}",
                 authors["head_learning_rate"][name],
                 head.learning_rate,
-                TIME,
+                HEAD_RATE,
             ),
             (f"batch size of a head, {task}", authors["head_batch_size"][name], head.batch_size, TIME),
         ]
     rows = [row for row in rows if str(row[1]) not in (str(row[2]), str(row[2]).rpartition("/")[2])]
-    rows.append(
+    rows += [
         (
             "padding",
             "every text to 512 pieces",
             "to the longest text of its batch",
             "time; padding is masked, and only the fork's relevances depend on it (section 3)",
-        )
-    )
+        ),
+        (
+            "where LRP starts",
+            "at every position",
+            "at the first token",
+            "Chefer et al.'s rule; section 3 compares both",
+        ),
+        ("listed words", "all", "those with a letter, without placeholders", "punctuation is no word"),
+    ]
+    if settings.language == "English":
+        rows.append(("cleaning", "for French", "for English", "the texts' language"))
     table = pd.DataFrame(rows, columns=["parameter", "authors", "here", "why"])
     return table.assign(authors=table["authors"].map(_text), here=table["here"].map(_text))
 
