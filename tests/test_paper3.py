@@ -30,6 +30,7 @@ from lib.paper3.tables import (
     by_text,
     by_trial,
     comparisons,
+    departures,
     difference_interval,
     explosion_table,
     factorial_table,
@@ -505,6 +506,13 @@ def test_what_is_published_of_the_8_bit_trials_is_what_the_tables_have():
     assert llama[3] > 100_000
     assert f"{chat[2]:.0f} to {chat[-1]:,.0f} in five and {chat[0]:.1f} and {chat[1]:.1f} in two" in said
     assert chat[1] < values["pretrained_perplexity"]["Llama2-chat-7B"] < chat[2]
+
+
+def test_a_departure_has_a_reason_only_where_there_is_one():
+    rows = [("rate", 2e-4, 0.002, "few steps"), ("trials", 7, 7, "time"), ("type", "float16", "float32", "")]
+    table = departures(rows)
+    assert table["why, where they differ"].to_list() == ["few steps", "", ""]
+    assert table.loc[0, ["paper", "here"]].to_list() == ["0.0002", "0.002"]
 
 
 def test_published_times_are_compared_by_welch_and_corrected_by_holm():
