@@ -18,6 +18,7 @@ MARKERS = ("o", "s", "^", "D", "v", "x")
 LINES = tuple(zip(COLOURS, DASHES, MARKERS, strict=True))
 
 CHARACTERS = 12  # of a title that fit into an inch
+LONGEST_WORD = 16  # characters that a table of texts keeps on one line
 
 _STYLE: dict[Any, Any] = {
     "figure.figsize": (7.0, 3.6),
@@ -105,7 +106,16 @@ def as_text(texts: pd.DataFrame) -> Styler:
         Texts of any origin; missing ones are left blank.
     """
     css = {"text-align": "left", "vertical-align": "top", "white-space": "pre-wrap", "font-size": "85%"}
-    css["overflow-wrap"] = "break-word"  # a text may be one long word
     headings = {"selector": "th.col_heading", "props": "text-align: left"}
     style = texts.replace("", "(nothing)").style.format(escape="html", na_rep="")
-    return style.set_properties(**css).set_table_styles([headings])
+    return style.set_properties(**css).map(_wrapping).set_table_styles([headings])
+
+
+def _wrapping(text: object) -> str:
+    """Return the CSS by which a cell's words are broken.
+
+    A column is as wide as its longest word, unless that may be broken anywhere: then a table with a text that
+    is one long word is no wider than the page. Where no word is long, none is broken to narrow a column.
+    """
+    longest = max(map(len, str(text).split()), default=0)
+    return f"overflow-wrap: {'anywhere' if longest > LONGEST_WORD else 'break-word'}"

@@ -88,6 +88,12 @@ def test_texts_keep_their_tags_and_empty_texts_are_visible():
     assert "(nothing)" in html
 
 
+def test_only_a_long_word_is_broken_to_narrow_its_column():
+    html = figures.as_text(pd.DataFrame({"text": ["x" * 40, "not reproduced", np.nan]})).to_html()
+    assert html.count("overflow-wrap: anywhere") == 1
+    assert "overflow-wrap: break-word" in html
+
+
 @pytest.mark.parametrize(
     "path",
     [path for folder in COMMITTED for path in sorted(folder.glob("*/*.png"))],

@@ -30,6 +30,7 @@ from lib.paper3.tables import (
     by_text,
     by_trial,
     comparisons,
+    departures,
     difference_interval,
     explosion_table,
     factorial_table,
@@ -488,6 +489,30 @@ def test_the_papers_times_are_not_what_it_says_of_them():
     assert sum(ratio.estimate < 1 for ratio in ratios["testing"]) == 3
     assert (ratios["p training"] < 0.05).to_list() == [True, False, True, True]
     assert (ratios["p testing"] > 0.05).all()
+
+
+def test_a_ratio_of_times_has_one_published_value():
+    ratios, claims = time_ratios(published(3), 0.95), load_claims(3)
+    for name, column in (("slower_32_bit", "training"), ("slower_testing_32_bit", "testing")):
+        *first, last = (f"{ratio.estimate:.3g}" for ratio in ratios[column])
+        assert claims[name].published.startswith(f"{', '.join(first)} and {last} times"), name
+
+
+def test_what_is_published_of_the_8_bit_trials_is_what_the_tables_have():
+    values = published(3)
+    said = load_claims(3)["eight_bit_worse"].published
+    llama, chat = (sorted(values["perplexity"][f"Llama2-{kind}"]["8-bit"]) for kind in ("7B", "chat-7B"))
+    assert f"in four trials and {llama[0]:.1f} to {llama[2]:.1f} in three" in said
+    assert llama[3] > 100_000
+    assert f"{chat[2]:.0f} to {chat[-1]:,.0f} in five and {chat[0]:.1f} and {chat[1]:.1f} in two" in said
+    assert chat[1] < values["pretrained_perplexity"]["Llama2-chat-7B"] < chat[2]
+
+
+def test_a_departure_has_a_reason_only_where_there_is_one():
+    rows = [("rate", 2e-4, 0.002, "few steps"), ("trials", 7, 7, "time"), ("type", "float16", "float32", "")]
+    table = departures(rows)
+    assert table["why, where they differ"].to_list() == ["few steps", "", ""]
+    assert table.loc[0, ["paper", "here"]].to_list() == ["0.0002", "0.002"]
 
 
 def test_published_times_are_compared_by_welch_and_corrected_by_holm():

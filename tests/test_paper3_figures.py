@@ -1,5 +1,7 @@
 """Paper 3's figures keep their panels where a kind of trial is missing, and can be saved."""
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
@@ -34,13 +36,34 @@ def test_a_kind_that_is_missing_leaves_its_panel_empty(tmp_path):
     save(figure, data, tmp_path, "sampling", "Does training vary texts more than sampling does?")
 
 
-def test_every_seed_has_a_line_of_its_own_in_the_legend(tmp_path):
-    table = pd.DataFrame([(*kind, seed, [3.0, 2.0, 1.0]) for kind in KINDS for seed in range(8)])
-    figure, data = draw.losses(table.set_axis(["model", "bits", "seed", "losses"], axis=1))
+def loss_curves(seeds, steps=(3, 3)):
+    by_model = dict(zip(("GPT-NeoX", "Llama"), steps, strict=True))
+    rows = [(*kind, seed, [1.0] * by_model[kind[0]]) for kind in KINDS for seed in range(seeds)]
+    return pd.DataFrame(rows, columns=["model", "bits", "seed", "losses"])
+
+
+@pytest.mark.parametrize("seeds", [8, 24])
+def test_every_seed_has_a_line_of_its_own_in_the_legend(seeds, tmp_path):
+    figure, data = draw.losses(loss_curves(seeds))
     (legend,) = figure.legends
     lines = {(line.get_color(), line.get_linestyle()) for line in legend.get_lines()}
-    assert len(lines) == len(legend.texts) == 8
+    assert len(lines) == len(legend.texts) == seeds
     save(figure, data, tmp_path, "losses", "Do loss curves tell the optimizers apart?")
+
+
+def test_lines_of_neighbouring_seeds_differ_in_greyscale_too():
+    figure, _ = draw.losses(loss_curves(7))
+    (legend,) = figure.legends
+    dashes = [line.get_linestyle() for line in legend.get_lines()]
+    assert len(set(dashes)) == 4
+    assert all(first != second for first, second in pairwise(dashes))
+
+
+def test_a_model_with_fewer_steps_fills_its_panels():
+    figure, _ = draw.losses(loss_curves(2, steps=(40, 20)))
+    ends = [axes.get_xlim()[1] for axes in figure.axes]
+    assert max(ends) > 40
+    assert min(ends) < 25
 
 
 def test_the_legend_of_the_explosion_covers_no_panel(tmp_path):

@@ -1,6 +1,8 @@
 """Paper 3's figures, each with one point or line per trial, and the data behind it."""
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -58,8 +60,9 @@ def merging(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 def losses(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Draw the loss curve of every trial, as a moving mean over a tenth of its steps (paper 3, Figure 4).
 
-    A model's two panels share their axes, so its optimizers can be compared. Where there are more seeds than
-    colours, further seeds are dashed.
+    A model's two panels share their axes, so its optimizers can be compared. Models differ in their numbers
+    of steps. A seed has a colour and a dash pattern, so lines can be told apart in greyscale too; each of the
+    first 24 seeds has a pair of its own.
 
     Parameters
     ----------
@@ -67,23 +70,30 @@ def losses(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         Of `lib.paper3.tables.frame`, without failed trials.
     """
     models = table["model"].unique().tolist()
-    figure, panels = plt.subplots(2, len(models), figsize=(11, 5.4), sharex=True, sharey="col", squeeze=False)
+    columns, size = len(models), (11, 5.4)
+    figure, panels = plt.subplots(2, columns, figsize=size, sharex="col", sharey="col", squeeze=False)
     seeds, rows = sorted(table["seed"].unique()), []
     for trial in table.itertuples():
         axes = panels[_BITS[::-1].index(trial.bits), models.index(trial.model)]
         steps = np.arange(1, len(trial.losses) + 1)
         smooth = pd.Series(trial.losses).rolling(max(1, len(steps) // 10)).mean()
-        dashes, colour = divmod(seeds.index(trial.seed), len(COLOURS))
-        line = {"color": COLOURS[colour], "linestyle": DASHES[dashes % len(DASHES)], "linewidth": 0.8}
-        axes.plot(steps, smooth, **line, label=f"seed {trial.seed}")
+        axes.plot(steps, smooth, **_line(seeds.index(trial.seed)), label=f"seed {trial.seed}")
         axes.set(title=f"{trial.model}, {trial.bits}", ylabel="loss (nats per token)")
         curve = {"step": steps, "loss": trial.losses}
         rows.append(pd.DataFrame(curve).assign(model=trial.model, bits=trial.bits, seed=trial.seed))
     for axes in panels[-1]:
         axes.set_xlabel("step")
     lines = {line.get_label(): line for axes in panels.flat for line in axes.lines}  # one per seed
-    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=7)
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=7, handlelength=3.5)
     return figure, pd.concat(rows)
+
+
+def _line(number: int) -> dict[str, Any]:
+    """Return colour and dash pattern of a seed's line: neighbours differ in both, the first 24 in either."""
+    colours, patterns = len(COLOURS), 4
+    # Six colours and four patterns return together after twelve lines: then the patterns move on by one.
+    pattern = (number + number // math.lcm(colours, patterns)) % patterns
+    return {"color": COLOURS[number % colours], "linestyle": DASHES[pattern], "linewidth": 1.0}
 
 
 def variance_shares(shares: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:

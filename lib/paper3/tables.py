@@ -271,6 +271,30 @@ def reached(outcomes: pd.DataFrame, modes: pd.DataFrame) -> pd.DataFrame:
     return table.fillna(0).astype(int)
 
 
+def departures(rows: Sequence[tuple[str, Any, Any, str]]) -> pd.DataFrame:
+    """Set what the paper states beside what is done here, with a reason where they differ, and there only.
+
+    Parameters
+    ----------
+    rows : sequence of tuple
+        Parameter, its value in the paper, its value here, and why they differ.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``parameter``, ``paper``, ``here`` and ``why, where they differ``, with numbers as text.
+    """
+    shown = [(name, _as_text(paper), _as_text(here), reason) for name, paper, here, reason in rows]
+    return pd.DataFrame(
+        [(name, paper, here, reason if paper != here else "") for name, paper, here, reason in shown],
+        columns=["parameter", "paper", "here", "why, where they differ"],
+    )
+
+
+def _as_text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def by_trial(table: pd.DataFrame, value: str) -> pd.DataFrame:
     """Pivot a column of `frame`: (trials, models x bits), the trials numbered from 1."""
     columns = pd.MultiIndex.from_frame(table[["model", "bits"]].drop_duplicates())
