@@ -108,6 +108,7 @@ def as_text(texts: pd.DataFrame) -> Styler:
     css = {"text-align": "left", "vertical-align": "top", "white-space": "pre-wrap", "font-size": "85%"}
     headings = {"selector": "th.col_heading", "props": "text-align: left"}
     style = texts.replace("", "(nothing)").style.format(escape="html", na_rep="")
+    style = style.format_index(escape="html", axis="index").format_index(escape="html", axis="columns")
     return style.set_properties(**css).map(_wrapping).set_table_styles([headings])
 
 

@@ -1,5 +1,6 @@
 """Figures are saved with their data and need labels; tables of texts are shown as they are, and safely."""
 
+import re
 from pathlib import Path
 
 import matplotlib
@@ -86,6 +87,11 @@ def test_texts_keep_their_tags_and_empty_texts_are_visible():
     html = figures.as_text(pd.DataFrame({"text": ["<human>", "", np.nan]})).to_html()
     assert "&lt;human&gt;" in html
     assert "(nothing)" in html
+
+
+def test_headings_made_of_data_are_escaped_like_texts():
+    hostile = pd.DataFrame({"<script>": ["a"]}, index=["<img src=x>"])
+    assert not {"<script>", "<img"} & set(re.findall("<script>|<img", figures.as_text(hostile).to_html()))
 
 
 def test_only_a_long_word_is_broken_to_narrow_its_column():
