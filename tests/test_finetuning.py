@@ -14,7 +14,7 @@ from transformers import DataCollatorWithPadding, Trainer, get_linear_schedule_w
 
 from lib import finetuning
 from lib.capture import static_lengths
-from lib.finetuning import encode, fine_tune
+from lib.finetuning import classify, encode, fine_tune
 from lib.memory import training_bytes
 from lib.models import load_classifier, load_tokenizer
 from lib.quantization import choose_trained
@@ -408,14 +408,29 @@ def test_all_fingerprints_are_those_of_the_whole_model(tiny_folder, corpus):
     assert training.final_weights == fingerprint(model) != initial
 
 
-def test_encoding_matches_the_models_own_forward_pass_for_any_batch_size(tiny_folder, corpus, monkeypatch):
+@pytest.mark.parametrize("max_length", [64, 12])
+def test_encoding_matches_the_models_own_forward_pass_for_any_batch_size(
+    tiny_folder, corpus, monkeypatch, max_length
+):
     monkeypatch.setattr("lib.finetuning.ENCODED_TOGETHER", 3)
     model, tokenizer = load_classifier(tiny_folder, seed=0).double(), load_tokenizer(tiny_folder)
     texts = list(corpus["test"]["text"][:7])
-    batched = encode(model, tokenizer, texts, max_length=64)
+    batched = encode(model, tokenizer, texts, max_length=max_length)
     for i, text in enumerate(texts):
-        batch = tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
+        batch = tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt")
         with torch.no_grad():
             out = model(**batch, output_hidden_states=True)
         np.testing.assert_allclose(batched.logits[i], out.logits[0], atol=1e-6)
         np.testing.assert_allclose(batched.embeddings[i], out.hidden_states[-1][0, 0], atol=1e-6)
+
+
+def test_embeddings_are_classified_by_the_two_layers_of_the_head(tiny_folder):
+    model = load_classifier(tiny_folder, seed=0)
+    dense, last = model.classifier.dense, model.classifier.out_proj
+    with torch.no_grad():
+        last.weight.normal_(generator=torch.Generator().manual_seed(0))
+        embeddings = torch.randn(200, dense.in_features, generator=torch.Generator().manual_seed(1))
+        hidden = np.tanh(embeddings.numpy() @ dense.weight.numpy().T + dense.bias.numpy())
+        expected = (hidden @ last.weight.numpy().T + last.bias.numpy()).argmax(axis=1)
+    assert classify(model, embeddings.numpy()).tolist() == expected.tolist()
+    assert 0 < expected.sum() < 200
