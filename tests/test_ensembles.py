@@ -146,6 +146,8 @@ def test_mixed_precision_works_side_by_side(
     for one, other, model in zip(full, half, mixed, strict=True):
         assert one.final_weights != other.final_weights
         np.testing.assert_allclose(other.losses, one.losses, atol=0.02)
+        losses = torch.from_numpy(other.losses)
+        assert (losses.bfloat16().float() != losses).any()  # the loss itself is in 32 bits
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
@@ -176,6 +178,9 @@ def test_untrained_weights_stay_as_they_were_in_each_member(
     for model in (*together, *alone):
         model.roberta.requires_grad_(False)
         model.roberta.embeddings.load_state_dict(together[0].roberta.embeddings.state_dict())
+    for group in (together, alone):  # the first layer is the same in two of the three
+        layers = [model.roberta.encoder.layer[0] for model in group]
+        layers[1].load_state_dict(layers[0].state_dict())
     before = [copy.deepcopy(model.roberta.state_dict()) for model in together]
     fine_tune_together(together, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
     for index, seed in enumerate(SEEDS):
@@ -309,10 +314,13 @@ def test_a_seed_that_diverges_when_trained_alone_leaves_the_others_unaffected(
         model.classifier.dense.register_forward_hook(read_a_value)
     with torch.no_grad():
         next(together[1].parameters()).fill_(float("nan"))
+    initial = fingerprint(together[1])
     trainings = fine_tune_together(together, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
     assert [bool(np.isfinite(training.losses).all()) for training in trainings] == [True, False, True]
     expected = fine_tune(alone[2], tokenizer, *corpus, seed=SEEDS[2], **TRAINING)
     assert trainings[2].final_weights == expected.final_weights
+    assert trainings[1].initial_weights == initial
+    assert trainings[1].final_weights == fingerprint(together[1]) != initial
 
 
 @pytest.mark.usefixtures("no_fallback")
@@ -327,6 +335,28 @@ def test_any_other_error_is_raised_and_leaves_the_models_as_they_were(
         fine_tune_together(together, tokenizer, *corpus, seeds=SEEDS, **TRAINING)
     for mine, theirs in zip(together, alone, strict=True):
         assert fingerprint(mine) == fingerprint(theirs)
+
+
+@pytest.mark.usefixtures("no_fallback")
+def test_products_of_a_training_in_tf32_may_be_rounded(
+    tokenizer: PreTrainedTokenizerFast,
+    corpus: tuple[list[str], list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    allowed = set()
+
+    def note(module: torch.nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        if not output.is_meta:
+            allowed.add(torch.get_float32_matmul_precision())
+
+    models = build("camembert", 0.0)
+    for model in models:
+        model.classifier.register_forward_hook(note)
+    with pytest.raises(ValueError, match="precision = 'tf32' on cpu: only CUDA devices have it"):
+        fine_tune_together(models, tokenizer, *corpus, seeds=SEEDS, **TRAINING, precision="tf32")
+    monkeypatch.setattr(ensembles, "check_precision", lambda precision, device: None)
+    fine_tune_together(models, tokenizer, *corpus, seeds=SEEDS, **TRAINING, precision="tf32")
+    assert allowed == {"high"}
 
 
 def test_models_and_seeds_must_match(

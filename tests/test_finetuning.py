@@ -14,11 +14,12 @@ from transformers import DataCollatorWithPadding, Trainer, get_linear_schedule_w
 
 from lib import finetuning
 from lib.capture import static_lengths
-from lib.finetuning import encode, fine_tune
+from lib.finetuning import classify, encode, fine_tune
+from lib.memory import training_bytes
 from lib.models import load_classifier, load_tokenizer
 from lib.quantization import choose_trained
 from lib.recipes import TrainingRecipe
-from lib.seeding import fingerprint, set_deterministic
+from lib.seeding import derive, fingerprint, set_deterministic
 from lib.texts.generated.mini_corpora import mini_corpus
 from lib.trainer import run_trainer
 
@@ -217,6 +218,32 @@ def test_dropout_is_the_seeds_own_and_leaves_the_default_stream_alone(tiny_folde
     assert fingerprints[0] == fingerprints[1]
 
 
+def test_the_first_step_drops_what_the_seeds_own_stream_draws_first(tiny_folder, corpus):
+    few, tokenizer = corpus["train"].select(range(4)), load_tokenizer(tiny_folder)
+    batch = tokenizer(list(few["text"]), padding=True, return_tensors="pt")
+    model, losses = load_classifier(tiny_folder, seed=0).train(), []
+    for seed in (5, 6):
+        with torch.random.fork_rng([]):
+            torch.manual_seed(derive(seed, "dropout"))
+            expected = model(**batch, labels=torch.tensor(few["label"])).loss.item()
+        how = TRAINING | {"batch_size": 4, "epochs": 1, "shuffled": False}
+        tuned = load_classifier(tiny_folder, seed=0)
+        training = fine_tune(tuned, tokenizer, few["text"], few["label"], seed=seed, **how)
+        assert training.losses == pytest.approx([expected], rel=1e-5)
+        losses.append(expected)
+    assert abs(losses[1] - losses[0]) > 1e-3
+
+
+def test_by_default_texts_are_shuffled_and_the_schedule_is_the_described_one(tiny_folder, corpus):
+    few = corpus["train"].select(range(20))
+    how = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 4, "max_length": 32}
+    _, plain = trained(tiny_folder, few, 3, **how)
+    _, said = trained(tiny_folder, few, 3, **how, schedule="described", shuffled=True)
+    assert len(plain.losses) == 5
+    assert plain.data_order == said.data_order != fingerprint(list(range(20)))
+    assert plain.final_weights == said.final_weights
+
+
 def test_what_follows_an_epoch_may_leave_the_model_in_evaluation_mode(tiny_folder, corpus):
     few, tokenizer = corpus["train"].select(range(16)), load_tokenizer(tiny_folder)
     how = TRAINING | {"batch_size": 4, "epochs": 2}
@@ -278,6 +305,25 @@ def test_the_log_tells_what_memory_a_training_needs(tiny_folder, corpus, caplog)
     assert "GB are free on cpu: 1 of 1 at a time" in caplog.text
 
 
+def test_memory_is_estimated_for_full_batches_of_the_longest_text(tiny_folder, corpus, monkeypatch):
+    few, estimated = corpus["train"].select(range(30)), []
+    monkeypatch.setattr(finetuning, "fitting", lambda needed, *_: estimated.append(needed))
+    model, _ = trained(tiny_folder, few, 3, epochs=1, batch_size=4)
+    pieces = load_tokenizer(tiny_folder)(list(few["text"]), truncation=True, max_length=128)["input_ids"]
+    assert estimated == [training_bytes(model, texts=4, tokens=max(map(len, pieces)))]
+
+
+def test_products_of_a_training_in_tf32_may_be_rounded(tiny_folder, corpus, monkeypatch):
+    few, allowed = corpus["train"].select(range(8)), []
+    monkeypatch.setattr(finetuning, "check_precision", lambda precision, device: None)
+    model, tokenizer = load_classifier(tiny_folder, seed=0), load_tokenizer(tiny_folder)
+    model.classifier.register_forward_hook(lambda *_: allowed.append(torch.get_float32_matmul_precision()))
+    how = TRAINING | {"batch_size": 4, "epochs": 1}
+    for precision in ("tf32", "float32"):
+        fine_tune(model, tokenizer, few["text"], few["label"], seed=0, precision=precision, **how)
+    assert allowed == ["high", "high", "highest", "highest"]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
@@ -330,14 +376,61 @@ def test_a_diverged_run_names_the_step(tiny_folder, corpus):
         fine_tune(model, tokenizer, list(few["text"]), list(few["label"]), seed=0, epochs=1, **TRAINING)
 
 
-def test_encoding_matches_the_models_own_forward_pass_for_any_batch_size(tiny_folder, corpus, monkeypatch):
+def test_the_first_step_whose_loss_is_not_finite_is_named_although_later_ones_are(tiny_folder, corpus):
+    few = corpus["train"].select(range(20))
+    model, tokenizer = load_classifier(tiny_folder, seed=0), load_tokenizer(tiny_folder)
+    steps = []
+
+    def overflow(module, inputs, logits):
+        steps.append(len(steps))
+        if steps[-1] in (2, 3):  # infinite, not NaN, and without a gradient, so the next steps are finite
+            return 0 * logits + torch.tensor([3e38, -3e38])
+        return logits
+
+    model.classifier.register_forward_hook(overflow)
+    how = TRAINING | {"batch_size": 4, "epochs": 1}
+    with pytest.raises(FloatingPointError, match="the training loss is not finite from step 2 on"):
+        fine_tune(model, tokenizer, few["text"], [1] * 20, seed=0, **how)
+    assert len(steps) == 5
+
+
+def test_a_trained_model_is_in_evaluation_mode_and_keeps_no_gradient(tiny_folder, corpus):
+    model, _ = trained(tiny_folder, corpus["train"].select(range(16)), 0, epochs=1)
+    assert not any(module.training for module in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_all_fingerprints_are_those_of_the_whole_model(tiny_folder, corpus):
+    model, tokenizer = load_classifier(tiny_folder, seed=0), load_tokenizer(tiny_folder)
+    few, initial = corpus["train"].select(range(16)), fingerprint(model)
+    training = fine_tune(model, tokenizer, few["text"], few["label"], seed=0, epochs=1, **TRAINING)
+    assert training.initial_weights == initial
+    assert training.final_weights == fingerprint(model) != initial
+
+
+@pytest.mark.parametrize("max_length", [64, 12])
+def test_encoding_matches_the_models_own_forward_pass_for_any_batch_size(
+    tiny_folder, corpus, monkeypatch, max_length
+):
     monkeypatch.setattr("lib.finetuning.ENCODED_TOGETHER", 3)
     model, tokenizer = load_classifier(tiny_folder, seed=0).double(), load_tokenizer(tiny_folder)
     texts = list(corpus["test"]["text"][:7])
-    batched = encode(model, tokenizer, texts, max_length=64)
+    batched = encode(model, tokenizer, texts, max_length=max_length)
     for i, text in enumerate(texts):
-        batch = tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
+        batch = tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt")
         with torch.no_grad():
             out = model(**batch, output_hidden_states=True)
         np.testing.assert_allclose(batched.logits[i], out.logits[0], atol=1e-6)
         np.testing.assert_allclose(batched.embeddings[i], out.hidden_states[-1][0, 0], atol=1e-6)
+
+
+def test_embeddings_are_classified_by_the_two_layers_of_the_head(tiny_folder):
+    model = load_classifier(tiny_folder, seed=0)
+    dense, last = model.classifier.dense, model.classifier.out_proj
+    with torch.no_grad():
+        last.weight.normal_(generator=torch.Generator().manual_seed(0))
+        embeddings = torch.randn(200, dense.in_features, generator=torch.Generator().manual_seed(1))
+        hidden = np.tanh(embeddings.numpy() @ dense.weight.numpy().T + dense.bias.numpy())
+        expected = (hidden @ last.weight.numpy().T + last.bias.numpy()).argmax(axis=1)
+    assert classify(model, embeddings.numpy()).tolist() == expected.tolist()
+    assert 0 < expected.sum() < 200

@@ -5,13 +5,16 @@ import statistics
 
 import bitsandbytes as bnb
 import lrp_literal as literal
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from peft import LoraConfig, inject_adapter_in_model
 from small import MODELS, classifier
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from lib.architectures import head_layers
 from lib.finetuning import fine_tune
 from lib.lrp import encoder, fusion, layer_conservation, relevance_by_layer, token_relevance, walk
 from lib.models import load_classifier, load_tokenizer
@@ -153,6 +156,14 @@ def test_four_bit_weights_repacked_for_the_cpu_are_decoded_as_the_cpu_uses_them(
     assert torch.equal(token_relevance(packed, ids, mask, 1), token_relevance(plain, ids, mask, 1))
 
 
+def test_a_layer_without_a_bias_is_one_whose_bias_is_0(model):
+    layer = model.base_model.encoder.layer[1].attention.self.value
+    layer.bias.data.zero_()
+    expected = token_relevance(model, *batch())
+    layer.bias = None
+    assert torch.equal(token_relevance(model, *batch()), expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_16_bit_weights_are_explained_in_32_bits(model, dtype):
     ids, mask = batch()
@@ -228,29 +239,40 @@ def bad_input(name, model):
         "no tokens": ((ids[:, :0],), {}, r"input_ids is \(4, 0\)"),
         "one dimension": ((ids[0],), {}, r"input_ids is \(12,\)"),
         "floats": ((ids.float(),), {}, "torch.float32"),
+        "16-bit tokens": ((ids.short(),), {}, "torch.int16"),
         "unknown token": ((ids + 100,), {}, "a token 1"),
+        "first unknown token": ((torch.full((1, 3), 60),), {}, "a token 60; allowed are 0 to 59"),
         "negative token": ((-ids,), {}, "a token -"),
         "too long": ((torch.full((1, 81), 7),), {}, "a position 8"),
         "mask's shape": ((ids, mask[:, :-1]), {}, r"attention_mask is \(4, 11\); allowed is \(4, 12\)"),
         "mask's values": ((ids, mask * 2), {}, "from 0 to 2"),
+        "mask's sign": ((ids, -mask), {}, "from -1 to 0"),
+        "mask's fractions": ((ids, mask / 2), {}, "from 0.0 to 0.5; allowed are only 0 and 1"),
         "masked text": ((ids, mask * torch.tensor([[1], [1], [0], [1]])), {}, "text 2 is all padding"),
         "padding alone": ((torch.full_like(ids, 1),), {}, "text 0 is all padding"),
         "padded on the left": ((ids.flip(1), mask.flip(1)), {}, "text 0 begins with padding"),
         "start_layer": ((ids,), {"start_layer": 3}, "start_layer is 3; allowed are 0 to 2"),
         "negative layer": ((ids,), {"start_layer": -1}, "start_layer is -1"),
         "fractional layer": ((ids,), {"start_layer": 1.0}, "start_layer is 1.0"),
+        "truth for a layer": ((ids,), {"start_layer": True}, "start_layer is True"),
         "head": ((ids,), {"head": "last"}, "head is 'last'; allowed are first_token, all_tokens"),
         "class": ((ids,), {"target": 3}, "target is 3; allowed are classes 0 to 2"),
         "negative class": ((ids,), {"target": -1}, "target is -1"),
+        "class of a text": ((ids,), {"target": torch.tensor([0, 3, 1, 0])}, r"target is \[0, 3, 1, 0\]"),
+        "fractional class": ((ids,), {"target": 1.0}, "target is 1.0; allowed: None, a class"),
         "name for a class": ((ids,), {"target": "positive"}, "target is 'positive'"),
         "classes' shape": ((ids,), {"target": torch.tensor([0, 1])}, r"target is \(2,\)"),
+        "class of one text": ((ids,), {"target": torch.tensor([0])}, r"target is \(1,\)"),
         "classes' type": ((ids,), {"target": torch.zeros(4)}, "torch.float32"),
+        "16-bit classes": ((ids,), {"target": torch.zeros(4).short()}, "torch.int16"),
     }[name]
 
 
-BAD = """empty batch, no tokens, one dimension, floats, unknown token, negative token, too long, mask's shape,
-mask's values, masked text, padding alone, padded on the left, start_layer, negative layer, fractional layer,
-head, class, negative class, name for a class, classes' shape, classes' type"""
+BAD = """empty batch, no tokens, one dimension, floats, 16-bit tokens, unknown token, first unknown token,
+negative token, too long, mask's shape, mask's values, mask's sign, mask's fractions, masked text,
+padding alone, padded on the left, start_layer, negative layer, fractional layer, truth for a layer,
+head, class, negative class, class of a text, fractional class, name for a class, classes' shape,
+class of one text, classes' type, 16-bit classes"""
 
 
 @pytest.mark.parametrize("name", [name.strip() for name in BAD.split(",")])
@@ -281,6 +303,49 @@ def test_an_unsupported_model_raises_one_clear_line(model):
     query.query = bnb.nn.Linear8bitLt(16, 16)
     with pytest.raises(ValueError, match=r"layer\.0\.attention\.self\.query is a .*Linear8bitLt"):
         token_relevance(adapted, ids, mask)
+    query.query = bnb.nn.Linear4bit(16, 16)  # not on a device yet, which would quantise it
+    with pytest.raises(ValueError, match=r"layer\.0\.attention\.self\.query is a .*Linear4bit; allowed are"):
+        token_relevance(adapted, ids, mask)
+
+
+def test_an_adapter_beside_a_layer_is_refused_and_not_left_out(model):
+    ids, mask = batch()
+    adapted = inject_adapter_in_model(LoraConfig(r=2, target_modules=["key"]), model)
+    with pytest.raises(ValueError, match=r"layer\.0\.attention\.self\.key is a peft\..*; allowed are"):
+        token_relevance(adapted, ids, mask)
+
+
+def test_32_bit_numbers_of_tokens_and_classes_are_read_like_64_bit_ones(model):
+    (ids, mask), classes = batch(), torch.tensor([0, 2, 1, 0])
+    expected = token_relevance(model, ids, mask, classes)
+    assert torch.equal(token_relevance(model, ids.int(), mask.int(), classes.int()), expected)
+
+
+def test_a_single_text_whose_logits_are_not_finite_is_an_error(model):
+    ids, mask = batch()
+    alone = next(token for token in ids[1].tolist() if (ids == token).sum() == 1)
+    words = model.base_model.embeddings.word_embeddings.weight.data
+    words[alone, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"not finite: .*word_embeddings\.weight is not finite$"):
+        token_relevance(model, ids, mask)
+    words[alone, 0] = 0
+    bias = head_layers(model)[1].bias.data
+    bias[2] = torch.inf
+    with pytest.raises(ValueError, match=r"not finite: classifier\.(out_proj\.)?bias is not finite$"):
+        token_relevance(model, ids, mask)
+
+
+def test_finite_weights_that_overflow_are_said_to_be_finite(model):
+    model = model.float()
+    head_layers(model)[1].weight.data.fill_(3e38)
+    with pytest.raises(ValueError, match=r"not finite: its weights are finite, but it overflows$"):
+        token_relevance(model, *batch())
+
+
+def test_one_weight_in_64_bits_is_enough_for_all_to_be_read_so(model):
+    assert encoder.precision(copy.deepcopy(model).half()) == torch.float32
+    head_layers(model.float())[1].double()
+    assert encoder.precision(model) == torch.float64
 
 
 def to_tf32(x):
@@ -399,6 +464,33 @@ def test_a_compensated_linear_layer_is_nearly_as_exact_as_in_float32():
     ]
     assert off[1] < 10 * off[0]  # sums are cut
     assert off[2] > 100 * off[0]
+
+
+def test_a_number_is_split_into_the_nearest_one_of_eleven_binary_digits_and_the_rest():
+    x = torch.randn(2_000, generator=torch.Generator().manual_seed(0))
+    high, low = encoder._tf32_parts(x)
+    mantissa, exponent = np.frexp(x.double().numpy())  # the mantissa is from 0.5 to 1
+    assert high.tolist() == np.ldexp(np.round(mantissa * 2**11) / 2**11, exponent).tolist()
+    assert torch.equal(high.double() + low.double(), x.double())
+
+
+@pytest.mark.usefixtures("tf32_on_a_cpu")
+def test_all_linear_layers_but_those_of_the_head_are_compensated(monkeypatch):
+    model, compensated, plain = classifier("bert").float(), set(), encoder.compensated_linear
+
+    def noting(x, weight, bias):
+        compensated.add(weight.data_ptr())
+        return plain(x, weight, bias)
+
+    monkeypatch.setattr(encoder, "compensated_linear", noting)
+    token_relevance(model, *batch(), precision="tf32")
+    layers = model.bert.encoder.modules()
+    assert compensated == {layer.weight.data_ptr() for layer in layers if isinstance(layer, nn.Linear)}
+
+
+@pytest.mark.usefixtures("tf32_on_a_cpu")
+def test_a_model_in_64_bits_is_not_rounded(model):
+    assert error(token_relevance(model, *batch(), precision="tf32"), token_relevance(model, *batch())) < EXACT
 
 
 @pytest.mark.usefixtures("tf32_on_a_cpu")

@@ -122,6 +122,14 @@ def test_halves_without_a_value_are_left_out():
     assert over_halves(table) == over_halves(np.delete(table, 5, axis=1))
 
 
+def test_two_halves_with_a_value_are_enough():
+    table = np.full((1, 1 + HALVES), np.nan)
+    table[0, :3] = 0.5, 0.4, 0.7
+    measured = over_halves(table)
+    assert measured.estimate == 0.5
+    assert measured.texts[0].variance == pytest.approx(0.3**2 / 2)
+
+
 @pytest.mark.parametrize("missing", [0, slice(1, HALVES)])
 def test_a_statistic_without_a_value_is_named(missing):
     table = np.ones((4, 1 + HALVES))

@@ -1,6 +1,7 @@
 """Paper 2's tables and figures, on explanations whose signal and noise are known."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -382,3 +383,13 @@ def test_a_point_has_its_own_accuracy_and_number_of_seeds():
     assert table["seeds"].tolist() == [3] * 3
     row = tables.proxy_table(measured, {"all": list(kinds.values())}).loc["all"]
     assert row.tolist() == [1, -1]  # more noise, and so a smaller SNR, the larger the surface
+
+
+def test_the_mean_over_fifty_subsets_hardly_depends_on_which_are_drawn():
+    relevance = np.resize([2.0, 0.0], 20) + np.random.default_rng(0).standard_normal((6, 20))
+    kind = {"a": ModelType("a", "a", 1, np.zeros((6, 1), np.uint8), {LRP: relevance})}
+    rngs = map(np.random.default_rng, range(40))
+    means = [tables.snr_by_seeds(kind, [20], LRP, [3], rng).loc[0, "SNR"] for rng in rngs]
+    every = [list(subset) for subset in combinations(range(6), 3)]
+    snr = [tables.signal_noise(shares(relevance, [20])[subset], [20]).snr[0] for subset in every]
+    assert np.var(snr) / np.var(means, ddof=1) == pytest.approx(50, rel=0.4)  # subsets are independent

@@ -1,18 +1,21 @@
+import json
 import re
 from dataclasses import replace
 
+import bitsandbytes as bnb
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers.processors import TemplateProcessing
 
 from lib.errors import InputError
 from lib.paper3.tables import NUMBERS, OTHER_RESULTS
 from lib.qlora import Material, Pretrained, Reading, Recipe, Sources, Task, Trial
-from lib.qlora.adapters import data_order, load_base, new_adapter, optimizer_states
+from lib.qlora.adapters import data_order, load_base, new_adapter, optimizer_states, save_adapter
 from lib.qlora.causal_models import load_four_bit, load_tokenizer
 from lib.qlora.scores import IGNORED, collate, complete, continuation_losses, text_losses
-from lib.qlora.trial import check_lengths
+from lib.qlora.trial import _diverged_step, _texts, check_lengths
 from lib.runs.provenance import input_fingerprints
 from lib.seeding import fingerprint
 from lib.texts.generated.mini_quotes import mini_quotes
@@ -184,6 +187,20 @@ def test_adapters_start_at_zero_and_have_the_requested_type(material):
     assert fingerprint(base) == before
 
 
+# peft calls transformers by a name that transformers is about to drop
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_an_adapter_is_saved_with_the_settings_and_the_type_it_was_trained_with(material, tmp_path):
+    recipe = replace(RECIPE, rank=4, alpha=24, dropout=0.1, adapter="bfloat16")
+    base = load_base(material.models["m"], recipe, torch.device("cpu"))
+    before, adapter = fingerprint(base), new_adapter(base, recipe, seed=0)
+    save_adapter(base, recipe, adapter, tmp_path / "a")
+    settings = json.loads((tmp_path / "a" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert (settings["r"], settings["lora_alpha"], settings["lora_dropout"]) == (4, 24, 0.1)
+    assert {min(matrix.shape) for matrix in adapter.values()} == {4}
+    assert fingerprint(load_file(tmp_path / "a" / "adapter_model.safetensors")) == fingerprint(adapter)
+    assert fingerprint(base) == before
+
+
 def test_each_epoch_of_the_order_has_every_text_once():
     order = np.array(data_order(10, epochs=3, seed=0)).reshape(3, 10)
     assert (np.sort(order) == np.arange(10)).all()
@@ -214,6 +231,16 @@ def test_a_text_of_one_token_is_refused_since_nothing_follows_that_could_be_lear
         check_lengths(task, material.models["m"])
     with pytest.raises(InputError, match="test text 0 has 0 tokens, allowed: 2 or more: ''"):
         check_lengths(replace(task, train=[], test=[""]), material.models["m"])
+
+
+@pytest.mark.parametrize(("texts", "most"), [("prompts", "new_tokens"), ("questions", "answer_tokens")])
+def test_a_prompt_or_question_may_leave_just_enough_room(material, texts, most):
+    model = material.models["m"]
+    room = 1024 - len(load_tokenizer(model)("Never trade")["input_ids"])
+    task = replace(Task(["two words"], ["two words"]), **{texts: ["Never trade"], most: room})
+    check_lengths(task, model)
+    with pytest.raises(InputError, match=f"to be continued by {room + 1}, exceeds its context of 1024"):
+        check_lengths(replace(task, **{most: room + 1}), model)
 
 
 def test_material_is_identified_by_models_and_texts_alone(material, tmp_path):
@@ -304,6 +331,97 @@ def test_what_is_given_is_read_but_not_learned(material, monkeypatch):
     assert seen[False] == [0]
 
 
+@pytest.mark.parametrize("special", [True, False])
+def test_training_texts_are_truncated_and_have_special_tokens_if_the_task_says_so(
+    material, monkeypatch, special
+):
+    seen = []
+
+    def stop(adapter, recipe, encoded, *_):
+        seen.extend(encoded)
+        raise InterruptedError
+
+    tokenizer = load_tokenizer(material.models["m"])
+    plain = tokenizer("Never trade hope for silence.", add_special_tokens=False)["input_ids"]
+    beginning = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    monkeypatch.setattr(tokenizer.backend_tokenizer, "post_processor", beginning)
+    monkeypatch.setattr("lib.qlora.trial.load_tokenizer", lambda model: tokenizer)
+    monkeypatch.setattr("lib.qlora.trial.Learner", stop)
+    task = Task(["Never trade hope for silence."], ["Never trade hope."], special_tokens=special)
+    with pytest.raises(InterruptedError):
+        trial(replace(RECIPE, max_length=4)).carry_out(material=replace(material, tasks={"t": task}))
+    assert seen == [[1, *plain[:3]] if special else plain[:4]]
+
+
+def test_test_texts_are_truncated_like_training_texts(run, material):
+    assert run(replace(RECIPE, max_length=6))["text_tokens"].tolist() == [5] * 10
+    before = Pretrained(0, model="m", task="t", compute="float32", max_length=6)
+    assert before.carry_out(material=material)["text_tokens"].tolist() == [5] * 10
+
+
+def test_a_trial_is_evaluated_in_the_type_and_with_the_kernel_of_its_recipe(material, monkeypatch):
+    loaded = {}
+
+    def stop(model, **how):
+        loaded.update(how)
+        raise InterruptedError
+
+    monkeypatch.setattr("lib.qlora.trial.load_four_bit", stop)
+    one = trial(replace(RECIPE, compute="bfloat16", attention="eager"))
+    with pytest.raises(InterruptedError):
+        one._evaluated("adapter", load_tokenizer(material.models["m"]), material)
+    assert (loaded["dtype"], loaded["attention"]) == (torch.bfloat16, "eager")
+
+
+def test_a_loss_that_is_nan_or_above_that_of_a_guess_is_a_divergence():
+    assert _diverged_step(np.array([1.0, 2.0, 0.5]), bound=2.0) is None
+    assert _diverged_step(np.array([1.0, 2.1, 0.5, np.nan]), bound=2.0) == 2
+    assert _diverged_step(np.array([1.0, 2.0, np.nan]), bound=2.0) == 3
+
+
+def test_a_trial_that_guesses_worse_than_at_random_has_diverged_although_its_losses_are_finite(
+    material, monkeypatch
+):
+    guess = np.log(len(load_tokenizer(material.models["m"])))
+
+    def train(base, learners, at_a_time):
+        learners[0].losses = [guess - 0.01, guess + 0.01, guess + 1]
+
+    monkeypatch.setattr("lib.qlora.trial.train_side_by_side", train)
+    monkeypatch.setattr(Trial, "_evaluated", lambda *_: {})
+    assert trial().carry_out(material=material)["diverged_step"] == 2
+
+
+def test_prompts_are_sampled_warm_and_cold_and_questions_are_answered_greedily(monkeypatch):
+    asked = []
+
+    def sampled(model, prompts, tokenizer, *, temperature=1.0, top_p=1.0, samples=1, **how):
+        asked.append((prompts, how["new_tokens"], how["seed"], samples, temperature, top_p))
+        assert how["special_tokens"] is False
+        return [[f"{how['seed']} of {prompt}"] * samples for prompt in prompts]
+
+    monkeypatch.setattr("lib.qlora.trial.complete", sampled)
+    task = Task([], [], prompts=["p", "q"], questions=["?"], samples=2, new_tokens=3, answer_tokens=7)
+    task = replace(task, special_tokens=False)
+    texts = _texts(None, None, task, finite=True)
+    prompts, questions = ["p", "q"], ["?"]
+    assert sorted(asked, key=str) == sorted(
+        [
+            (prompts, 3, 0, 2, 1.0, 1.0),
+            (prompts, 3, 0, 1, 0.1, 0.1),
+            (prompts, 3, 1, 1, 0.1, 0.1),
+            (questions, 7, 0, 1, 1.0, 1e-6),
+        ],
+        key=str,
+    )
+    assert texts["cold_completions"] == ["0 of p", "0 of q"]
+    assert texts["cold_completions_again"] == ["1 of p", "1 of q"]
+    assert texts["answers"] == ["0 of ?"]
+    monkeypatch.setattr("lib.qlora.trial.choose", lambda *_, **how: [1, 0])
+    choosing = replace(task, questions=["?", "!"], options=["no", "yes"])
+    assert _texts(None, None, choosing, finite=True)["answers"] == ["yes", "no"]
+
+
 def test_labels_mask_what_is_not_learned():
     batch = collate([{"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]}, {"input_ids": [8, 9]}])
     assert batch["labels"].tolist() == [[IGNORED, 6, 7], [8, 9, IGNORED]]
@@ -320,6 +438,9 @@ def test_labels_mask_what_is_not_learned():
         ({"compute": "float64"}, "compute = 'float64': allowed: float32, bfloat16, float16"),
         ({"attention": "flash"}, "attention = 'flash': allowed: sdpa, eager"),
         ({"learning_rate": 0.0}, "learning_rate = 0.0: a number above 0 is required"),
+        ({"loss_scale": 0.0}, "loss_scale = 0.0: a number above 0 is required"),
+        ({"adapter": "int8"}, "adapter = 'int8': allowed: float32, bfloat16, float16"),
+        ({"schedule": "cosine"}, "schedule = 'cosine': allowed: linear, constant"),
         ({"epsilon": -1e-8}, "epsilon = -1e-08: allowed: 0 or above"),
         ({"dropout": 1.0}, "dropout = 1.0: allowed: at least 0 and below 1"),
     ],
@@ -335,7 +456,14 @@ def test_a_measurement_before_fine_tuning_is_carried_out_alone():
     )
     assert first.shared != second.shared
     assert trial().shared == trial(EIGHT_BIT, seed=1, repetition=1).shared
-    assert trial().shared != trial(replace(RECIPE, adapter="bfloat16")).shared
+    for change in (
+        {"rank": 4},
+        {"batch_size": 2},
+        {"compute": "bfloat16"},
+        {"adapter": "bfloat16"},
+        {"attention": "eager"},
+    ):
+        assert trial().shared != trial(replace(RECIPE, **change)).shared
 
 
 def test_a_wrong_measurement_of_a_pretrained_model_is_an_error():
@@ -354,3 +482,21 @@ def test_starved_moments_are_a_share_of_the_entries_of_all_matrices():
     states = optimizer_states(optimizer)
     assert states["starved"] == pytest.approx(3 / 8)
     assert states["state_bytes"] == 2 * 8 * 4
+    assert optimizer_states(torch.optim.AdamW(weights))["starved"] == 0
+
+
+def test_each_8_bit_moment_is_decoded_by_its_own_map():
+    weight = torch.nn.Parameter(torch.zeros(512))
+    optimizer = torch.optim.AdamW([weight])
+    first, second = (bnb.functional.create_dynamic_map(signed=signed) for signed in (True, False))
+    zero, one = int((first == 0).nonzero()), len(first) - 1
+    optimizer.state[weight] = {
+        "state1": torch.tensor([one] * 300 + [zero] * 212, dtype=torch.uint8),
+        "state2": torch.tensor([one] * 200 + [0] * 312, dtype=torch.uint8),  # the second map begins with 0
+        "absmax1": torch.ones(2),
+        "absmax2": torch.ones(2),
+        "qmap1": first,
+        "qmap2": second,
+    }
+    states = optimizer_states(optimizer)
+    assert states == {"state_dtypes": ["uint8"], "state_bytes": 2 * 512 + 4 * 4, "starved": 100 / 512}

@@ -81,6 +81,10 @@ def test_the_authors_schedule_sees_no_text_twice(texts: int) -> None:
     assert len(seen) == len(set(seen)) == 4 * how.steps(texts) <= texts / 2 + 2
 
 
+def test_by_default_texts_are_shuffled_and_all_steps_are_trained() -> None:
+    assert recipe() == recipe(schedule="described", shuffled=True)
+
+
 def test_a_recipe_that_would_train_nothing_is_refused() -> None:
     assert recipe(schedule="authors").steps(13) == 2
     with pytest.raises(ValueError, match=r"12 training texts: with schedule 'authors'.*at least 13 texts"):

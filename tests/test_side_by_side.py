@@ -1,6 +1,7 @@
 """Trials beside others match the same trials alone, and a trial alone matches transformers' Trainer."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import bitsandbytes as bnb
 import numpy as np
@@ -9,13 +10,20 @@ import torch
 from datasets import Dataset
 from fake_graphs import FakeGraphs, NoGraphs, use
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from transformers import LlamaConfig, Trainer
+from transformers import GPT2Config, LlamaConfig, Trainer
 
-from lib.qlora import Material, Recipe, Sources, Task, Trial, side_by_side
-from lib.qlora.adapters import data_order, has_dropout, known_warnings, load_base, optimizer_states
+from lib.qlora import Material, Recipe, Sources, Task, Trial, adapters, side_by_side
+from lib.qlora.adapters import (
+    data_order,
+    has_dropout,
+    known_warnings,
+    load_base,
+    optimizer_states,
+    prepare,
+)
 from lib.qlora.causal_models import load_config, load_tokenizer
 from lib.qlora.memory import needed_bytes, trial_bytes, trials_that_fit
-from lib.qlora.scores import collate
+from lib.qlora.scores import IGNORED, collate
 from lib.qlora.side_by_side import Learner, train_side_by_side
 from lib.runs import sweep
 from lib.seeding import derive, fingerprint, set_deterministic
@@ -175,7 +183,7 @@ def by_transformers(material, one):
 
 @pytest.mark.parametrize("optimizer", ["paged_adamw_32bit", "paged_adamw_8bit", "adamw_torch"])
 def test_without_dropout_a_trial_is_what_transformers_trains(trained, material, optimizer):
-    recipe = replace(RECIPE, dropout=0.0, optimizer=optimizer, batch_size=2, epochs=2)
+    recipe = replace(RECIPE, dropout=0.0, optimizer=optimizer, batch_size=2, epochs=2, rank=4)
     one = trial(5, recipe)
     with known_warnings():
         expected, expected_losses = by_transformers(material, one)
@@ -271,6 +279,93 @@ def test_no_room_for_a_single_trial_is_an_error(material, monkeypatch):
     monkeypatch.setattr(side_by_side._Adapted, "gradients", full)
     with pytest.raises(torch.OutOfMemoryError):
         trial(0).carry_out(material=material)
+
+
+def small_learner(recipe, encoded=((1, 2),), given=(0,), order=(0, 0, 0, 0), seed=0):
+    stream = torch.Generator().manual_seed(0)
+    adapter = {"a.lora_A.weight": torch.randn(8, 50, generator=stream), "a.lora_B.weight": torch.zeros(20, 8)}
+    return Learner(adapter, recipe, encoded, given, order, seed)
+
+
+def test_a_text_that_is_given_whole_still_teaches_its_last_token():
+    learner = small_learner(RECIPE, [[5, 6, 7], [8, 9, 3]], given=[3, 1], order=[0, 1])
+    assert [row["labels"] for (row,) in learner.batches] == [[IGNORED, IGNORED, 7], [IGNORED, 9, 3]]
+
+
+def test_every_step_and_every_seed_drop_other_entries_at_the_recipes_rate():
+    learner, same, other = (small_learner(RECIPE, seed=seed) for seed in (0, 0, 1))
+    first = learner.draw(5_000)
+    assert first.shape == (1, 2, 5_000)
+    assert first.float().mean().item() == pytest.approx(0.9, abs=0.01)
+    assert torch.equal(first, same.draw(5_000))
+    assert not torch.equal(first, other.draw(5_000))
+    learner.losses.append(1.0)
+    assert not torch.equal(first, learner.draw(5_000))
+
+
+def test_the_first_step_of_adam_is_that_by_hand_however_the_loss_is_scaled():
+    recipe = replace(RECIPE, optimizer="adamw_torch", epsilon=0.01)
+    for loss_scale in (1.0, 1024.0):
+        for norm in (0.5, 8.0):  # the second is clipped
+            learner = small_learner(replace(recipe, loss_scale=loss_scale))
+            before = learner.weights.detach().clone()
+            gradient = torch.randn(before.shape, generator=torch.Generator().manual_seed(1))
+            gradient *= norm / gradient.norm()
+            learner.update(1.0, loss_scale * gradient)
+            clipped = gradient / max(norm, 1)
+            # Both moments are corrected for their start at 0, so their roots are the gradient's size.
+            expected = before - recipe.learning_rate * clipped / (clipped.abs() + 0.01)
+            torch.testing.assert_close(learner.weights.detach(), expected, atol=1e-7, rtol=1e-5)
+
+
+def test_a_gradient_that_overflows_in_half_precision_takes_no_step_and_leaves_the_rate(monkeypatch):
+    monkeypatch.setattr(side_by_side, "mixed_type", lambda recipe, device: torch.float16)
+    learner = small_learner(replace(RECIPE, optimizer="adamw_torch"))
+    scale = learner.scaler.scale(torch.ones(())).item()
+    before = learner.weights.detach().clone()
+    learner.update(1.0, torch.full_like(before, torch.inf))
+    assert torch.equal(learner.weights.detach(), before)
+    assert learner.schedule.get_last_lr() == [RECIPE.learning_rate]
+    halved = learner.scaler.get_scale()
+    assert halved == scale / 2
+    gradient = torch.ones_like(before) / before.numel() ** 0.5  # of norm 1, so it is just not clipped
+    learner.update(1.0, halved * gradient)
+    (state,) = learner.optimizer.state.values()
+    torch.testing.assert_close(state["exp_avg"], 0.1 * gradient, atol=0, rtol=1e-4)
+    assert learner.schedule.get_last_lr() == [pytest.approx(RECIPE.learning_rate * 3 / 4)]
+
+
+@pytest.mark.parametrize(
+    ("device", "adapter", "compute", "expected"),
+    [
+        ("cuda", "float32", "bfloat16", torch.bfloat16),
+        ("cuda", "float32", "float16", torch.float16),
+        ("cuda", "float32", "float32", None),
+        ("cuda", "bfloat16", "bfloat16", None),
+        ("cpu", "float32", "bfloat16", None),
+    ],
+)
+def test_only_32_bit_adapters_on_a_gpu_are_trained_in_mixed_precision(device, adapter, compute, expected):
+    recipe = replace(RECIPE, adapter=adapter, compute=compute)
+    assert side_by_side.mixed_type(recipe, torch.device(device)) is expected
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_layers_are_recomputed_on_a_gpu_alone_with_the_generators_state_if_they_drop(monkeypatch, dropout):
+    asked = {}
+    monkeypatch.setattr(adapters, "prepare_model_for_kbit_training", lambda base, **how: asked.update(how))
+    config = LlamaConfig(attention_dropout=dropout)
+    for device in ("cpu", "cuda"):
+        prepare(SimpleNamespace(config=config, device=torch.device(device)))
+        assert asked["use_gradient_checkpointing"] == (device == "cuda")
+        assert asked["gradient_checkpointing_kwargs"]["preserve_rng_state"] == (dropout > 0)
+
+
+def test_dropout_is_found_by_any_of_its_names():
+    without = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "summary_first_dropout": 0.0}
+    assert not has_dropout(GPT2Config(**without))
+    assert has_dropout(GPT2Config(**without | {"resid_pdrop": 0.1}))
+    assert has_dropout(LlamaConfig(attention_dropout=0.1))
 
 
 def test_8_bit_blocks_hold_entries_of_one_matrix_alone():

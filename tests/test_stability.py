@@ -456,3 +456,17 @@ def test_a_deviation_follows_from_the_moments() -> None:
     moments = values.mean(axis=0), (values**2).mean(axis=0)
     assert deviation_over_seeds(*moments) == pytest.approx(values.std(axis=0))
     assert mean_over_deviation(*moments) == pytest.approx(values.mean(axis=0) / values.std(axis=0))
+
+
+def test_the_mean_over_twenty_splits_hardly_depends_on_which_are_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a, b = np.random.default_rng(0).standard_normal((2, 4, 12))
+
+    def variance(draws: int) -> float:
+        rngs = map(np.random.default_rng, range(draws))
+        return float(np.var([overlap_beyond_seeds(a, b, [12], 4, rng).cross[0] for rng in rngs], ddof=1))
+
+    of_the_mean = variance(40)
+    monkeypatch.setattr(stability, "SPLITS", 1)
+    assert variance(200) / of_the_mean == pytest.approx(20, rel=0.4)  # splits are independent
