@@ -1,6 +1,7 @@
 """What repeats among trials, exact tests against enumeration, and variance shares of known designs."""
 
 import math
+from fractions import Fraction
 from itertools import combinations, product
 
 import numpy as np
@@ -34,6 +35,19 @@ def test_permutation_p_is_the_share_of_splits_as_far_apart():
         rest = [index for index in range(6) if index not in chosen]
         far.append(abs(pooled[list(chosen)].mean() - pooled[rest].mean()) >= observed - 1e-12)
     assert repeatability.permutation_p(first, second) == pytest.approx(np.mean(far))
+
+
+def test_ties_count_where_values_are_large_against_their_differences():
+    random = np.random.default_rng(1)
+    for _ in range(20):
+        first, second = 1.5 + 1e-4 * random.normal(size=(2, 5))
+        second[:2] = first[-2:]  # equal values may be swapped
+        pooled = [Fraction(value) for value in (*first, *second)]
+        gaps = [
+            abs(2 * sum(split) - sum(pooled)) for split in combinations(pooled, 5)
+        ]  # the data's own first
+        expected = np.mean([gap >= gaps[0] for gap in gaps])
+        assert repeatability.permutation_p(first, second) == pytest.approx(expected)
 
 
 def test_sign_flip_p_is_the_share_of_signs_as_far_from_zero():
