@@ -209,12 +209,13 @@ def test_variance_components_split_the_sum_of_squares():
 
 
 @pytest.mark.parametrize("interactions", [(0, 0, 0), (0.5, 0.5, 0), (1, 1, 0), (3, 0, 1)])
-def test_a_factor_without_an_effect_is_found_to_have_one_at_the_level_of_the_test(interactions):
+def test_a_factor_without_an_effect_is_found_to_have_one_at_the_level_of_the_test(interactions, monkeypatch):
+    monkeypatch.setattr(repeatability, "DRAWS", 1)  # no interval is looked at
     rng = np.random.default_rng(2)
     p, pooled = [], []
     for _ in range(400):
         runs = _crossed(rng, 3, (0, 1, 1, *interactions, 1))
-        found = repeatability.variance_components(runs, ["a", "b", "c"], "y", draws=1)
+        found = repeatability.variance_components(runs, ["a", "b", "c"], "y")
         p.append(found.loc["a", "p"])
         rest = found.iloc[3:]
         error = (rest["mean square"] * rest["freedom"]).sum() / rest["freedom"].sum()
@@ -225,12 +226,13 @@ def test_a_factor_without_an_effect_is_found_to_have_one_at_the_level_of_the_tes
 
 
 @pytest.mark.parametrize("sds", [(1, 1, 1, 0, 0, 0, 1), (3, 1, 0.5, 0.5, 0.5, 0.5, 1), (1, 1, 1, 1, 1, 1, 1)])
-def test_intervals_of_the_factors_shares_cover_the_truth(sds):
+def test_intervals_of_the_factors_shares_cover_the_truth(sds, monkeypatch):
+    monkeypatch.setattr(repeatability, "DRAWS", 1_000)
     rng = np.random.default_rng(3)
     truth = np.square(sds[:3]) / np.square(sds).sum()
     hits = []
     for _ in range(300):
-        found = repeatability.variance_components(_crossed(rng, 3, sds), ["a", "b", "c"], "y", draws=1_000)
+        found = repeatability.variance_components(_crossed(rng, 3, sds), ["a", "b", "c"], "y")
         factors = found.iloc[:3]
         hits.append((factors["low"] <= truth) & (truth <= factors["high"]))
     assert 0.93 < np.mean(hits) < 0.975
