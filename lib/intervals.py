@@ -200,15 +200,13 @@ def _pairs(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats, float]:
     return a, b, float(np.sum((x - y) ** 2) * np.sum((x + y) ** 2)) / 4
 
 
-def bootstrap_interval(
-    estimate: float, resamples: ArrayLike, confidence: float = 0.95, *, n: int
-) -> Interval:
-    """Return an estimate with the bootstrap's expanded percentile interval.
+def bootstrap_interval(estimate: float, resamples: ArrayLike, *, n: int) -> Interval:
+    """Return an estimate with the bootstrap's expanded percentile interval of 95 %.
 
     With few seeds, a plain percentile interval is too narrow, as a normal interval is where Student's t is
-    required. The quantiles are therefore taken at sqrt(n / (n - 1)) times Student's t quantile for
-    ``confidence``, read on the normal scale (Hesterberg, The American Statistician 69, 2015). The interval is
-    widened to contain the estimate where the bootstrap's own error leaves it just outside.
+    required. The quantiles are therefore taken at sqrt(n / (n - 1)) times Student's t quantile for 95 %,
+    read on the normal scale (Hesterberg, The American Statistician 69, 2015). The interval is widened to
+    contain the estimate where the bootstrap's own error leaves it just outside.
 
     Parameters
     ----------
@@ -216,12 +214,10 @@ def bootstrap_interval(
         From the sample itself.
     resamples : array_like, (resamples,)
         The same from each resample; NaN is ignored.
-    confidence : float
-        Intended coverage.
     n : int
         Number of seeds (or texts) that were resampled; the smaller of the two if both were.
     """
-    quantile = np.sqrt(n / (n - 1)) * stats.t.isf((1 - confidence) / 2, n - 1)
+    quantile = np.sqrt(n / (n - 1)) * stats.t.isf(0.025, n - 1)
     outside = stats.norm.sf(quantile)
     # No interpolation: a ratio is infinite where a resample has no noise.
     values = np.asarray(resamples, float)

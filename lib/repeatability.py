@@ -19,6 +19,9 @@ from lib.seeding import fingerprint
 MOST_CHOICES = 100_000
 """Splits or choices of signs up to which a test is exact; of more, as many are drawn at random."""
 
+DRAWS = 4_000
+"""Draws of the mean squares for the intervals of `variance_components`."""
+
 
 def bitwise(results: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, int]:
     """Count the distinct values of results, by name: 1 means that all are equal to the bit.
@@ -60,7 +63,13 @@ def permutation_p(first: ArrayLike, second: ArrayLike) -> float:
     Exact up to 100,000 splits, drawn beyond. Two groups of seven have 3,432 splits, so p is at least
     2 / 3432. Values that are not finite are left out; NaN if fewer than two of a group are left.
     """
-    return _p_of(lambda a, b, axis: a.mean(axis) - b.mean(axis), "independent", first, second)
+    first, second = _finite(first), _finite(second)
+    # SciPy counts a split as a tie within a tolerance relative to the difference of means, which rounding
+    # exceeds where values are large against their differences.
+    centre = np.concatenate([first, second]).mean() if len(first) else 0.0
+    return _p_of(
+        lambda a, b, axis: a.mean(axis) - b.mean(axis), "independent", first - centre, second - centre
+    )
 
 
 def sign_flip_p(differences: ArrayLike) -> float:
@@ -218,7 +227,7 @@ def _shares(variances: np.ndarray) -> np.ndarray:
 
 
 def variance_components(
-    runs: pd.DataFrame, factors: Sequence[str], value: str, *, confidence: float = 0.95, draws: int = 4_000
+    runs: pd.DataFrame, factors: Sequence[str], value: str, *, confidence: float = 0.95
 ) -> pd.DataFrame:
     """Split the variance of a full design of three crossed random factors, each interaction by itself.
 
@@ -236,9 +245,7 @@ def variance_components(
         Column with the outcome.
     confidence : float
         Coverage of the generalised confidence intervals (Weerahandi 1993), for which each mean square is
-        divided by draws of chi-squared over its degrees of freedom.
-    draws : int
-        Number of draws.
+        divided by `DRAWS` draws of chi-squared over its degrees of freedom.
 
     Returns
     -------
@@ -282,7 +289,7 @@ def variance_components(
     freedom = np.array([math.prod(levels[axis] - 1 for axis in source) for source in sources])
     mean_squares = np.array([_sum_of_squares(cube, source) for source in sources]) / freedom
     estimate = _components_of_three(mean_squares[None], levels)
-    random = np.random.default_rng(0).chisquare(freedom, (draws, len(sources)))
+    random = np.random.default_rng(0).chisquare(freedom, (DRAWS, len(sources)))
     shares = _shares(_components_of_three(mean_squares * freedom / random, levels))
     low, high = np.quantile(shares, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     ratios, p = _quasi_f_tests(mean_squares, freedom)

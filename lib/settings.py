@@ -165,6 +165,15 @@ def distinct(
     return text
 
 
+def _check_steps(recipe: TrainingRecipe, texts: int, parameter: str) -> None:
+    """Refuse a number of training texts that leaves a recipe no step; 0 stands for all, however many."""
+    if texts:
+        try:
+            recipe.steps(texts)
+        except ValueError as error:
+            raise ValueError(f"{parameter}: {error}") from None
+
+
 def _if_given(**sources: str) -> dict[str, str]:
     """Return the sources whose names are not empty, by parameter."""
     return {parameter: name for parameter, name in sources.items() if name}
@@ -292,6 +301,14 @@ class FinetuningSurface(ClassifierSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _schedules_must_have_steps(self) -> Self:
+        for recipe in (self.fine_tuning, self.other_schedule):  # both are trained on all texts
+            _check_steps(recipe, self.train_texts, f"train_texts = {self.train_texts}")
+        for number in self.numbers_of_texts:
+            _check_steps(self.fine_tuning, number, f"matched_texts = {self.matched_texts!r}")
+        return self
+
     @property
     def datasets(self) -> dict[str, str]:
         """The data set, and the texts with marked reasons if there are any."""
@@ -408,6 +425,14 @@ class FinetunedVsFrozen(ClassifierSettings):
             value = getattr(self, name)
             if value > self.seeds:
                 raise ValueError(f"{name} = {value}: allowed is at most seeds = {self.seeds}")
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_must_have_steps(self) -> Self:
+        authors = TrainingRecipe(self.epochs, self.learning_rate, self.batch_size, "authors")
+        for name in ("train_texts", "other_train_texts", "further_texts"):
+            texts = getattr(self, name)
+            _check_steps(authors, texts, f"{name} = {texts}")
         return self
 
     @property

@@ -103,11 +103,13 @@ class Study:
     def rest_on(self, *sweeps: Sequence[Record]) -> str:
         """Let all verdicts rest on these records, and say how many of them are done.
 
-        If fewer than the settings' ``min_finished`` are, every verdict from here on is "not testable".
+        If fewer than the settings' ``min_finished`` are in any of the sweeps, whatever the others hold, every
+        verdict from here on is "not testable". A sweep without any run counts only if there is no other.
         """
-        records = [record for records in sweeps for record in records]
-        self._refusal = refusal(records, self.settings.min_finished) or ""
-        return rests_on(records)
+        counted = [records for records in sweeps if records] or [[]]
+        refusals = (refusal(records, self.settings.min_finished) for records in counted)
+        self._refusal = next(filter(None, refusals), "")
+        return rests_on([record for records in sweeps for record in records])
 
     def require(self, condition: str, holds: bool, otherwise: str) -> None:
         """Say whether a condition holds that claims require; call it before such a claim is judged.

@@ -161,3 +161,10 @@ def test_correlation_and_residual_are_those_of_numpy():
     slope, intercept = np.polyfit(b, a, 1)
     assert left == pytest.approx(a - slope * b - intercept)
     assert residual(a, np.ones(30)) == pytest.approx(a - a.mean())
+
+
+def test_correlation_depends_neither_on_scale_nor_on_rounding():
+    steps = np.arange(5.0)
+    assert correlation(1e-13 * steps, steps) == pytest.approx(1)
+    assert correlation(1 + 1e-15 * steps, steps) == correlation(np.ones(1), np.ones(1)) == 0
+    assert not residual(0.1 * steps + 0.3, steps).any()  # a line leaves rounding alone

@@ -90,6 +90,16 @@ def test_a_rate_without_a_finished_run_has_no_gap_and_is_named_if_it_is_the_clea
         correct_without_artifact(found[Group(FROZEN, "")], zeros)
 
 
+def test_where_all_models_of_a_schedule_failed_the_error_says_why():
+    zeros = [0] * 8
+    failed = replace(tuned(0.0, zeros, zeros, "described"), status="failed", reason="ValueError: no step")
+    assert outcomes([failed, tuned(0.0, zeros, zeros, "described", seed=5)])
+    with pytest.raises(RuntimeError, match=r"^fine-tuned models .* 'described': no run .*: no step"):
+        outcomes([tuned(0.0, zeros, zeros), failed])
+    with pytest.raises(RuntimeError, match=r"^models on texts with the artifact: no run is done"):
+        reliance_table({})
+
+
 def gaps_around(mean, seeds=4):
     """Return a table of gaps with a small variance of seeds and halves: (seeds, 1 + halves)."""
     noise = 0.01 * np.random.default_rng(0).standard_normal((seeds, 1 + HALVES))

@@ -48,6 +48,16 @@ def test_numbers_of_texts_are_sorted_and_may_be_none() -> None:
     assert settings(matched_texts="").numbers_of_texts == []
 
 
+def test_every_number_of_training_texts_suffices_for_a_step() -> None:
+    for schedule in ("authors", "described"):  # the other one is trained on all texts, too
+        with pytest.raises(SettingsError, match=r"^train_texts = 900: .*'authors'.* at least 993 texts"):
+            settings(batch_size=32, schedule=schedule, train_texts=900)
+    with pytest.raises(SettingsError, match=r"^matched_texts = '500 600': .* at least 993 texts"):
+        settings(batch_size=32, train_texts=1000, matched_texts="500 600")
+    assert settings(schedule="described", matched_texts="12 500").numbers_of_texts == [12, 500]
+    assert settings(batch_size=32, train_texts=0, matched_texts="").train_texts == 0  # not known yet
+
+
 def test_encoders_have_other_seeds_than_the_main_one() -> None:
     assert settings(data_seed=3, encoders=3).encoder_seeds == [4, 5, 6]
     assert settings(encoders=0).encoder_seeds == []
@@ -61,6 +71,7 @@ def test_encoders_have_other_seeds_than_the_main_one() -> None:
         ("matched_texts", "75 075", "'075' is unknown or named twice"),
         ("matched_texts", "75 100000", "allowed are numbers below train_texts = "),
         ("matched_texts", "many", "whole numbers above 1"),
+        ("matched_texts", "12 500", "at least 13 texts are required"),  # batches of 4, the authors' schedule
         ("encoders", 2, "at least 3 are required"),
         ("other_schedule_seeds", 400, "at most"),
         ("random_label_seeds", 2, "greater than or equal to 3"),

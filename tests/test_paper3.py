@@ -1,6 +1,7 @@
 """Paper 3's plan of trials, and the tables that are made of their records."""
 
 import math
+import shutil
 from copy import deepcopy
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from scipy import stats
 from small import save_model
+from transformers import LlamaConfig
 
 from lib.claims import load_claims, published
 from lib.errors import InputError
@@ -177,6 +179,31 @@ def test_a_plan_with_a_prompt_beyond_a_models_context_is_refused_before_its_swee
         sweep_parts(study, plan, material=material)
     assert study.number == 0
     sweep_parts(study, {"trials": [trial(1)]}, material=material)  # the long task is of no run here
+
+
+def test_a_plan_with_a_piece_without_an_embedding_is_refused_before_its_sweep(llama, tmp_path):
+    folder = tmp_path / "llama"
+    shutil.copytree(llama, folder)
+    tokenizer, config = load_tokenizer(folder), LlamaConfig.from_pretrained(folder)
+    config.vocab_size = len(tokenizer)
+    config.save_pretrained(folder)
+    tokenizer.add_tokens(["<pad>"])  # the only piece beyond the embeddings
+    tokenizer.save_pretrained(folder)
+    task = Task(["one two"], ["three four"], prompts=["one"])
+    tasks = {"t": task, "padded": replace(task, prompts=["<pad>"])}
+    material = Material({"m": str(folder)}, tasks, tmp_path, "cpu")
+    study = Sweeps()
+    sweep_parts(study, {"trials": [trial(1)]}, material=material)  # no text has it
+    line = rf"^model '.*': its tokenizer numbers a piece of '<pad>' {config.vocab_size}; allowed: below "
+    with pytest.raises(InputError, match=line):
+        sweep_parts(study, {"trials": trials_of("m", "padded", [RECIPE], [1])}, material=material)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})  # read after completions that end before others
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(InputError, match=line):
+        sweep_parts(study, {"trials": [trial(1)]}, material=material)
+    learned = Material({"m": str(folder)}, {"t": replace(task, prompts=[])}, tmp_path, "cpu")
+    sweep_parts(study, {"trials": [trial(1)]}, material=learned)
+    assert study.number == 2
 
 
 def test_a_training_text_whose_answer_would_be_cut_is_refused_before_its_sweep(llama, tmp_path):

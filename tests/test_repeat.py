@@ -74,6 +74,7 @@ def executed(tmp_path, monkeypatch):
     monkeypatch.setattr(execute, "ROOT", tmp_path)
     monkeypatch.setattr(execute, "_parameters", lambda notebook, profile, overrides: dict(overrides))
     monkeypatch.setattr(execute, "_refuse_unknown", lambda overrides, notebooks: None)
+    monkeypatch.setattr(execute, "_most_seeds", lambda profile, overrides: 16)
     return seen
 
 
@@ -93,6 +94,23 @@ def test_each_repetition_changes_seeds_or_instructions_and_writes_elsewhere(exec
     assert "ATEN_CPU_CAPABILITY" not in os.environ
     kept = pd.read_csv(tmp_path / "docs" / "verdicts.csv")
     assert kept["run"].tolist() == ["first run", "seeds 100…", "AVX2"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "overrides", "seeds", "apart"),
+    [
+        ("demo", {}, 16, 100),
+        ("demo", {"trials": 50}, 50, 100),
+        ("demo", {"random_label_seeds": 60}, 120, 200),
+        ("gpu", {}, 200, 200),
+        ("paper", {}, 200, 200),
+    ],
+)
+def test_no_two_runs_share_a_seed(profile, overrides, seeds, apart):
+    most_seeds = execute._most_seeds(profile, overrides)
+    assert most_seeds == seeds
+    repeated = repeat.repetitions(4, profile, most_seeds)
+    assert [repetition.parameters.get("first_seed") for repetition in repeated] == [apart, 2 * apart, None]
 
 
 def test_a_first_run_that_failed_is_not_repeated_nor_counted(executed, tmp_path):

@@ -1,6 +1,7 @@
 """What repeats among trials, exact tests against enumeration, and variance shares of known designs."""
 
 import math
+from fractions import Fraction
 from itertools import combinations, product
 
 import numpy as np
@@ -34,6 +35,19 @@ def test_permutation_p_is_the_share_of_splits_as_far_apart():
         rest = [index for index in range(6) if index not in chosen]
         far.append(abs(pooled[list(chosen)].mean() - pooled[rest].mean()) >= observed - 1e-12)
     assert repeatability.permutation_p(first, second) == pytest.approx(np.mean(far))
+
+
+def test_ties_count_where_values_are_large_against_their_differences():
+    random = np.random.default_rng(1)
+    for _ in range(20):
+        first, second = 1.5 + 1e-4 * random.normal(size=(2, 5))
+        second[:2] = first[-2:]  # equal values may be swapped
+        pooled = [Fraction(value) for value in (*first, *second)]
+        gaps = [
+            abs(2 * sum(split) - sum(pooled)) for split in combinations(pooled, 5)
+        ]  # the data's own first
+        expected = np.mean([gap >= gaps[0] for gap in gaps])
+        assert repeatability.permutation_p(first, second) == pytest.approx(expected)
 
 
 def test_sign_flip_p_is_the_share_of_signs_as_far_from_zero():
@@ -195,12 +209,13 @@ def test_variance_components_split_the_sum_of_squares():
 
 
 @pytest.mark.parametrize("interactions", [(0, 0, 0), (0.5, 0.5, 0), (1, 1, 0), (3, 0, 1)])
-def test_a_factor_without_an_effect_is_found_to_have_one_at_the_level_of_the_test(interactions):
+def test_a_factor_without_an_effect_is_found_to_have_one_at_the_level_of_the_test(interactions, monkeypatch):
+    monkeypatch.setattr(repeatability, "DRAWS", 1)  # no interval is looked at
     rng = np.random.default_rng(2)
     p, pooled = [], []
     for _ in range(400):
         runs = _crossed(rng, 3, (0, 1, 1, *interactions, 1))
-        found = repeatability.variance_components(runs, ["a", "b", "c"], "y", draws=1)
+        found = repeatability.variance_components(runs, ["a", "b", "c"], "y")
         p.append(found.loc["a", "p"])
         rest = found.iloc[3:]
         error = (rest["mean square"] * rest["freedom"]).sum() / rest["freedom"].sum()
@@ -211,12 +226,13 @@ def test_a_factor_without_an_effect_is_found_to_have_one_at_the_level_of_the_tes
 
 
 @pytest.mark.parametrize("sds", [(1, 1, 1, 0, 0, 0, 1), (3, 1, 0.5, 0.5, 0.5, 0.5, 1), (1, 1, 1, 1, 1, 1, 1)])
-def test_intervals_of_the_factors_shares_cover_the_truth(sds):
+def test_intervals_of_the_factors_shares_cover_the_truth(sds, monkeypatch):
+    monkeypatch.setattr(repeatability, "DRAWS", 1_000)
     rng = np.random.default_rng(3)
     truth = np.square(sds[:3]) / np.square(sds).sum()
     hits = []
     for _ in range(300):
-        found = repeatability.variance_components(_crossed(rng, 3, sds), ["a", "b", "c"], "y", draws=1_000)
+        found = repeatability.variance_components(_crossed(rng, 3, sds), ["a", "b", "c"], "y")
         factors = found.iloc[:3]
         hits.append((factors["low"] <= truth) & (truth <= factors["high"]))
     assert 0.93 < np.mean(hits) < 0.975

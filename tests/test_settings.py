@@ -59,6 +59,8 @@ def test_the_notebooks_own_defaults_are_right():
         ("test_texts", 1, "0 (all) or at least 21 are required"),
         ("test_texts", 20, "0 (all) or at least 21 are required"),
         ("test_texts", -1, "greater than or equal to 0"),
+        ("further_texts", 12, "at least 13 texts are required"),  # batches of 4, the authors' schedule
+        ("other_train_texts", 12, "at least 13 texts are required"),
         ("artifact_rates", "0 1 1.0", "'1.0' is unknown or named twice"),
         ("artifact_rates", "0 2", "numbers from 0 to 1"),
         ("artifact_rates", "", "at least one is required"),
@@ -76,6 +78,13 @@ def test_a_wrong_parameter_is_one_clear_line(name, value, hint):
     assert "\n" not in line
     assert name in line
     assert hint in line
+
+
+def test_every_number_of_training_texts_suffices_for_a_step():
+    with pytest.raises(SettingsError, match=r"^further_texts = 500: .*batch_size = 32 .*at least 993 texts"):
+        settings(batch_size=32, further_texts=500)
+    assert settings(further_texts=13).further_texts == 13
+    assert settings(batch_size=32, further_texts=0, other_train_texts=0).further_texts == 0  # not known yet
 
 
 def test_precisions_are_those_of_the_device():

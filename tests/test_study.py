@@ -130,6 +130,17 @@ def test_too_few_finished_runs_take_every_verdict_away(study):
     assert study.judge(CLAIM, BETTER).verdict == REPRODUCED
 
 
+def test_a_sweep_with_too_few_finished_runs_is_not_hidden_by_a_whole_one(study):
+    failing = study.sweep([Square(seed) for seed in (0, 1, 2, 4)], add=1)
+    whole = study.sweep([Square(2 * number) for number in range(10)], add=1)
+    assert study.rest_on(whole, failing) == "13 of 14 runs (failed: 1 RuntimeError)"
+    assert study.judge(CLAIM, BETTER).reason.startswith("rests on 3 of 4 runs")
+    study.rest_on(whole, [])  # what was not asked for cannot have failed
+    assert study.judge(CLAIM, BETTER).verdict == REPRODUCED
+    study.rest_on([])
+    assert study.judge(CLAIM, BETTER).verdict == NOT_TESTABLE
+
+
 def test_a_sweep_is_carried_out_as_the_settings_say(study, monkeypatch):
     asked = {}
     monkeypatch.setattr(studies, "sweep", lambda runs, inputs, **how: asked.update(how, inputs=inputs) or [])

@@ -25,6 +25,7 @@ def main(arguments: list[str]) -> int:
     try:
         parameters = {path: _parameters(path, chosen.profile, overrides) for path in notebooks}
         _refuse_unknown(overrides, notebooks)
+        most_seeds = _most_seeds(chosen.profile, overrides) if chosen.repeat else 0
         if chosen.repeat and "first_seed" in overrides:
             raise ValueError(f"-p first_seed {overrides['first_seed']}: not allowed with --repeat")
     except ValueError as error:
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> int:
     if chosen.repeat:
         # The verdicts.csv of a notebook that has failed is that of an earlier run, if there is one.
         done = {path: parameters[path] for path, outcome in first.items() if not outcome.failed}
-        outcomes += repeat(chosen.repeat, chosen.profile, done)
+        outcomes += repeat(chosen.repeat, chosen.profile, most_seeds, done)
     print_table(outcomes)
     return int(any(outcome.failed for outcome in outcomes))
 
@@ -84,6 +85,19 @@ def _parameters(notebook: Path, profile: str, overrides: dict[str, Any]) -> dict
     if notebook in SOLUTIONS:
         given["figure_dir"] = f"figures/{profile}/solutions/{notebook.stem}"
     return given | {name: value for name, value in overrides.items() if name in known}
+
+
+def _most_seeds(profile: str, overrides: dict[str, Any]) -> int:
+    """Return the largest number of consecutive seeds in a profile, whichever notebooks are executed."""
+    counts = [0]
+    for notebook in NOTEBOOKS:
+        known = papermill.inspect_notebook(str(notebook))
+        defaults = {name: _value(about["default"]) for name, about in known.items()}
+        for name, value in (defaults | _parameters(notebook, profile, overrides)).items():
+            if isinstance(value, int) and (name == "trials" or name.endswith("seeds")):
+                # Each of the random labels is learned under two seeds.
+                counts.append(2 * value if name == "random_label_seeds" else value)
+    return max(counts)
 
 
 def _refuse_unknown(overrides: dict[str, Any], notebooks: list[Path]) -> None:

@@ -1,7 +1,8 @@
 """How repeatable is a verdict? Execute the notebooks again, and write ``docs/verdicts.md`` and ``.csv``.
 
-Every repetition but the last has other training seeds (``first_seed`` 100, 200, ...). The last has the seeds
-of the first run and other vector instructions (AVX2): like another machine, it rounds differently.
+Every repetition but the last has other training seeds (``first_seed`` 100, 200, ..., or more hundreds apart
+if a notebook has more seeds: no two runs share one). The last has the seeds of the first run and other vector
+instructions (AVX2): like another machine, it rounds differently.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from execution import ROOT, Outcome, execute
 from lib.environment import changed_environment
 
 FIRST_RUN = "first run"
-FIRST_SEEDS_APART = 100
+SEEDS_APART = 100
+"""A repetition's first seed is a multiple of this."""
 OTHER_INSTRUCTIONS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 SHORT = {"reproduced": "yes", "not reproduced": "no", "not testable at this scale": "open"}
 
@@ -42,7 +44,7 @@ class Repetition:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def repetitions(runs_in_all: int, profile: str) -> list[Repetition]:
+def repetitions(runs_in_all: int, profile: str, most_seeds: int) -> list[Repetition]:
     """Return what follows the first run: other seeds, and at last other vector instructions.
 
     Parameters
@@ -51,11 +53,14 @@ def repetitions(runs_in_all: int, profile: str) -> list[Repetition]:
         At least 2: the first run, and the one with other vector instructions, are two of them.
     profile : str
         Its name is part of the folders.
+    most_seeds : int
+        The largest number of consecutive seeds that a notebook of the profile has.
     """
+    apart = -(-most_seeds // SEEDS_APART) * SEEDS_APART
     folder = ROOT / ".cache" / "repetitions" / profile
     other_seeds = []
     for number in range(1, runs_in_all - 1):
-        first_seed = FIRST_SEEDS_APART * number
+        first_seed = apart * number
         repetition = Repetition(f"seeds {first_seed}…", folder / str(number), {"first_seed": first_seed})
         other_seeds.append(repetition)
     # A cache of its own: a record's key does not tell one CPU from another.
@@ -63,14 +68,16 @@ def repetitions(runs_in_all: int, profile: str) -> list[Repetition]:
     return [*other_seeds, Repetition("AVX2", folder / "AVX2", other_cache, OTHER_INSTRUCTIONS)]
 
 
-def repeat(runs_in_all: int, profile: str, parameters: Mapping[Path, dict[str, Any]]) -> list[Outcome]:
+def repeat(
+    runs_in_all: int, profile: str, most_seeds: int, parameters: Mapping[Path, dict[str, Any]]
+) -> list[Outcome]:
     """Execute notebooks again, and write ``docs/verdicts.md`` and ``.csv`` anew, for these notebooks alone.
 
     Without any notebook, nothing is written.
 
     Parameters
     ----------
-    runs_in_all : int
+    runs_in_all, most_seeds : int
         As for `repetitions`.
     profile : str
         Of the first run.
@@ -82,7 +89,7 @@ def repeat(runs_in_all: int, profile: str, parameters: Mapping[Path, dict[str, A
     for notebook, given in parameters.items():
         figures = ROOT / given.get("figure_dir", f"figures/{profile}/{notebook.stem}")
         runs[notebook.stem] = {FIRST_RUN: _read_verdicts(figures)}
-    for repetition in repetitions(runs_in_all, profile):
+    for repetition in repetitions(runs_in_all, profile, most_seeds):
         for notebook, given in parameters.items():
             figures = repetition.folder / notebook.stem
             changed = repetition.parameters | {"figure_dir": str(figures)}

@@ -12,7 +12,7 @@ from lib.intervals import Interval
 from lib.paper1.compared import FINE_TUNED, FROZEN, require_a_run
 from lib.paper1.joint import HALVES, Floats, Indices, on_halves, over_halves
 from lib.paper1.runs import FineTunedOnArtifact, FrozenOnArtifact
-from lib.runs import Record, finished
+from lib.runs import Record
 
 
 class Group(NamedTuple):
@@ -56,9 +56,15 @@ def outcomes(records: Sequence[Record]) -> dict[Group, Outcomes]:
     -------
     dict of Group to dict of float to dict of int to Outcome
         By kind and schedule, rate and seed.
+
+    Raises
+    ------
+    RuntimeError
+        If all runs of a kind and schedule failed; with the commonest reason.
     """
     found: dict[Group, Outcomes] = {}
-    for record in finished(records):
+    records_of: dict[Group, list[Record]] = {}
+    for record in records:
         run = record.run
         if isinstance(run, FrozenOnArtifact):
             group, seeds = Group(FROZEN, ""), run.seeds
@@ -66,7 +72,11 @@ def outcomes(records: Sequence[Record]) -> dict[Group, Outcomes]:
             group, seeds = Group(FINE_TUNED, run.training.schedule), (run.seed,)
         else:
             continue
-        by_seed = found.setdefault(group, {}).setdefault(run.rate, {})
+        by_rate = found.setdefault(group, {})
+        records_of.setdefault(group, []).append(record)
+        if record.status == "failed":
+            continue
+        by_seed = by_rate.setdefault(run.rate, {})
         for index, seed in enumerate(seeds):
             by_seed[seed] = Outcome(
                 record["clean"][index],
@@ -74,6 +84,9 @@ def outcomes(records: Sequence[Record]) -> dict[Group, Outcomes]:
                 float(record["accuracy"][index]),
                 float(record["relevance"][index].mean()),
             )
+    for group, by_rate in found.items():
+        trained = f", schedule {group.schedule!r}" if group.schedule else ""
+        require_a_run(by_rate, f"{group.kind} models on texts with the artifact{trained}", records_of[group])
     return found
 
 
@@ -99,6 +112,11 @@ def reliance_table(found: Mapping[Group, Outcomes]) -> pd.DataFrame:
     DataFrame
         Columns ``model`` (the kind), ``schedule``, ``rate``, ``seed``, ``reliance``, ``relevance`` and
         ``accuracy``; see `reliance` and `Outcome`.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no model.
     """
     rows = []
     for group, by_rate in found.items():
@@ -107,6 +125,7 @@ def reliance_table(found: Mapping[Group, Outcomes]) -> pd.DataFrame:
                 values = {"reliance": reliance(outcome), "relevance": outcome.relevance}
                 where = {"model": group.kind, "schedule": group.schedule, "rate": rate, "seed": seed}
                 rows.append(where | values | {"accuracy": outcome.accuracy})
+    require_a_run(rows, "models on texts with the artifact")
     return pd.DataFrame(rows).sort_values(["model", "schedule", "rate", "seed"], ignore_index=True)
 
 

@@ -19,7 +19,7 @@ def component_share(cumulative: Floats, dimensions: int) -> float:
     Parameters
     ----------
     cumulative : array, (components,)
-        From `lib.projection.explained_variance`.
+        From `lib.components.explained_variance`.
     dimensions : int
         Of the embeddings.
     """

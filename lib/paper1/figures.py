@@ -227,7 +227,7 @@ def variance_lines(curves: Mapping[tuple[str, str], Sequence[Floats]]) -> tuple[
     Parameters
     ----------
     curves : mapping of (kind, task) to sequence of arrays, (models,) of (components,)
-        From `lib.projection.explained_variance`.
+        From `lib.components.explained_variance`.
     """
     kinds, tasks = (list(dict.fromkeys(names)) for names in zip(*curves, strict=True))
     figure, panels = plt.subplots(1, len(tasks), sharey=True)

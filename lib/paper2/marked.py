@@ -18,6 +18,10 @@ OfMoments = Callable[[Floats, Floats], Floats]
 ONE_SEED, SIGNAL, SNR = "one seed", "mean over seeds (signal)", "mean ÷ deviation over seeds (SNR)"
 RANKINGS = (ONE_SEED, SIGNAL, SNR)
 
+ROUNDING = 1e-9
+"""The share of a row's largest number up to which a difference may be rounding. Relevances of a text's words
+have a fixed sum, so the two words of a text deviate alike over seeds, and computed deviations almost."""
+
 
 def mean_only(mean: Floats, _: Floats) -> Floats:
     """Return each word's mean relevance over seeds, the signal: (words,)."""
@@ -137,17 +141,19 @@ def variability_table(types: Mapping[str, ModelType], marks: Marks, method: str)
 
 
 def correlation(a: Floats, b: Floats) -> float:
-    """Return Pearson's correlation of two rows of numbers; 0 if one of them does not vary."""
-    first, second = a - a.mean(), b - b.mean()
-    size = np.sqrt((first**2).sum() * (second**2).sum())
-    return float(first @ second / size) if size > 1e-12 else 0.0
+    """Return Pearson's correlation of two rows of numbers; 0 if one varies by no more than rounding."""
+    for row in (a, b):
+        if np.ptp(row) <= ROUNDING * np.abs(row).max():
+            return 0.0
+    return float(np.corrcoef(a, b)[0, 1])
 
 
 def residual(values: Floats, by: Floats) -> Floats:
-    """Return what is left of values after their linear regression on others: (words,)."""
+    """Return what is left of values after their regression on others, (words,); 0 for mere rounding."""
     centred, predictor = values - values.mean(), by - by.mean()
     spread = predictor @ predictor
-    return centred - predictor * (predictor @ centred / spread if spread > 0 else 0.0)
+    left = centred - predictor * (predictor @ centred / spread if spread > 0 else 0.0)
+    return np.where(np.abs(left) > ROUNDING * np.abs(values).max(), left, 0.0)
 
 
 def _scored(score: OfMoments, marks: Marks, lengths: Sequence[int], measure: str) -> OfMoments:

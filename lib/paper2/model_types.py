@@ -303,7 +303,7 @@ def equivalent_share(correct: NDArray[np.bool_], n: int, *, seed: int, resamples
     best = drawn.max(axis=1, keepdims=True)
     shares_kept = (z_statistic(best, drawn, n) <= SIGNIFICANT).mean(axis=1)
     estimate = len(equivalent_subset(correct.mean(axis=1), n)) / seeds
-    return bootstrap_interval(estimate, shares_kept, 0.95, n=min(seeds, texts))
+    return bootstrap_interval(estimate, shares_kept, n=min(seeds, texts))
 
 
 def expected_share(accuracies: Floats, n: int, *, models: int, seed: int, resamples: int) -> float:

@@ -1,8 +1,8 @@
 """Paper 3's tasks and trials: what each model learns and is asked, under which recipes and seeds.
 
-What a model is asked must fit into its context. A task for a chat model is refused when it is made, since a
-plan may be carried out in several sweeps, and the last may begin hours after the first. A task for any other
-model is refused when its sweep begins.
+What a model is asked must fit into its context, and each piece of what it reads must have an embedding. A
+task for a chat model is refused when it is made, since a plan may be carried out in several sweeps, and the
+last may begin hours after the first. A task for any other model is refused when its sweep begins.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,8 +14,9 @@ from typing import Any
 from datasets import DatasetDict
 
 from lib.errors import InputError
+from lib.models import name_of
 from lib.paper3.chats import Chat
-from lib.qlora.causal_models import load_tokenizer
+from lib.qlora.causal_models import load_config, load_tokenizer
 from lib.qlora.recipes import Recipe, Sources, Task
 from lib.qlora.scores import token_ids
 from lib.qlora.trial import Material, Pretrained, Trial, check_lengths
@@ -76,7 +77,7 @@ def instruction_task(
     Raises
     ------
     InputError
-        As `lib.qlora.trial.check_lengths`.
+        As `check_readable`.
     """
     train, test = (
         [chat.answered(row["instruction"], row["output"]) for row in rows[split]]
@@ -92,7 +93,7 @@ def instruction_task(
         answer_tokens=new_tokens,
         special_tokens=False,
     )
-    check_lengths(task, chat.model)
+    check_readable(task, chat.model)
     return task
 
 
@@ -111,7 +112,7 @@ def label_task(chat: Chat, corpus: DatasetDict) -> tuple[Task, list[str]]:
     Raises
     ------
     InputError
-        As `lib.qlora.trial.check_lengths`.
+        As `check_readable`.
     """
     names = corpus["train"].features["label"].names
 
@@ -128,7 +129,7 @@ def label_task(chat: Chat, corpus: DatasetDict) -> tuple[Task, list[str]]:
         options=names,
         special_tokens=False,
     )
-    check_lengths(task, chat.model)
+    check_readable(task, chat.model)
     return task, true["test"]
 
 
@@ -149,7 +150,7 @@ def summary_task(chat: Chat, documents: DatasetDict, *, new_tokens: int) -> tupl
     Raises
     ------
     InputError
-        As `lib.qlora.trial.check_lengths`.
+        As `check_readable`.
     """
     given, questions = (
         [f"Summarise: {text}" for text in documents[split]["document"]] for split in ("train", "test")
@@ -163,7 +164,7 @@ def summary_task(chat: Chat, documents: DatasetDict, *, new_tokens: int) -> tupl
         answer_tokens=new_tokens,
         special_tokens=False,
     )
-    check_lengths(task, chat.model)
+    check_readable(task, chat.model)
     return task, summaries
 
 
@@ -280,18 +281,51 @@ def sweep_parts(
     Raises
     ------
     InputError
-        As `lib.qlora.trial.check_lengths` and `check_answers_fit`, for any model and its task, before the
-        first run.
+        As `check_readable` and `check_answers_fit`, for any model and its task, before the first run.
     """
     runs = [run for part in plan.values() for run in part]
     for model, task in dict.fromkeys((run.model, run.task) for run in runs):
-        check_lengths(material.tasks[task], material.models[model])
+        check_readable(material.tasks[task], material.models[model])
     trials = [run for run in runs if isinstance(run, Trial)]
     lengths = dict.fromkeys((trial.model, trial.task, trial.recipe.max_length) for trial in trials)
     for model, task, max_length in lengths:
         check_answers_fit(material.tasks[task], material.models[model], max_length)
     records: Iterator[Record] = iter(study.sweep(runs, material=material, together=together))
     return {name: [next(records) for _ in part] for name, part in plan.items()}
+
+
+def check_readable(task: Task, model: str | Path) -> None:
+    """Refuse texts that a model cannot read: of a wrong length, or with a piece that has no embedding.
+
+    A tokenizer may know further pieces that no text has: one of Llama 2 has a ``<pad>`` without an embedding.
+
+    Parameters
+    ----------
+    task : Task
+        What the model is to learn and to be asked.
+    model : str or Path
+        The folder of the model; its configuration and its tokenizer are enough.
+
+    Raises
+    ------
+    InputError
+        As `lib.qlora.trial.check_lengths`, and for the first text with a piece without an embedding.
+    """
+    check_lengths(task, model)
+    tokenizer, embeddings = load_tokenizer(model), load_config(model).vocab_size
+    texts = [*task.train, *task.test, *task.prompts, *task.questions, *task.options]
+    encoded = token_ids(tokenizer, texts, special_tokens=task.special_tokens)
+    is_completed = task.prompts or (task.questions and not task.options)
+    if is_completed and tokenizer.pad_token_id is not None:
+        # A completion that ends before the others of its batch is padded, and the padding is read.
+        texts, encoded = [*texts, tokenizer.pad_token], [*encoded, [tokenizer.pad_token_id]]
+    for text, ids in zip(texts, encoded, strict=True):
+        largest = max(ids, default=0)
+        if largest >= embeddings:
+            raise InputError(
+                f"model {name_of(model)!r}: its tokenizer numbers a piece of {text[:60]!r} {largest}; "
+                f"allowed: below vocab_size = {embeddings}, the number of its embeddings"
+            )
 
 
 def check_answers_fit(task: Task, model: str | Path, max_length: int) -> None:

@@ -180,7 +180,7 @@ def train_side_by_side(base: PreTrainedModel, learners: Sequence[Learner], *, at
     Returns
     -------
     int
-        How many trials were in a step at the end.
+        How many trials were in a step at the end, at most: fewer may have been left to train.
 
     Raises
     ------

@@ -124,7 +124,7 @@ class Trial(OneOfMaterial):
             ``completions`` (prompts, samples), ``cold_completions`` and ``cold_completions_again``
             (prompts,); ``answers`` (questions,); seconds and bytes (``adapter_bytes``, ``state_bytes``,
             ``model_bytes``); ``vocabulary``, the number of its tokens. ``company``: the fields of the trials
-            beside it, and ``at_a_time``, how many were in one step at the end.
+            beside it, and ``at_a_time``, how many were at most in one step at the end.
 
         Raises
         ------
