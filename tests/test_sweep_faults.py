@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from test_records import record
 from test_sweep import same
 
 from lib.runs import Run, sweep
+from lib.runs.housekeeping import kept_files, prune
 from lib.runs.housekeeping import main as housekeeping
-from lib.runs.records import RecordNotKeptError, Store
+from lib.runs.records import RecordNotKeptError, Store, encode
 from lib.runs.sweeps import ATTEMPTS, share_finished
 
 RUNS = 30
@@ -300,3 +302,15 @@ def test_what_is_kept_can_be_listed_verified_and_pruned(tmp_path, capsys):
             housekeeping(["--cache-dir", str(tmp_path), "prune", *arguments])
         assert message in capsys.readouterr().err
     assert [path.parts[-4] for path in tmp_path.rglob("*.safetensors")] == ["demo"]
+
+
+def test_a_run_that_succeeds_while_failed_ones_are_pruned_stays(tmp_path, capsys):
+    store = Store(tmp_path / "records" / "s")
+    for key in ("first", "second"):
+        store.keep(key, encode(key, record(status="failed", reason="out of memory", result={})))
+    failed = list(kept_files(tmp_path))
+    store.keep("first", encode("first", record(attempts=2)))
+    assert prune(failed, dry_run=False) == 0
+    assert list(store) == ["first"]
+    assert str(store.file("first")) not in capsys.readouterr().out
+    assert store.lock("first") is not None
