@@ -116,6 +116,17 @@ class TellDeterminism(Run):
 
 
 @dataclass(frozen=True)
+class TellNumbers(Run):
+    """Return the type of new tensors and how products are rounded, and leave others behind."""
+
+    def carry_out(self):
+        result = {"dtype": str(torch.zeros(1).dtype), "precision": torch.get_float32_matmul_precision()}
+        torch.set_default_dtype(torch.float16)
+        torch.set_float32_matmul_precision("high")
+        return result
+
+
+@dataclass(frozen=True)
 class Group(Run):
     """Return the seed's square, alone or together: seed 2 diverges, seed 7 fails, seed 8 gets no result."""
 
@@ -236,6 +247,19 @@ def test_a_run_leaves_the_callers_kernels_as_they_were(tmp_path, monkeypatch):
         assert torch.backends.cudnn.benchmark
     finally:
         torch.set_deterministic_debug_mode(mode)
+
+
+def test_a_run_computes_with_torchs_numbers_whatever_the_caller_has_set(tmp_path):
+    before = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    torch.set_default_dtype(torch.float64)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        told = sweep([TellNumbers(seed) for seed in range(2)], name="s", cache_dir=tmp_path)
+        assert [record.result for record in told] == [{"dtype": "torch.float32", "precision": "highest"}] * 2
+        assert (torch.get_default_dtype(), torch.get_float32_matmul_precision()) == (torch.float64, "medium")
+    finally:
+        torch.set_default_dtype(before[0])
+        torch.set_float32_matmul_precision(before[1])
 
 
 def test_everything_that_decides_a_result_decides_the_record(tmp_path, monkeypatch):

@@ -130,7 +130,7 @@ def _endings(tasks: Sequence[Task], inputs: Inputs) -> list[Ending]:
     how = tasks[0].provenance
     try:
         _refuse_other_code(tasks[0])
-        with _one_thread(), _kernels(deterministic=how["deterministic"]):
+        with _one_thread(), _numbers(), _kernels(deterministic=how["deterministic"]):
             results = _results([task.run for task in tasks], _unpickled(inputs))
     except (Exception, SystemExit) as error:
         return [_failed(error)] * len(tasks)
@@ -184,6 +184,19 @@ def _one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _numbers() -> Iterator[None]:
+    """Give runs torch's own type of numbers and rounding of products, whatever the caller has set."""
+    dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    torch.set_default_dtype(torch.float32)
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_float32_matmul_precision(precision)
 
 
 @contextmanager
