@@ -4,6 +4,7 @@ import gc
 import hashlib
 import pickle
 import platform
+import random
 import threading
 import time
 import traceback
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -89,7 +91,7 @@ def execute(tasks: Sequence[Task], inputs: Inputs) -> list[Outcome]:
     on_cuda = tasks[0].provenance["device"] == "cuda" and torch.cuda.is_available()
     with _TURN:
         start = time.perf_counter()
-        with PeakMemory(on_cuda=on_cuda) as memory:
+        with PeakMemory(on_cuda=on_cuda) as memory, _callers_generators(on_cuda=on_cuda):
             endings = _endings(tasks, inputs)
         seconds = (time.perf_counter() - start) / len(tasks)
         if on_cuda:  # free what these runs leave behind
@@ -172,6 +174,22 @@ def _refuse_other_code(task: Task) -> None:
     ]
     if differ:
         raise RuntimeError(f"versions in the worker differ: {', '.join(differ)}")
+
+
+@contextmanager
+def _callers_generators(*, on_cuda: bool) -> Iterator[None]:
+    """Give the caller back its random generators as they were; runs seed those of the process."""
+    of_python, of_torch = random.getstate(), torch.get_rng_state()
+    of_numpy = np.random.get_state()  # noqa: NPY002 - the old generator, from which libraries draw
+    of_gpus = torch.cuda.get_rng_state_all() if on_cuda or torch.cuda.is_initialized() else []
+    try:
+        yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)  # noqa: NPY002
+        torch.set_rng_state(of_torch)
+        with suppress(RuntimeError):  # a GPU that an illegal access broke
+            torch.cuda.set_rng_state_all(of_gpus)
 
 
 @contextmanager
