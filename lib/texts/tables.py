@@ -7,6 +7,7 @@ import os
 import re
 import reprlib
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -311,23 +312,38 @@ def _read_tsv(data: bytes, shown: str) -> pd.DataFrame:
 
 def _read_separated(text: str, separator: str, shown: str) -> pd.DataFrame:
     """Read separated values; rows that hold nothing are left out."""
+    how: dict[str, Any] = {
+        "sep": separator,
+        "dtype": str,
+        "index_col": False,
+        "keep_default_na": False,
+        "skip_blank_lines": False,
+    }
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                io.StringIO(text),
-                sep=separator,
-                dtype=str,
-                index_col=False,
-                keep_default_na=False,
-                skip_blank_lines=False,
-            )
+            table = pd.read_csv(io.StringIO(text), **how)
+            header = []
+            if len(table.columns):  # the first line is not blank
+                header = pd.read_csv(io.StringIO(text), header=None, nrows=1, **how).iloc[0].tolist()
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
         raise CorpusError(f"{shown!r}{_csv_complaint(str(error), separator)}") from error
-    table = table.astype(object).rename(columns=str.strip)
+    table = table.astype(object)
+    # pandas numbers names that occur twice; only those that the header leaves empty are its own.
+    table.columns = [name.strip() or own.strip() for name, own in zip(header, table.columns, strict=True)]
+    _refuse_equal_names(list(table.columns), shown)
     rows = [row for row, blank in enumerate((table == "").all(axis=1), start=2) if not blank]
     kept = table.iloc[[row - 2 for row in rows]]
     return _table({name: kept[name].tolist() for name in kept}, shown, rows)
+
+
+def _refuse_equal_names(names: Sequence[str], shown: str) -> None:
+    """Refuse columns that cannot be told apart."""
+    name, count = max(Counter(names).items(), key=lambda item: item[1], default=("", 0))
+    if count > 1:
+        raise CorpusError(
+            f"{shown!r}: {count} columns are called {reprlib.repr(name)}; allowed: one of each name"
+        )
 
 
 def _csv_complaint(message: str, separator: str) -> str:
@@ -363,6 +379,8 @@ def _read_jsonl(data: bytes, shown: str) -> pd.DataFrame:
 def _read_parquet(data: bytes, shown: str) -> pd.DataFrame:
     """Read a parquet file without unpickling anything in it."""
     try:
+        names = pq.read_schema(pa.BufferReader(data)).names
+        _refuse_equal_names(names, shown)  # which pyarrow does not read
         table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
         raise CorpusError(f"{shown!r}: not a readable parquet file ({first_line(error)})") from error
