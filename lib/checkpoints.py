@@ -18,6 +18,7 @@ from lib.models import CONFIG, MODEL_FILES, ModelError, is_used
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"  # of weights that are spread over several files
 TOKENIZERS = ({"tokenizer.json"}, {"vocab.txt"}, {"vocab.json", "merges.txt"})  # of which one is enough
+ADAPTER = "adapter_config.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -91,8 +92,16 @@ def _from_hub(model: str, patterns: Sequence[str]) -> Path:
 
 
 def _check_files(model: str, files: Collection[str]) -> None:
-    """Check that a model has a configuration, weights in safetensors format and a tokenizer."""
+    """Check that a model has a configuration, weights in safetensors format and a tokenizer, and no adapter.
+
+    transformers adds an adapter to the weights without a word, while the fingerprint would stay theirs.
+    """
     name = f"model {model!r}"
+    if ADAPTER in files:
+        raise ModelError(
+            f"{name}: {ADAPTER} says that it has an adapter; allowed: a model without one: merge it into the "
+            "weights (peft's merge_and_unload), or give a folder without the adapter's files"
+        )
     if CONFIG not in files:
         raise ModelError(f"{name}: no {CONFIG}; a model is {CONFIG}, {WEIGHTS} and tokenizer.json")
     if WEIGHTS not in files and INDEX not in files:

@@ -1,6 +1,7 @@
 """The modules of lib that define runs, for tests of what decides a record's key."""
 
 import ast
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -15,13 +16,21 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def run_modules() -> list[str]:
-    """Return the names of the modules that define a subclass of Run."""
-    return [name for name, file in modules().items() if _defines_run(file)]
+def run_modules(files: Mapping[str, Path] | None = None) -> list[str]:
+    """Return the names of the modules that define a class derived from Run, whatever lies between them."""
+    files = modules() if files is None else files
+    bases = {module: _bases(file) for module, file in files.items()}
+    runs = {"Run"}
+    while more := {
+        name for classes in bases.values() for name, own in classes.items() if own & runs and name not in runs
+    }:
+        runs |= more
+    return [module for module, classes in bases.items() if classes.keys() & (runs - {"Run"})]
 
 
-def _defines_run(file: Path) -> bool:
+def _bases(file: Path) -> dict[str, set[str]]:
+    """Return the names of the base classes of each class in a file."""
     classes = [node for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.ClassDef)]
-    return any(
-        "Run" in {getattr(base, "id", None), getattr(base, "attr", None)} for c in classes for base in c.bases
-    )
+    return {
+        c.name: {getattr(base, "id", None) or getattr(base, "attr", "") for base in c.bases} for c in classes
+    }

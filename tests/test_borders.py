@@ -38,6 +38,14 @@ def test_the_modules_with_runs_are_found():
     assert {"lib.paper1.runs", "lib.paper2.runs", "lib.qlora.trial"} <= set(RUN_MODULES)
 
 
+def test_a_module_whose_runs_derive_from_other_runs_is_found(tmp_path):
+    (tmp_path / "near.py").write_text("class Near(runs.Run): ...")
+    (tmp_path / "far.py").write_text("class Far(Other, Middle): ...\nclass Middle(near.Near): ...")
+    (tmp_path / "none.py").write_text("class Runner(Executor): ...")
+    found = run_modules({name: tmp_path / f"{name}.py" for name in ("far", "near", "none")})
+    assert found == ["far", "near"]
+
+
 @pytest.mark.parametrize("module", RUN_MODULES)
 @pytest.mark.parametrize("room", ["lib.texts", "lib.tiny", "lib.hub", "lib.checkpoints"])
 def test_no_run_imports_what_loads_texts_pretrains_or_asks_the_hub(module, room):

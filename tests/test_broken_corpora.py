@@ -35,14 +35,19 @@ def with_splits(*rows: str) -> str:
     return csv_of([(*row, "train") for row in two_classes(40)], "text,label,split") + "\n".join(rows) + "\n"
 
 
-def parquet_of(**columns: Any) -> bytes:
+def to_parquet(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink)
+    pq.write_table(table, sink)
     return sink.getvalue().to_pybytes()
+
+
+def parquet_of(**columns: Any) -> bytes:
+    return to_parquet(pa.table(columns))
 
 
 LATIN_1_IN_PARQUET = parquet_of(text=pa.array([b"a", b"b", b"caf\xe9"]).view(pa.string()), label=[0, 1, 0])
 NO_ROWS_IN_PARQUET = parquet_of(text=pa.array([], pa.string()), label=pa.array([], pa.int8()))
+TWICE_IN_PARQUET = to_parquet(pa.table([["a"], ["b"], [0]], names=["text", "text", "label"]))
 
 BROKEN = {
     "missing": ("a.csv", None, ": cannot be read (No such file or directory)"),
@@ -63,6 +68,21 @@ BROKEN = {
         '{"text": "a", "stars": 3}\n',
         ": no label column 'label' or 'labels' or 'class' or 'classe' or 'target' or 'sentiment'; "
         "its columns are 'text', 'stars'",
+    ),
+    "two columns of one name": (
+        "a.csv",
+        "label,text,text \n0,a,b\n",
+        ": 2 columns are called 'text'; allowed: one of each name",
+    ),
+    "the same name twice": (
+        "a.csv",
+        '"text",label,text\na,0,b\n',
+        ": 2 columns are called 'text'; allowed: one of each name",
+    ),
+    "two columns of one name in parquet": (
+        "a.parquet",
+        TWICE_IN_PARQUET,
+        ": 2 columns are called 'text'; allowed: one of each name",
     ),
     "empty text": ("a.csv", with_row(7, '"",1'), ", row 7: column 'text' is empty; expected a text"),
     "spaces": ("a.csv", with_row(8, '"  ",1'), ", row 8: column 'text' is empty; expected a text"),

@@ -1,5 +1,6 @@
 import math
 import re
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -57,6 +58,26 @@ def test_a_tiny_model_is_read_from_the_cache(folders, monkeypatch):
     assert causal.pretrain_tiny(["tiny-neox"], seed=0, steps=80, cache_dir=cache) == {
         "tiny-neox": folders["tiny-neox"]
     }
+
+
+@pytest.mark.parametrize("changed", ["a story", "a talk", "a tag", "precision.py"])
+def test_a_folder_is_named_by_all_that_decides_the_weights(changed, monkeypatch, tmp_path):
+    def folders():
+        return {name: causal._folder(name, 0, 20, tmp_path) for name in ("tiny-neox", "tiny-neox-chat")}
+
+    before = folders()
+    if changed == "precision.py":
+        shutil.copytree(causal.LIB, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.pyc"))
+        (tmp_path / changed).write_text("EDITED = True\n")
+        monkeypatch.setattr(causal, "LIB", tmp_path)
+    elif changed == "a tag":
+        monkeypatch.setitem(TAGS, "gpt_neox", ("<s><human>", "<both>", "</s>"))
+    else:
+        kind, edit = ("stories", "Edited") if changed == "a story" else ("small_talk", ("Is it?", "It is."))
+        original = getattr(causal, kind)
+        # the last text that is not held out
+        monkeypatch.setattr(causal, kind, lambda *how: [*original(*how)[:-101], edit, *original(*how)[-100:]])
+    assert [name for name, folder in folders().items() if folder == before[name]] == []
 
 
 def test_the_families_are_the_real_classes(folders):

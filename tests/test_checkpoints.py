@@ -140,6 +140,26 @@ def test_a_missing_file_is_said_first(small_hub: Hub, files, tmp_path, where, wi
     assert not any("resolve" in path or "refs/pr" in path or "discussions" in path for path in asked)
 
 
+@pytest.mark.parametrize("where", ["hub", "folder"])
+def test_a_model_with_an_adapter_is_refused(small_hub: Hub, files, saved, tmp_path, where):
+    """transformers would load the adapter, which the fingerprint does not cover."""
+    model = ID
+    if where == "hub":
+        small_hub.add("model", ID, files | {"adapter_config.json": b"{}"})
+    else:
+        model = str(shutil.copytree(saved, tmp_path / "adapted"))
+        (tmp_path / "adapted" / "adapter_config.json").write_text("{}")
+    assert line(model).startswith("adapter_config.json says that it has an adapter; allowed: ")
+    for check in (
+        lambda: check_encoder(model, max_length=78),
+        lambda: encoder(model),
+        lambda: check_models([model], device=torch.device("cpu"), dtype=torch.float32, max_length=8),
+    ):
+        with pytest.raises(ModelError, match=r"adapter_config\.json"):
+            check()
+    assert not any(request.path.startswith("/large/") for request in small_hub.requests)
+
+
 def test_weights_in_several_files_are_checked_one_by_one(saved, files, tmp_path):
     folder = Path(shutil.copytree(saved, tmp_path / "copy"))
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")

@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -420,6 +421,34 @@ def test_a_data_set_that_is_only_a_script_is_refused(small_hub):
     small_hub.add("dataset", "acme/script", {"README.md": b"", "script.py": b"import os"})
     with pytest.raises(CorpusError, match=r"data set 'acme/script': no file of it matches \*\.csv, "):
         load_classification("acme/script", seed=0)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "data_files: {outside}/test.csv",
+        "data_files: file:{outside}/test.csv",
+        "data_files: [train.csv, ../../../../outside/*.csv]",
+        "data_files: [{{split: train, path: [train.csv, '{outside}/test.csv']}}]",
+        "data_dir: ../../../../outside",
+        "data_files: '{url}/web/test.csv'",
+        "data_files: zip://test.csv::{outside}/test.zip",
+    ],
+)
+def test_the_card_of_a_data_set_opens_nothing_outside_of_it(small_hub, tmp_path, entry):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    data = csv_of(two_classes(40), "text,label").encode()
+    (outside / "test.csv").write_bytes(data)
+    with zipfile.ZipFile(outside / "test.zip", "w") as archive:
+        archive.writestr("test.csv", data)
+    small_hub.web["/web/test.csv"] = data
+    entry = entry.format(outside=outside, url=small_hub.url)
+    card = f"---\nconfigs:\n- config_name: default\n  {entry}\n---\n".encode()
+    small_hub.add("dataset", "acme/spy", {"README.md": card, "train.csv": data})
+    with pytest.raises(CorpusError, match=r"^data set 'acme/spy': its README.md names '.*'; allowed: files"):
+        load_classification("acme/spy", seed=0)
+    assert not any(request.path.startswith("/web/") for request in small_hub.requests)
 
 
 def test_a_gated_data_set_says_so(small_hub):

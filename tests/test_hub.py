@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from loopback_hub import Hub
 
 from lib import hub
-from lib.hub import waiting
+from lib.hub import repositories, waiting
 
 FILES = {
     "config.json": b"{}",
@@ -65,6 +65,15 @@ def test_a_few_requests_suffice(small_hub: Hub):
     assert not any(
         "refs/pr" in request.path or "discussions" in request.path for request in small_hub.requests
     )
+
+
+def test_only_our_downloads_tell_of_progress_more_often(small_hub: Hub, monkeypatch):
+    small_hub.add("model", "acme/model", FILES)
+    before = constants.DOWNLOAD_CHUNK_SIZE
+    told = []
+    monkeypatch.setattr(waiting.Progress, "add", lambda progress, count=0: told.append(count))
+    fetch()
+    assert max(told) == repositories.CHUNK_SIZE < before == constants.DOWNLOAD_CHUNK_SIZE
 
 
 def test_a_revision_is_pinned(small_hub: Hub):

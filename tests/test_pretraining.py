@@ -1,6 +1,7 @@
 """tiny-camembert: its tokenizer, what it learns, and that pre-training is repeatable."""
 
 import math
+import shutil
 import stat
 
 import numpy as np
@@ -11,6 +12,7 @@ from transformers import AutoModelForMaskedLM
 
 from lib.models import load_classifier, load_tokenizer
 from lib.texts.generated.mini_corpora import CORPORA, unlabelled
+from lib.tiny import encoder
 from lib.tiny.cooccurrence import piece_vectors
 from lib.tiny.encoder import (
     data_order,
@@ -65,6 +67,21 @@ def test_pretraining_beats_the_unigram_loss_is_cached_and_repeats_to_the_bit(tin
         assert stat.S_IMODE((tmp_path / place).stat().st_mode) == 0o700
         weights.append((folder / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("changed", ["sentencepiece", "precision.py", "seeding.py"])
+def test_the_folder_is_named_by_all_that_decides_the_weights(changed, texts, tmp_path, monkeypatch):
+    def folder():
+        return encoder._folder(texts, 0, 1, tmp_path, torch.device("cpu"))
+
+    before = folder()
+    if changed == "sentencepiece":
+        monkeypatch.setattr(encoder, "version", {"sentencepiece": "0.0.1"}.get)
+    else:
+        shutil.copytree(encoder.LIB, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.pyc"))
+        (tmp_path / changed).write_text("EDITED = True\n")
+        monkeypatch.setattr(encoder, "LIB", tmp_path)
+    assert folder() != before
 
 
 def test_masked_pieces_and_all_pieces_of_a_text_are_predicted(tiny_folder):

@@ -129,6 +129,32 @@ def test_a_full_disk_is_one_error_and_keeps_what_was_kept(tmp_path, monkeypatch,
     assert store.read(KEY)["accuracy"] == 0.9375
 
 
+def test_two_processes_may_write_the_same_record_at_a_time(tmp_path, monkeypatch):
+    """As on a file system without locks."""
+    first, second = Store(tmp_path), Store(tmp_path)
+    flush = os.fsync
+
+    def while_the_first_writes(handle):
+        monkeypatch.setattr(os, "fsync", flush)
+        second.keep(KEY, encode(KEY, record(result={"accuracy": 0.5})))
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", while_the_first_writes)
+    first.keep(KEY, encode(KEY, record()))
+    assert [path.name for path in tmp_path.iterdir()] == [f"{KEY}.safetensors"]
+    assert first.read(KEY)["accuracy"] == 0.9375
+
+
+def test_what_a_killed_process_left_is_removed_later(tmp_path):
+    store = Store(tmp_path)
+    young, old = tmp_path / f"{KEY}.young.tmp", tmp_path / f"{KEY}.old.tmp"
+    for file in (young, old):
+        file.write_bytes(b"half a rec")
+    os.utime(old, (0, 0))
+    store.keep(KEY, encode(KEY, record()))
+    assert set(tmp_path.iterdir()) == {store.file(KEY), young}
+
+
 def test_a_lock_has_one_holder(tmp_path):
     store = Store(tmp_path)
     lock = store.lock(KEY)

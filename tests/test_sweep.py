@@ -2,6 +2,7 @@
 
 import gc
 import os
+import random
 import signal
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import set_seed
 
 from lib.runs import (
     Run,
@@ -30,6 +32,11 @@ from lib.runs import (
 )
 from lib.runs.housekeeping import main as housekeeping
 from lib.runs.sweeps import share_finished
+
+ON_A_GPU = (
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+)
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,26 @@ class TellDeterminism(Run):
         result = {"deterministic": torch.are_deterministic_algorithms_enabled(), "process": os.getpid()}
         torch.use_deterministic_algorithms(self.leaves)
         return result
+
+
+@dataclass(frozen=True)
+class TellNumbers(Run):
+    """Return the type of new tensors and how products are rounded, and leave others behind."""
+
+    def carry_out(self):
+        result = {"dtype": str(torch.zeros(1).dtype), "precision": torch.get_float32_matmul_precision()}
+        torch.set_default_dtype(torch.float16)
+        torch.set_float32_matmul_precision("high")
+        return result
+
+
+@dataclass(frozen=True)
+class Reseed(Run):
+    """Seed all generators of the process."""
+
+    def carry_out(self):
+        set_seed(self.seed)
+        return {}
 
 
 @dataclass(frozen=True)
@@ -236,6 +263,36 @@ def test_a_run_leaves_the_callers_kernels_as_they_were(tmp_path, monkeypatch):
         assert torch.backends.cudnn.benchmark
     finally:
         torch.set_deterministic_debug_mode(mode)
+
+
+def test_a_run_computes_with_torchs_numbers_whatever_the_caller_has_set(tmp_path):
+    before = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    torch.set_default_dtype(torch.float64)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        told = sweep([TellNumbers(seed) for seed in range(2)], name="s", cache_dir=tmp_path)
+        assert [record.result for record in told] == [{"dtype": "torch.float32", "precision": "highest"}] * 2
+        assert (torch.get_default_dtype(), torch.get_float32_matmul_precision()) == (torch.float64, "medium")
+    finally:
+        torch.set_default_dtype(before[0])
+        torch.set_float32_matmul_precision(before[1])
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_A_GPU)])
+def test_a_run_leaves_the_callers_random_numbers_as_they_were(tmp_path, device):
+    def draw():
+        numbers = random.random(), np.random.random()  # noqa: NPY002, S311 - those that are seeded
+        return *numbers, torch.rand(1).item(), torch.rand(1, device=device).item()
+
+    def seed():
+        set_seed(5)
+        draw()
+
+    seed()
+    expected = draw()
+    seed()
+    sweep([Reseed(1)], name="s", cache_dir=tmp_path, device=device)
+    assert draw() == expected
 
 
 def test_everything_that_decides_a_result_decides_the_record(tmp_path, monkeypatch):

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from test_records import record
 from test_sweep import same
 
 from lib.runs import Run, sweep
+from lib.runs.housekeeping import kept_files, prune
 from lib.runs.housekeeping import main as housekeeping
-from lib.runs.records import RecordNotKeptError, Store
+from lib.runs.records import RecordNotKeptError, Store, encode
 from lib.runs.sweeps import ATTEMPTS, share_finished
 
 RUNS = 30
@@ -158,6 +160,8 @@ def test_killed_while_a_record_is_written(tmp_path, undisturbed, step):
     assert process.exitcode == -signal.SIGKILL
     finished, _ = kept_and_starts(tmp_path)
     assert len(finished) == (2 if step == "replace, then" else 1)
+    for left_over in tmp_path.rglob("*.tmp"):
+        os.utime(left_over, (0, 0))  # long ago: nobody is writing it any more
     records = sweep(runs(tmp_path, n=3), name="s", cache_dir=tmp_path)
     assert equal_except_paths(records, undisturbed[:3])
     assert all(starts(tmp_path)[seed] == 1 for seed in finished)
@@ -300,3 +304,15 @@ def test_what_is_kept_can_be_listed_verified_and_pruned(tmp_path, capsys):
             housekeeping(["--cache-dir", str(tmp_path), "prune", *arguments])
         assert message in capsys.readouterr().err
     assert [path.parts[-4] for path in tmp_path.rglob("*.safetensors")] == ["demo"]
+
+
+def test_a_run_that_succeeds_while_failed_ones_are_pruned_stays(tmp_path, capsys):
+    store = Store(tmp_path / "records" / "s")
+    for key in ("first", "second"):
+        store.keep(key, encode(key, record(status="failed", reason="out of memory", result={})))
+    failed = list(kept_files(tmp_path))
+    store.keep("first", encode("first", record(attempts=2)))
+    assert prune(failed, dry_run=False) == 0
+    assert list(store) == ["first"]
+    assert str(store.file("first")) not in capsys.readouterr().out
+    assert store.lock("first") is not None

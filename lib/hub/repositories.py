@@ -18,8 +18,7 @@ from lib.errors import first_line
 from lib.hub import waiting
 from lib.hub.failures import Kind, NoAnswer, Unreachable, deepest_cause, shown, why_failed, why_refused
 
-# huggingface_hub tells of progress once per chunk: at its own 10 MB, a slow connection would look like none.
-constants.DOWNLOAD_CHUNK_SIZE = 2**16
+CHUNK_SIZE = 2**16  # bytes
 
 RETRY = "files that came whole are kept: try again"
 
@@ -82,7 +81,7 @@ class Repository:
 
         label = shown(self.kind, self.name)
         total = sum(self.files[file] for file in files)
-        with _quiet() as said:
+        with _quiet() as said, _small_chunks():
             try:
                 waiting.attend(download, waiting.STALL_SECONDS, label, total)
             except TimeoutError:
@@ -189,6 +188,17 @@ def _cached_folder(kind: Kind, name: str, revision: str | None, patterns: Sequen
         name, repo_type=kind, revision=revision, allow_patterns=list(patterns), local_files_only=True
     )
     return Path(folder)
+
+
+@contextmanager
+def _small_chunks() -> Iterator[None]:
+    """Make huggingface_hub tell of progress more often than every 10 MB: slow would look like stalled."""
+    before = constants.DOWNLOAD_CHUNK_SIZE
+    constants.DOWNLOAD_CHUNK_SIZE = CHUNK_SIZE
+    try:
+        yield
+    finally:
+        constants.DOWNLOAD_CHUNK_SIZE = before
 
 
 @contextmanager

@@ -22,8 +22,8 @@ class Kept:
         Its folder, below the cache folder.
     path : Path
     bytes : int
-    days : float
-        Since it was written.
+    written : float
+        When, in seconds since 1970.
     status : {"done", "failed", "other"}
         "other" if it is not a whole record.
     trouble : str or None
@@ -33,9 +33,14 @@ class Kept:
     sweep: str
     path: Path
     bytes: int
-    days: float
+    written: float
     status: str
     trouble: str | None
+
+    @property
+    def days(self) -> float:
+        """The days since it was written."""
+        return (time.time() - self.written) / SECONDS_A_DAY
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -45,25 +50,30 @@ class Kept:
 
 def kept_files(cache_dir: Path) -> Iterator[Kept]:
     """Read all files that the sweeps below a folder left, sweep by sweep."""
-    now = time.time()
     for folder in sorted(path for path in cache_dir.rglob("records/*") if path.is_dir()):
         for path in sorted((*folder.glob("*.*"), *folder.glob(f"{SET_ASIDE}/*"))):
-            try:
-                stat, status, trouble = path.stat(), "other", None
-                if path.parent.name == SET_ASIDE:
-                    trouble = "set aside"
-                elif path.suffix == SUFFIX:
-                    status = decode(path.stem, path.read_bytes()).status
-                elif path.suffix == ".tmp":
-                    trouble = "unfinished"
-                else:
-                    continue
-            except DamagedRecordError as damage:
-                trouble = str(damage)
-            except FileNotFoundError:  # renamed or deleted meanwhile: a sweep is running
-                continue
-            name = str(folder.relative_to(cache_dir))
-            yield Kept(name, path, stat.st_size, (now - stat.st_mtime) / SECONDS_A_DAY, status, trouble)
+            kept = _kept(str(folder.relative_to(cache_dir)), path)
+            if kept is not None:
+                yield kept
+
+
+def _kept(sweep: str, path: Path) -> Kept | None:
+    """Read one file of a sweep; None if it is not a sweep's, or was renamed or deleted meanwhile."""
+    try:
+        stat, status, trouble = path.stat(), "other", None
+        if path.parent.name == SET_ASIDE:
+            trouble = "set aside"
+        elif path.suffix == SUFFIX:
+            status = decode(path.stem, path.read_bytes()).status
+        elif path.suffix == ".tmp":
+            trouble = "unfinished"
+        else:
+            return None
+    except DamagedRecordError as damage:
+        trouble = str(damage)
+    except FileNotFoundError:
+        return None
+    return Kept(sweep, path, stat.st_size, stat.st_mtime, status, trouble)
 
 
 def list_kept(files: Sequence[Kept]) -> int:
@@ -88,7 +98,7 @@ def verify(files: Sequence[Kept]) -> int:
 
 
 def prune(files: Sequence[Kept], *, dry_run: bool) -> int:
-    """Delete files, except those of runs in progress."""
+    """Delete files, except those of runs in progress and those that have changed since they were read."""
     deleted = 0
     for file in files:
         folder = file.path.parent.parent if file.path.parent.name == SET_ASIDE else file.path.parent
@@ -96,9 +106,13 @@ def prune(files: Sequence[Kept], *, dry_run: bool) -> int:
         lock = Store(folder).lock(key)
         if lock is None:
             continue
-        if not dry_run:
-            file.path.unlink(missing_ok=True)
-        lock.release()
+        try:
+            if _kept(file.sweep, file.path) != file:  # a failed run may have been carried out again meanwhile
+                continue
+            if not dry_run:
+                file.path.unlink(missing_ok=True)
+        finally:
+            lock.release()
         deleted += file.bytes
         print(f"{'would delete' if dry_run else 'deleted'} {file.path}")
     print(f"{deleted / 1e6:.2f} MB")

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -26,6 +27,7 @@ LAYOUT = 2
 SUFFIX = ".safetensors"
 SET_ASIDE = "set_aside"
 LOCKS = "locks"
+LEFT_OVER_SECONDS = 3_600.0  # no record takes that long to write
 NAN = "NaN"  # begins the reason of a run that diverged
 
 logger = logging.getLogger(__name__)
@@ -215,8 +217,7 @@ class Store:
         RecordNotKeptError
             If it cannot be written. What was kept before stays as it was.
         """
-        for left_over in self.folder.glob(f"{key}.*.tmp"):  # of a process that was killed while writing
-            left_over.unlink(missing_ok=True)
+        self._remove_left_over(key)
         temporary = None
         try:
             handle, temporary = tempfile.mkstemp(prefix=f"{key}.", suffix=".tmp", dir=self.folder)
@@ -246,6 +247,16 @@ class Store:
         except Timeout:
             return None
         return lock
+
+    def _remove_left_over(self, key: str) -> None:
+        """Remove the temporary files of processes that were killed while writing.
+
+        A younger one may be another process's that is writing the same record now.
+        """
+        for temporary in self.folder.glob(f"{key}.*.tmp"):
+            with suppress(FileNotFoundError):  # another process was faster
+                if time.time() - temporary.stat().st_mtime > LEFT_OVER_SECONDS:
+                    temporary.unlink()
 
     def _set_aside(self, key: str) -> Path:
         """Move a record out of the way, to a name that is not in use."""

@@ -4,6 +4,7 @@ import gc
 import hashlib
 import pickle
 import platform
+import random
 import threading
 import time
 import traceback
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -89,7 +91,7 @@ def execute(tasks: Sequence[Task], inputs: Inputs) -> list[Outcome]:
     on_cuda = tasks[0].provenance["device"] == "cuda" and torch.cuda.is_available()
     with _TURN:
         start = time.perf_counter()
-        with PeakMemory(on_cuda=on_cuda) as memory:
+        with PeakMemory(on_cuda=on_cuda) as memory, _callers_generators(on_cuda=on_cuda):
             endings = _endings(tasks, inputs)
         seconds = (time.perf_counter() - start) / len(tasks)
         if on_cuda:  # free what these runs leave behind
@@ -130,7 +132,7 @@ def _endings(tasks: Sequence[Task], inputs: Inputs) -> list[Ending]:
     how = tasks[0].provenance
     try:
         _refuse_other_code(tasks[0])
-        with _one_thread(), _kernels(deterministic=how["deterministic"]):
+        with _one_thread(), _numbers(), _kernels(deterministic=how["deterministic"]):
             results = _results([task.run for task in tasks], _unpickled(inputs))
     except (Exception, SystemExit) as error:
         return [_failed(error)] * len(tasks)
@@ -175,6 +177,22 @@ def _refuse_other_code(task: Task) -> None:
 
 
 @contextmanager
+def _callers_generators(*, on_cuda: bool) -> Iterator[None]:
+    """Give the caller back its random generators as they were; runs seed those of the process."""
+    of_python, of_torch = random.getstate(), torch.get_rng_state()
+    of_numpy = np.random.get_state()  # noqa: NPY002 - the old generator, from which libraries draw
+    of_gpus = torch.cuda.get_rng_state_all() if on_cuda or torch.cuda.is_initialized() else []
+    try:
+        yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)  # noqa: NPY002
+        torch.set_rng_state(of_torch)
+        with suppress(RuntimeError):  # a GPU that an illegal access broke
+            torch.cuda.set_rng_state_all(of_gpus)
+
+
+@contextmanager
 def _one_thread() -> Iterator[None]:
     """Limit torch and the linear algebra libraries to one thread: how sums are split changes bits."""
     before = torch.get_num_threads()
@@ -184,6 +202,19 @@ def _one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _numbers() -> Iterator[None]:
+    """Give runs torch's own type of numbers and rounding of products, whatever the caller has set."""
+    dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    torch.set_default_dtype(torch.float32)
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_float32_matmul_precision(precision)
 
 
 @contextmanager

@@ -3,17 +3,20 @@
 import io
 import json
 import logging
+import os
 import re
 import reprlib
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import constants
+from huggingface_hub import constants, metadata_load
 
 from lib import hub
 from lib.errors import InputError, first_line
@@ -23,8 +26,9 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 SEPARATORS = ",;|\t"
+CARD = "README.md"
 # The files of a Hub data set that are fetched: its card, which says what they are, and tables.
-HUB_FILES = ("README.md", "*.csv", "*.tsv", "*.jsonl", "*.json", "*.parquet")
+HUB_FILES = (CARD, "*.csv", "*.tsv", "*.jsonl", "*.json", "*.parquet")
 SPLIT_COLUMN = "split"
 SPLITS = {  # from the names that sources use
     "train": "train",
@@ -217,16 +221,30 @@ def _read_folder(folder: Path) -> pd.DataFrame:
 def _snapshot(source: str) -> Path:
     """Return the folder with a Hub data set's files, fetched if necessary."""
     repository = hub.find("dataset", source)
-    if not repository.is_offline and repository.matching(HUB_FILES) in ([], ["README.md"]):
+    if not repository.is_offline and repository.matching(HUB_FILES) in ([], [CARD]):
         raise CorpusError(f"data set {source!r}: no file of it matches {', '.join(HUB_FILES[1:])}")
     return repository.fetch(HUB_FILES)
 
 
 def _read_snapshot(folder: Path, source: str) -> pd.DataFrame:
-    """Read a Hub data set's splits from its files, as its card says; extra splits are left out."""
+    """Read a Hub data set's splits from its files, as its card says; extra splits are left out.
+
+    A card is a stranger's, and datasets would read whatever file or address it names.
+    """
     try:
+        for pattern in _patterns_of_card(folder):
+            if "://" in pattern:  # refused before datasets looks for it, which asks the network
+                raise _outside(pattern, source)
         with quiet_libraries():
-            splits = datasets.load_dataset(str(folder))
+            builder = datasets.load_dataset_builder(str(folder))
+            for file in (file for files in builder.config.data_files.values() for file in files):
+                # Not resolved: the files of a snapshot are links to where huggingface_hub keeps them.
+                if not Path(os.path.normpath(file)).is_relative_to(folder.resolve()):
+                    raise _outside(file, source)
+            builder.download_and_prepare()
+            splits = builder.as_dataset()
+    except CorpusError:
+        raise
     except Exception as error:  # a dozen types
         raise CorpusError(f"data set {source!r}: {first_line(error)}") from error
     tables = []
@@ -244,6 +262,28 @@ def _read_snapshot(folder: Path, source: str) -> pd.DataFrame:
         found = ", ".join(map(repr, splits))
         raise CorpusError(f"data set {source!r}: its splits are {found}; expected train, validation or test")
     return pd.concat(tables)
+
+
+def _patterns_of_card(folder: Path) -> Iterator[str]:
+    """Yield the files and folders that a data set's card says it is made of, as they are written there."""
+    card = folder / CARD
+    waiting: list[Any] = []
+    if card.is_file():
+        configs = (metadata_load(card) or {}).get("configs") or []
+        fields = ("data_files", "data_dir")
+        waiting = [config.get(field) for config in configs if isinstance(config, dict) for field in fields]
+    while waiting:
+        entry = waiting.pop()
+        if isinstance(entry, str):
+            yield entry
+        elif isinstance(entry, dict | list):
+            waiting.extend(entry.values() if isinstance(entry, dict) else entry)
+
+
+def _outside(file: str, source: str) -> CorpusError:
+    return CorpusError(
+        f"data set {source!r}: its {CARD} names {reprlib.repr(file)}; allowed: files of the data set itself"
+    )
 
 
 def _decode(data: bytes, shown: str) -> str:
@@ -272,23 +312,38 @@ def _read_tsv(data: bytes, shown: str) -> pd.DataFrame:
 
 def _read_separated(text: str, separator: str, shown: str) -> pd.DataFrame:
     """Read separated values; rows that hold nothing are left out."""
+    how: dict[str, Any] = {
+        "sep": separator,
+        "dtype": str,
+        "index_col": False,
+        "keep_default_na": False,
+        "skip_blank_lines": False,
+    }
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                io.StringIO(text),
-                sep=separator,
-                dtype=str,
-                index_col=False,
-                keep_default_na=False,
-                skip_blank_lines=False,
-            )
+            table = pd.read_csv(io.StringIO(text), **how)
+            header = []
+            if len(table.columns):  # the first line is not blank
+                header = pd.read_csv(io.StringIO(text), header=None, nrows=1, **how).iloc[0].tolist()
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
         raise CorpusError(f"{shown!r}{_csv_complaint(str(error), separator)}") from error
-    table = table.astype(object).rename(columns=str.strip)
+    table = table.astype(object)
+    # pandas numbers names that occur twice; only those that the header leaves empty are its own.
+    table.columns = [name.strip() or own.strip() for name, own in zip(header, table.columns, strict=True)]
+    _refuse_equal_names(list(table.columns), shown)
     rows = [row for row, blank in enumerate((table == "").all(axis=1), start=2) if not blank]
     kept = table.iloc[[row - 2 for row in rows]]
     return _table({name: kept[name].tolist() for name in kept}, shown, rows)
+
+
+def _refuse_equal_names(names: Sequence[str], shown: str) -> None:
+    """Refuse columns that cannot be told apart."""
+    name, count = max(Counter(names).items(), key=lambda item: item[1], default=("", 0))
+    if count > 1:
+        raise CorpusError(
+            f"{shown!r}: {count} columns are called {reprlib.repr(name)}; allowed: one of each name"
+        )
 
 
 def _csv_complaint(message: str, separator: str) -> str:
@@ -324,6 +379,8 @@ def _read_jsonl(data: bytes, shown: str) -> pd.DataFrame:
 def _read_parquet(data: bytes, shown: str) -> pd.DataFrame:
     """Read a parquet file without unpickling anything in it."""
     try:
+        names = pq.read_schema(pa.BufferReader(data)).names
+        _refuse_equal_names(names, shown)  # which pyarrow does not read
         table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
         raise CorpusError(f"{shown!r}: not a readable parquet file ({first_line(error)})") from error

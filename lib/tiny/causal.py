@@ -41,7 +41,8 @@ from lib.trainer import run_trainer
 logger = logging.getLogger(__name__)
 
 LIB = Path(__file__).parents[1]
-CODE = ("tiny/causal.py", "trainer.py")  # that decides weights, besides the grammars
+# The code that decides weights and tokenizers, besides that of the texts, which are hashed themselves.
+CODE = ("tiny/causal.py", "trainer.py", "precision.py", "qlora/causal_models.py")
 
 # Each tiny model's family, and the model that its training continues from.
 TINY: dict[str, tuple[str, str | None]] = {
@@ -122,9 +123,9 @@ def pretrain_tiny(
     """
     for name in names:
         _check_name(name)
-    folders = {name: _folder(name, seed, steps, cache_dir) for name in TINY}
     required = {*names, *(TINY[name][1] for name in names)}
-    missing = [name for name in TINY if name in required and not is_kept(folders[name])]
+    folders = {name: _folder(name, seed, steps, cache_dir) for name in TINY if name in required}
+    missing = [name for name, folder in folders.items() if not is_kept(folder)]
     _pretrain_all([name for name in missing if TINY[name][1] is None], folders, seed, steps, workers)
     _pretrain_all([name for name in missing if TINY[name][1]], folders, seed, steps, workers)
     return {name: folders[name] for name in names}
@@ -165,9 +166,10 @@ def _check_name(name: str) -> None:
 
 def _folder(name: str, seed: int, steps: int, cache_dir: Path) -> Path:
     """Name a tiny model's folder by what determines its weights."""
+    base = TINY[name][1]
     key = fingerprint(
         {
-            "grammars": [*stories(seed, 100), *map(str, small_talk(seed, 100))],
+            "texts": [_texts(read, seed, steps) for read in (base, name) if read is not None],
             "training": [name, seed, steps, BLOCK, BATCH_SIZE, CHAT_BATCH_SIZE, CHAT_STEPS, LEARNING_RATE],
             "shape": [HIDDEN_SIZE, LAYERS, HEADS, CONTEXT, VOCABULARY],
             "code": files_fingerprint({file: LIB / file for file in CODE}),
@@ -175,6 +177,17 @@ def _folder(name: str, seed: int, steps: int, cache_dir: Path) -> Path:
         }
     )
     return cache_dir / f"{name}-{key}"
+
+
+def _texts(name: str, seed: int, steps: int) -> tuple[list[str], list[str]]:
+    """Return what a model reads, the last 100 texts held out, and what only its tokenizer learns from."""
+    family, base = TINY[name]
+    if base is not None:
+        return [dialogue(family, *pair) for pair in small_talk(seed, 16 * CHAT_STEPS * steps + HELD_OUT)], []
+    talk = small_talk(seed, 2_000)
+    # Answers stand apart, so that no piece holds the end of a question and the beginning of its answer.
+    parts = [part for question, answer in talk for part in (prompt(family, question), answer)]
+    return stories(seed, 8 * steps + HELD_OUT), parts
 
 
 def _pretrain_all(names: list[str], folders: dict[str, Path], seed: int, steps: int, workers: int) -> None:
@@ -194,17 +207,13 @@ def _pretrain(name: str, folders: dict[str, Path], seed: int, steps: int) -> Non
     torch.set_num_threads(1)
     family, base = TINY[name]
     batch_size = BATCH_SIZE
+    texts, parts = _texts(name, seed, steps)
     set_seed(seed)
     if base is None:
-        texts = stories(seed, 8 * steps + HELD_OUT)
-        talk = small_talk(seed, 2_000)
-        # Answers stand apart, so that no piece holds the end of a question and the beginning of its answer.
-        parts = [part for question, answer in talk for part in (prompt(family, question), answer)]
         tokenizer = train_tokenizer(family, [*texts[:-HELD_OUT], *parts])
         model = AutoModelForCausalLM.from_config(_config(family, tokenizer))
     else:
         steps, batch_size = CHAT_STEPS * steps, CHAT_BATCH_SIZE
-        texts = [dialogue(family, *pair) for pair in small_talk(seed, 16 * steps + HELD_OUT)]
         tokenizer = load_tokenizer(folders[base])
         with quiet_libraries():
             model = AutoModelForCausalLM.from_pretrained(folders[base], dtype=torch.float32)

@@ -9,6 +9,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from lib.architectures import readable_pieces
 from lib.checkpoints import config_folder, model_folder
 from lib.models import ModelError, check_encoder_files, encoder_config
+from lib.precision import default_precision
 from lib.runs.provenance import files_fingerprint, versions
 from lib.seeding import derive, fingerprint, generator
 from lib.tiny.cooccurrence import piece_vectors
@@ -52,7 +54,15 @@ BATCH_SIZE = 32  # texts
 LEARNING_RATE = 1e-3  # the peak, after a warm-up over a tenth of the steps; it decays linearly to zero
 
 LIB = Path(__file__).parents[1]
-CODE = ("tiny/encoder.py", "tiny/cooccurrence.py", "tiny/vocabulary.py", "trainer.py")  # that decides weights
+# The code that decides weights and the tokenizer.
+CODE = (
+    "tiny/encoder.py",
+    "tiny/cooccurrence.py",
+    "tiny/vocabulary.py",
+    "trainer.py",
+    "precision.py",
+    "seeding.py",
+)
 
 
 def pretrain_tiny_camembert(
@@ -93,18 +103,7 @@ def pretrain_tiny_camembert(
     if len(texts) <= 2 * HELD_OUT_TEXTS:
         raise ValueError(f"pre-training texts = {len(texts)}; allowed: more than {2 * HELD_OUT_TEXTS}")
     device = torch.device(device)
-    key = fingerprint(
-        {
-            "texts": list(texts),
-            "training": [seed, steps, BATCH_SIZE, LEARNING_RATE, device.type],
-            "shape": [HIDDEN_SIZE, INTERMEDIATE_SIZE, LAYERS, HEADS, VOCABULARY, MAX_LENGTH],
-            "drawn": [MASKED_SHARE, INITIALIZER_RANGE],
-            "threads": torch.get_num_threads(),  # they change the order of summation
-            "code": files_fingerprint({file: LIB / file for file in CODE}),
-            "versions": versions(),
-        }
-    )
-    folder = cache_dir / f"tiny-camembert-{key}"
+    folder = _folder(texts, seed, steps, cache_dir, device)
     if not is_kept(folder):
         logger.info("pre-training tiny-camembert on %d texts, %d steps", len(texts), steps)
         _pretrain_into(folder, texts, seed, steps, device)
@@ -166,6 +165,22 @@ def encoder_folder(
         check_encoder_files(folder)
         return str(folder)
     return str(pretrain_tiny_camembert(texts, seed=seed, steps=steps, cache_dir=cache_dir, device=device))
+
+
+def _folder(texts: Sequence[str], seed: int, steps: int, cache_dir: Path, device: torch.device) -> Path:
+    """Name the folder of a tiny CamemBERT by what determines its weights."""
+    key = fingerprint(
+        {
+            "texts": list(texts),
+            "training": [seed, steps, BATCH_SIZE, LEARNING_RATE, device.type, default_precision(device)],
+            "shape": [HIDDEN_SIZE, INTERMEDIATE_SIZE, LAYERS, HEADS, VOCABULARY, MAX_LENGTH],
+            "drawn": [MASKED_SHARE, INITIALIZER_RANGE],
+            "threads": torch.get_num_threads(),  # they change the order of summation
+            "code": files_fingerprint({file: LIB / file for file in CODE}),
+            "versions": {**versions(), "sentencepiece": version("sentencepiece")},
+        }
+    )
+    return cache_dir / f"{TINY_CAMEMBERT}-{key}"
 
 
 class _PretrainingTrainer(Trainer):
