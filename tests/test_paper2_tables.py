@@ -193,7 +193,7 @@ def test_only_departures_from_the_authors_are_listed():
     assert set(tables.DEPARTURES) == set(authors)
 
 
-def test_claims_side_by_side_are_judged_without_their_conditions():
+def test_claims_side_by_side_are_judged_without_their_requirements():
     claims = load_claims(2)
     inside, across = Interval(0.5, 0.4, 0.6), Interval(0.9, 0.5, 1.5)
     table = tables.side_by_side(
