@@ -294,7 +294,7 @@ def agreement_table(
 
 _POWER_COLUMNS = (
     "measured",
-    "no difference possible",
+    "a true difference of 0 is possible",
     "seeds here",
     "seeds needed",
     "texts here",
@@ -359,7 +359,7 @@ def _needed(equality: Equality, claim: Claim) -> dict[str, str]:
     has_numbers = contained and interval.has_width
     return {
         "measured": str(interval),
-        "no difference possible": "yes" if contained else "no",
+        "a true difference of 0 is possible": "yes" if contained else "no",
         "seeds here": ", ".join(str(sample.count) for sample in part.seeds),
         "seeds needed": _number(part.seeds_needed(**needed)) if has_numbers else "—",
         "texts here": ", ".join(str(sample.count) for sample in part.texts),
