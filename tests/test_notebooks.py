@@ -9,12 +9,17 @@ from unittest.mock import MagicMock
 
 import execute
 import nbformat
+import numpy as np
 import papermill
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell
 from small import save_model
 
+from lib import claims
+from lib.crossed import Crossed
+from lib.paper2 import model_types
+from lib.paper2.proxy import factor_of
 from lib.settings import PROJECT_ROOT
 
 NOTEBOOKS = sorted((PROJECT_ROOT / "notebooks").glob("[0-9]_*.ipynb"))
@@ -259,6 +264,47 @@ def test_a_file_that_is_called_allocine_does_not_count_as_allocine():
     with pytest.raises(Reached) as reached:
         cell_on_files(NOTEBOOKS[0], "published-words", study=study)
     assert reached.value.args == ("texts_of_allocine", False)
+
+
+def functions(path, *names):
+    """Return the source of these functions, wherever the notebook defines them."""
+    defined = [node for source in code(read(path)) for node in ast.parse(source).body]
+    found = {node.name: ast.unparse(node) for node in defined if isinstance(node, ast.FunctionDef)}
+    return "\n".join(found[name] for name in names)
+
+
+@pytest.mark.parametrize("quieter", model_types.TRAININGS)
+def test_a_claim_on_quantising_fails_if_it_fails_for_one_training(quieter):
+    rng = np.random.default_rng(0)
+    means = rng.gamma(1, size=400)
+    kinds = {}
+    for training in model_types.TRAININGS:
+        scatter = 0.1 * rng.normal(size=(8, 400))
+        for name, factor in ((training, 1), (f"{training} fp4", 0.5 if training == quieter else 1.01)):
+            relevance = {"LRP": means + factor * scatter}
+            kinds[name] = model_types.ModelType(name, training, 1, np.zeros((8, 1)), relevance)
+    names = {
+        "Crossed": Crossed,
+        "decisive": claims.decisive,
+        "factor_of": factor_of,
+        "overall": model_types.measure(kinds, [10] * 40),
+        "study": MagicMock(claims=claims.load_claims(2)),
+        "TRAININGS": model_types.TRAININGS,
+        "type_name": model_types.type_name,
+    }
+    exec(functions(NOTEBOOKS[1], "deciding", "quantised_over_plain", "measured_in"), names)  # noqa: S102 - our own
+    verdicts = {
+        claim: claims.judge(names["study"].claims[claim], interval, "").verdict
+        for claim, interval in names["measured_in"]("fp4").items()
+    }
+    assert verdicts["noise_not_reduced_by_quantising"] == claims.NOT_REPRODUCED
+    assert verdicts["signal_same_quantised"] == claims.REPRODUCED
+    raised = {
+        training: verdicts[f"noise_raised_by_quantising_{training.replace('-', '')}"]
+        for training in model_types.TRAININGS
+    }
+    (other,) = set(raised) - {quieter}
+    assert raised == {quieter: claims.NOT_REPRODUCED, other: claims.REPRODUCED}
 
 
 def test_there_are_three_notebooks_and_each_is_committed_executed():

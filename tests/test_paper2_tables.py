@@ -194,7 +194,7 @@ def test_only_departures_from_the_authors_are_listed():
     assert set(tables.DEPARTURES) == set(authors)
 
 
-def test_claims_side_by_side_are_judged_without_their_conditions():
+def test_claims_side_by_side_are_judged_without_their_requirements():
     claims = load_claims(2)
     inside, across = Interval(0.5, 0.4, 0.6), Interval(0.9, 0.5, 1.5)
     table = tables.side_by_side(
@@ -217,7 +217,7 @@ def test_what_a_claim_of_equality_needs():
     table = tables.power_table({"signal_same_quantised": tables.Equality([exact], logarithm=True)}, claims)
     row = table.iloc[0]
     assert row["measured"].startswith("1 [0.9")
-    assert row["no difference possible"] == "yes"
+    assert row["a true difference of 0 is possible"] == "yes"
     assert (row["seeds here"], row["texts here"]) == ("20", "40")
     needed = exact.texts_needed(above=-np.log(1.25), below=np.log(1.25), confidence=0.9)  # the claim's own
     assert row["texts needed"] == f"{needed}"
@@ -229,7 +229,7 @@ def test_what_a_claim_of_equality_needs():
     }
     table = tables.power_table(wide, claims)
     assert table["texts needed"].tolist() == ["more than any", "—"]
-    assert table["no difference possible"].tolist() == ["yes", "—"]
+    assert table["a true difference of 0 is possible"].tolist() == ["yes", "—"]
     assert int(table["seeds needed"].iloc[0]) > 20
 
 
@@ -240,11 +240,11 @@ def test_a_difference_that_is_shown_needs_no_data_to_show_equality():
         share = tables.Equality([Crossed(estimate, *parts)], equal=1)
         row = tables.power_table({"top_words_survive_quantising": share}, claims).iloc[0]
         assert row["measured"].startswith(f"{estimate} [")
-        assert row["no difference possible"] == contained
+        assert row["a true difference of 0 is possible"] == contained
         assert (row["seeds needed"] == "—") == (row["texts needed"] == "—") == (contained == "no")
     factor = tables.Equality([Crossed(np.log(1.1), *parts)], logarithm=True)
     row = tables.power_table({"nf4_like_fp4": factor}, claims).iloc[0]
-    assert row["no difference possible"] == "no"  # 1.1, and not its logarithm, is compared with 1
+    assert row["a true difference of 0 is possible"] == "no"  # 1.1, and not its logarithm, is compared with 1
 
 
 def test_a_measurement_in_which_nothing_varied_says_nothing_about_the_data_needed():
@@ -255,7 +255,7 @@ def test_a_measurement_in_which_nothing_varied_says_nothing_about_the_data_neede
     }.items():
         row = tables.power_table({name: equality}, load_claims(2)).iloc[0]
         assert row["measured"] == "1 [1, 1]"
-        assert row["no difference possible"] == "yes"
+        assert row["a true difference of 0 is possible"] == "yes"
         assert row["seeds needed"] == row["texts needed"] == "—"
 
 

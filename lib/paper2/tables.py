@@ -80,23 +80,23 @@ def departure_table(authors: Mapping[str, Any], here: Mapping[str, Any], longer:
 def side_by_side(
     claims_by_name: Mapping[str, Claim], measured: Mapping[str, Mapping[str, Interval | None]]
 ) -> pd.DataFrame:
-    """Return what each of several trainings would say about the claims: the interval and the verdict.
+    """Return what each of several trainings or formats would say about the claims: interval and verdict.
 
-    Conditions that a claim requires are left out; these verdicts do not enter the ledger.
+    What a claim requires is not checked; these verdicts do not enter the ledger.
 
     Parameters
     ----------
     claims_by_name : mapping of str to Claim
     measured : mapping of str to mapping of str to Interval
-        For each training, what was measured for each claim; None where nothing could be.
+        For each column, what was measured for each claim; None where nothing could be.
     """
     columns: dict[str, dict[str, str]] = {}
-    for training, intervals in measured.items():
-        columns[training] = {}
+    for column, intervals in measured.items():
+        columns[column] = {}
         for name, interval in intervals.items():
             verdict = claims.judge(claims_by_name[name], interval, "nothing could be measured")
             text = f"{verdict.measured or '—'}: {verdict.verdict}"
-            columns[training][claims_by_name[name].statement] = text
+            columns[column][claims_by_name[name].statement] = text
     return pd.DataFrame(columns)
 
 
@@ -294,7 +294,7 @@ def agreement_table(
 
 _POWER_COLUMNS = (
     "measured",
-    "no difference possible",
+    "a true difference of 0 is possible",
     "seeds here",
     "seeds needed",
     "texts here",
@@ -359,7 +359,7 @@ def _needed(equality: Equality, claim: Claim) -> dict[str, str]:
     has_numbers = contained and interval.has_width
     return {
         "measured": str(interval),
-        "no difference possible": "yes" if contained else "no",
+        "a true difference of 0 is possible": "yes" if contained else "no",
         "seeds here": ", ".join(str(sample.count) for sample in part.seeds),
         "seeds needed": _number(part.seeds_needed(**needed)) if has_numbers else "—",
         "texts here": ", ".join(str(sample.count) for sample in part.texts),
