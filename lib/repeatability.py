@@ -78,16 +78,15 @@ def sign_flip_p(differences: ArrayLike) -> float:
     Exact up to 100,000 choices, drawn beyond. Seven pairs have 128 choices, so p is at least 2 / 128 = 0.016.
     Differences that are not finite are left out; NaN if fewer than two are left.
     """
-    return _p_of(lambda a, axis: a.mean(axis), "samples", differences)
+    return _p_of(lambda a, axis: a.mean(axis), "samples", _finite(differences))
 
 
-def _p_of(statistic: Callable[..., np.ndarray], rearranged: str, *groups: ArrayLike) -> float:
-    """Return the p-value of a statistic of groups; ``rearranged`` is SciPy's ``permutation_type``."""
-    finite = [_finite(group) for group in groups]
-    if min(map(len, finite)) < 2:
+def _p_of(statistic: Callable[..., np.ndarray], rearranged: str, *groups: np.ndarray) -> float:
+    """Return the p-value of a statistic of finite groups; ``rearranged`` is SciPy's ``permutation_type``."""
+    if min(map(len, groups)) < 2:
         return math.nan
     result = stats.permutation_test(
-        finite,
+        groups,
         statistic,
         permutation_type=rearranged,
         vectorized=True,

@@ -16,9 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lib.architectures import embeddings, encoder_layers, head_layers
-from lib.attribution import LRP
 from lib.explanations import relevance
-from lib.precision import RelevancePrecision
 from lib.stability import kendall_tau
 from lib.words import Tokens, texts_to_words
 
@@ -63,7 +61,6 @@ def relevance_by_stage(
     tokens: Sequence[Tokens],
     targets: NDArray[np.integer],
     draws: int,
-    precision: RelevancePrecision = "float32",
 ) -> dict[str, list[Floats]]:
     """Explain texts by LRP with more and more of the model's weights random.
 
@@ -76,18 +73,16 @@ def relevance_by_stage(
         The classes explained, the same in every stage.
     draws : int
         Random models of each stage, of the seeds 0, 1, ...
-    precision : {"float32", "tf32"}
-        Of the products of relevance.
 
     Returns
     -------
     dict of str to list of ndarray, (texts,) of (draws, words)
         By stage of `STAGES`; of the first, in which nothing is random, one row.
     """
-    rows = {TRAINED: [relevance(model, tokens, targets, LRP, precision)]}
+    rows = {TRAINED: [relevance(model, tokens, targets)]}
     for seed in range(draws):
         for stage, changed in randomised(model, seed):
-            rows.setdefault(stage, []).append(relevance(changed, tokens, targets, LRP, precision))
+            rows.setdefault(stage, []).append(relevance(changed, tokens, targets))
     return {
         stage: [np.stack(text) for text in zip(*(texts_to_words(tokens, row) for row in drawn), strict=True)]
         for stage, drawn in rows.items()
